@@ -1,0 +1,55 @@
+//! Generates Temporal's messages and service traits from the descriptor set that `temporalio-protos` publishes.
+//!
+//! Payloads become `Bytes` (zero copy from the wire), maps become `BTreeMap` (equal messages encode to equal bytes, which
+//! replication and digests rely on), and `History` stays a list of encoded events.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+const ROOTS: [&str; 5] = [
+    "temporal/api/workflowservice/v1/service.proto",
+    "temporal/api/operatorservice/v1/service.proto",
+    "temporal/api/errordetails/v1/message.proto",
+    "google/rpc/status.proto",
+    "health/v1/health.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::var("DEP_TEMPORALIO_PROTOS_DESCRIPTOR_PATH")?;
+    println!("cargo:rerun-if-changed={path}");
+    let set = FileDescriptorSet::decode(&*std::fs::read(&path)?)?;
+    let set = closure_of_roots(set)?;
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(format!("{out}/reflection.bin"), set.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .generate_default_stubs(true)
+        .bytes(".")
+        .btree_map(".")
+        .extern_path(".temporal.api.history.v1.History", "crate::RawHistory")
+        .include_file("all.rs")
+        .compile_fds(set)?;
+    Ok(())
+}
+
+/// Keeps the files that the served services reach, without comments.
+fn closure_of_roots(mut set: FileDescriptorSet) -> Result<FileDescriptorSet, Box<dyn Error>> {
+    let mut keep = BTreeSet::new();
+    let mut todo: Vec<String> = ROOTS.iter().map(ToString::to_string).collect();
+    while let Some(name) = todo.pop() {
+        if !keep.insert(name.clone()) {
+            continue;
+        }
+        let file = set.file.iter().find(|f| f.name() == name);
+        let file = file.ok_or_else(|| format!("{name} is not in the descriptor set"))?;
+        todo.extend(file.dependency.iter().cloned());
+    }
+    set.file.retain(|f| keep.contains(f.name()));
+    for file in &mut set.file {
+        file.source_code_info = None;
+    }
+    Ok(set)
+}

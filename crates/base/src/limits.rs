@@ -1,0 +1,32 @@
+//! Every limit that a client can meet, with Temporal's default values and their relations checked at compile time.
+
+/// Largest gRPC message accepted from a client, in bytes.
+pub const GRPC_MESSAGE_SIZE_MAX: usize = 4 << 20;
+/// Largest payload, failure or other blob, in bytes.
+pub const BLOB_SIZE_MAX: usize = 2 << 20;
+/// Largest memo, in bytes.
+pub const MEMO_SIZE_MAX: usize = 2 << 20;
+/// Longest id or name, in characters.
+pub const ID_LENGTH_MAX: usize = 1_000;
+/// Events of one run before the server terminates it.
+pub const HISTORY_COUNT_MAX: i64 = 51_200;
+/// Bytes of history of one run before the server terminates it.
+pub const HISTORY_SIZE_MAX: i64 = 50 << 20;
+/// Events from which a worker is told to continue as new.
+pub const HISTORY_COUNT_SUGGEST: i64 = 4_096;
+/// Bytes of history from which a worker is told to continue as new.
+pub const HISTORY_SIZE_SUGGEST: i64 = 4 << 20;
+/// Events (rounded up to whole batches) in one page of history.
+pub const HISTORY_PAGE_MAX: usize = 256;
+/// Pending activities, children, external signals or external cancels of one run, each.
+pub const PENDING_MAX: usize = 2_000;
+/// Signals that one run accepts.
+pub const SIGNALS_MAX: i64 = 10_000;
+/// Events buffered behind a started workflow task.
+pub const BUFFERED_EVENTS_MAX: usize = 100;
+/// Bytes of events buffered behind a started workflow task.
+pub const BUFFERED_BYTES_MAX: usize = 2 << 20;
+
+const _: () = assert!(BLOB_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX);
+const _: () = assert!(HISTORY_COUNT_SUGGEST < HISTORY_COUNT_MAX);
+const _: () = assert!(HISTORY_SIZE_SUGGEST < HISTORY_SIZE_MAX);

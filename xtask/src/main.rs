@@ -1,0 +1,70 @@
+//! Automation: `cargo xtask test | ci | fix | tidy`. Without dependencies, so that it starts within seconds.
+
+mod setup;
+mod tidy;
+
+use std::process::{Command, ExitCode};
+
+/// Anything that stops a task, as the sentence to print.
+type Failure = String;
+
+const USAGE: &str = "usage: cargo xtask test | ci | fix | tidy
+  test   install what is missing, then run every test
+  ci     the read-only gate: format, clippy, tidy, tests
+  fix    format the code and apply clippy's suggestions
+  tidy   check the layer rules";
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let done = match task.as_str() {
+        "test" => setup::prepare().and_then(|()| test()),
+        "ci" => setup::prepare().and_then(|()| ci()),
+        "fix" => fix(),
+        "tidy" => tidy::check(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test() -> Result<(), Failure> {
+    tidy::check()?;
+    cargo(&["test", "--workspace"])
+}
+
+fn ci() -> Result<(), Failure> {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--", "-D", "warnings"])?;
+    test()
+}
+
+fn fix() -> Result<(), Failure> {
+    cargo(&["fmt", "--all"])?;
+    cargo(&["clippy", "--workspace", "--fix", "--allow-dirty", "--allow-staged"])
+}
+
+/// Runs cargo with the shared build cache, so that RocksDB's C++ is compiled once for all checkouts.
+fn cargo(arguments: &[&str]) -> Result<(), Failure> {
+    eprintln!("xtask: cargo {}", arguments.join(" "));
+    let mut command = Command::new("cargo");
+    command.args(arguments);
+    if let Some(directory) = setup::target_directory() {
+        command.env("CARGO_TARGET_DIR", directory);
+    }
+    run(&mut command)
+}
+
+/// Runs a command to its end; anything but success is a failure that names it.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|e| format!("{name} did not start: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+}
