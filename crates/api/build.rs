@@ -8,8 +8,14 @@ use std::error::Error;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use protox::Compiler;
+use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileResolver};
 
-const ROOTS: [&str; 5] = [
+const OWN_PROTOS: &str = "../../proto";
+const OWN_FILES: [&str; 2] = ["mainstay/log/v1/command.proto", "mainstay/record/v1/record.proto"];
+const ROOTS: [&str; 7] = [
+    OWN_FILES[0],
+    OWN_FILES[1],
     "temporal/api/workflowservice/v1/service.proto",
     "temporal/api/operatorservice/v1/service.proto",
     "temporal/api/errordetails/v1/message.proto",
@@ -21,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::var("DEP_TEMPORALIO_PROTOS_DESCRIPTOR_PATH")?;
     println!("cargo:rerun-if-changed={path}");
     let set = FileDescriptorSet::decode(&*std::fs::read(&path)?)?;
-    let set = closure_of_roots(set)?;
+    let set = closure_of_roots(with_own_files(set)?)?;
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(format!("{out}/reflection.bin"), set.encode_to_vec())?;
     tonic_prost_build::configure()
@@ -33,6 +39,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("all.rs")
         .compile_fds(set)?;
     Ok(())
+}
+
+/// Adds our own files, which import Temporal's out of the same set.
+fn with_own_files(set: FileDescriptorSet) -> Result<FileDescriptorSet, Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={OWN_PROTOS}");
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(IncludeFileResolver::new(OWN_PROTOS.into()));
+    resolver.add(DescriptorSetFileResolver::decode(set.encode_to_vec().as_slice())?);
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).open_files(OWN_FILES)?;
+    let compiled = FileDescriptorSet::decode(compiler.encode_file_descriptor_set().as_slice())?;
+    let mut all = set;
+    all.file.extend(compiled.file.into_iter().filter(|f| OWN_FILES.contains(&f.name())));
+    Ok(all)
 }
 
 /// Keeps the files that the served services reach, without comments.

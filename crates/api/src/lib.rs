@@ -13,6 +13,8 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/all.rs"));
 }
 
+pub use pb::mainstay::log::v1 as log;
+pub use pb::mainstay::record::v1 as record;
 pub use pb::temporal::api as temporal;
 
 /// The encoded `FileDescriptorSet` of everything served, for gRPC reflection and for tables made from descriptors.
