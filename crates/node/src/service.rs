@@ -1,0 +1,198 @@
+//! What a node does for its frontend. The frontend validated and normalised the request, resolved the namespace and will
+//! encode tokens and statuses; from here on only state matters.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken};
+use mainstay_api::record::NamespaceRecord;
+use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
+use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_engine::Error;
+
+/// A namespace as the node knows it now.
+pub type Namespace = Arc<NamespaceRecord>;
+
+/// A workflow task for a worker. `response` is complete but for its token and `next_page_token`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowTask {
+    /// What the worker must send back.
+    pub token: TaskToken,
+    /// History's first page, queries and the task's facts.
+    pub response: api::PollWorkflowTaskQueueResponse,
+    /// Where the history goes on, if its first page was not all of it.
+    pub rest: Option<HistoryPosition>,
+}
+
+/// A place in a run's history, for paging. The frontend makes an opaque page token of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryPosition {
+    /// The run that the position belongs to.
+    pub run_id: String,
+    /// The next event to send (the last one, counting down, when reversed).
+    pub event_id: i64,
+    /// Exclusive bound seen by the first page; 0 where there is none.
+    pub until_event_id: i64,
+    /// Whether a long poll goes on after the last event.
+    pub wait: bool,
+}
+
+/// A read of history.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryQuery {
+    /// Workflow id; an empty run id means the current run.
+    pub execution: WorkflowExecution,
+    /// Where the last page ended.
+    pub position: Option<HistoryPosition>,
+    /// At most this many events, rounded up to whole batches.
+    pub page_size: usize,
+    /// Block until there is something new.
+    pub wait_new_event: bool,
+    /// Only the close event (waits for it up to the timeout).
+    pub close_event_only: bool,
+    /// Newest first.
+    pub reverse: bool,
+    /// Leave out the unwritten events of a pending transient task.
+    pub skip_unwritten: bool,
+    /// How long to block at most.
+    pub timeout: Duration,
+}
+
+/// One page of history.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryPage {
+    /// Encoded events.
+    pub history: mainstay_api::RawHistory,
+    /// Where to go on; none at the end.
+    pub next: Option<HistoryPosition>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Rows in list order.
+    pub executions: Vec<WorkflowExecutionInfo>,
+    /// Opaque to the frontend; empty at the end.
+    pub next_page_token: Vec<u8>,
+}
+
+/// The answer to a workflow-task completion.
+#[derive(Clone, Debug, Default)]
+pub struct WorkflowTaskCompletion {
+    /// As sent, but for `workflow_task` and `activity_tasks`, which need tokens.
+    pub response: api::RespondWorkflowTaskCompletedResponse,
+    /// The next task, started inline.
+    pub workflow_task: Option<WorkflowTask>,
+    /// Activities started eagerly.
+    pub activity_tasks: Vec<ActivityTaskStarted>,
+}
+
+/// The operations of a node. All futures may be dropped at any await point without loss of anything acknowledged.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// A namespace by name.
+    fn namespace(&self, name: &str) -> Option<Namespace>;
+    /// A namespace by id.
+    fn namespace_by_id(&self, id: &str) -> Option<Namespace>;
+    /// All namespaces, by name.
+    fn namespaces(&self) -> Vec<Namespace>;
+    /// Creates (revision 0) or replaces (revision as read) a namespace; answers it as stored.
+    fn put_namespace(&self, record: NamespaceRecord) -> impl Future<Output = Result<Namespace, Error>> + Send;
+    /// Stable per data directory: a UUID.
+    fn cluster_id(&self) -> String;
+
+    /// Routes a command to its shard, replicates it and answers what apply answered. Retries inside keep the command's id.
+    fn execute(&self, command: Command) -> impl Future<Output = Result<Reply, Error>> + Send;
+
+    /// Adds the history's first page to a task that a reply carried (eager start).
+    fn complete_task(
+        &self,
+        namespace: Namespace,
+        started: mainstay_api::log::WorkflowTaskStarted,
+    ) -> impl Future<Output = Result<WorkflowTask, Error>> + Send;
+
+    /// Waits for a workflow task; none after `timeout`.
+    fn poll_workflow_task(
+        &self,
+        namespace: Namespace,
+        request: api::PollWorkflowTaskQueueRequest,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Option<WorkflowTask>, Error>> + Send;
+
+    /// Waits for an activity task; none after `timeout`.
+    fn poll_activity_task(
+        &self,
+        namespace: Namespace,
+        request: api::PollActivityTaskQueueRequest,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Option<ActivityTaskStarted>, Error>> + Send;
+
+    /// Completes a workflow task and hands its query results to their callers.
+    fn complete_workflow_task(
+        &self,
+        namespace: Namespace,
+        token: TaskToken,
+        request: api::RespondWorkflowTaskCompletedRequest,
+    ) -> impl Future<Output = Result<WorkflowTaskCompletion, Error>> + Send;
+
+    /// A worker's answer to a query task.
+    fn answer_query(
+        &self,
+        namespace: Namespace,
+        token: TaskToken,
+        request: api::RespondQueryTaskCompletedRequest,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Asks a workflow; waits for its worker at most `timeout`.
+    fn query(
+        &self,
+        namespace: Namespace,
+        request: api::QueryWorkflowRequest,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<api::QueryWorkflowResponse, Error>> + Send;
+
+    /// Reads history, by long poll where asked.
+    fn history(
+        &self,
+        namespace: Namespace,
+        query: HistoryQuery,
+    ) -> impl Future<Output = Result<HistoryPage, Error>> + Send;
+
+    /// What DescribeWorkflowExecution shows.
+    fn describe(
+        &self,
+        namespace: Namespace,
+        execution: WorkflowExecution,
+    ) -> impl Future<Output = Result<api::DescribeWorkflowExecutionResponse, Error>> + Send;
+
+    /// Lists executions that match a filter of the query language, running ones first, then by close and start time.
+    fn list(
+        &self,
+        namespace: Namespace,
+        filter: String,
+        page_size: usize,
+        page_token: Vec<u8>,
+    ) -> impl Future<Output = Result<ListPage, Error>> + Send;
+
+    /// Counts executions, by group if the filter says so.
+    fn count(
+        &self,
+        namespace: Namespace,
+        filter: String,
+    ) -> impl Future<Output = Result<api::CountWorkflowExecutionsResponse, Error>> + Send;
+
+    /// Pollers and statistics of a task queue.
+    fn describe_task_queue(
+        &self,
+        namespace: Namespace,
+        request: api::DescribeTaskQueueRequest,
+    ) -> impl Future<Output = Result<api::DescribeTaskQueueResponse, Error>> + Send;
+
+    /// A worker is going: its sticky queue is unloaded.
+    fn shutdown_worker(
+        &self,
+        namespace: Namespace,
+        request: api::ShutdownWorkerRequest,
+    ) -> impl Future<Output = Result<api::ShutdownWorkerResponse, Error>> + Send;
+}
