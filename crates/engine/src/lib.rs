@@ -1,4 +1,128 @@
-//! The engine: what a workflow execution does with a command.
-pub mod error;
-pub mod store;
+//! The engine: what a workflow execution does with a command. Pure: one entity, one command, a context of time, seed and
+//! version, and the entity's rows go in; a reply and changes come out.
+//!
+//! It knows Temporal's semantics: events and their order, workflow tasks, activities, timers, how runs follow each other. It does
+//! not know keys, replication, pollers, queries, or that more than one entity exists. Long shape of a command: [`apply`] opens
+//! a [`transaction::Transaction`], loads a [`run::Run`], a handler changes it and adds events, and saving it writes rows.
+
+mod activities;
+mod cancellation;
+mod commands;
+mod convert;
+mod error;
+mod event;
+mod lifecycle;
+mod retry;
+mod run;
+mod search_attributes;
+mod signals;
+mod start;
+mod store;
+mod timers;
+mod transaction;
+mod workflow_task;
+
 pub use error::Error;
+pub use store::{Change, EntityKey, Fault, Row, Store, Table};
+
+use mainstay_api::log::{self, Reply, command::Op, reply};
+use mainstay_base::Timestamp;
+
+use transaction::Transaction;
+
+/// What apply may know of the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The shard's time for this entry: never less than at the entry before.
+    pub now: Timestamp,
+    /// Source of run ids and jitter.
+    pub seed: u128,
+    /// The entry's index in the shard's log; task sequences are made from it.
+    pub log_index: u64,
+    /// Feature version of the shard.
+    pub version: u32,
+}
+
+/// What a command did. A refusal may come with changes: a bad workflow-task completion records its failure.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For whoever sent the command.
+    pub reply: Result<Reply, Error>,
+    /// To be written in one batch, in order.
+    pub changes: Vec<Change>,
+}
+
+/// How a handler ends early: refused (an answer) or broken (the store failed).
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Refused(Error),
+    Broken(Fault),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault)
+    }
+}
+
+/// A handler's answer.
+pub(crate) type Answer<T> = Result<T, Stop>;
+
+/// Applies a command to its entity.
+///
+/// # Errors
+/// Only if the store fails or holds bytes that do not decode; then nothing may be written and the replica must stop.
+pub fn apply(context: &Context, store: &dyn Store, command: &log::Command) -> Result<Outcome, Fault> {
+    let key = EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() };
+    let mut tx = Transaction::new(*context, store, key);
+    let reply = match dispatch(&mut tx, command) {
+        Ok(reply) => Ok(reply),
+        Err(Stop::Refused(error)) => Err(error),
+        Err(Stop::Broken(fault)) => return Err(fault),
+    };
+    Ok(Outcome { reply, changes: tx.into_changes() })
+}
+
+fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
+    let Some(op) = &command.op else {
+        return Err(Error::Unimplemented("this command is of a newer version".into()).into());
+    };
+    match op {
+        Op::StartWorkflow(c) => start::start_workflow(tx, c),
+        Op::SignalWorkflow(c) => signals::signal(tx, c),
+        Op::SignalWithStart(c) => signals::signal_with_start(tx, c),
+        Op::RequestCancel(c) => cancellation::request_cancel(tx, c),
+        Op::Terminate(c) => cancellation::terminate(tx, c),
+        Op::Delete(c) => cancellation::delete(tx, c),
+        Op::Reset(_) => Err(Error::Unimplemented("ResetWorkflowExecution is not implemented yet".into()).into()),
+        Op::StartWorkflowTask(c) => workflow_task::start_polled(tx, c),
+        Op::CompleteWorkflowTask(c) => commands::complete(tx, c),
+        Op::FailWorkflowTask(c) => workflow_task::fail_by_worker(tx, c),
+        Op::ResetSticky(c) => workflow_task::reset_sticky(tx, c),
+        Op::StartActivityTask(c) => activities::start_polled(tx, c),
+        Op::CompleteActivity(c) => activities::complete(tx, c),
+        Op::FailActivity(c) => activities::fail(tx, c),
+        Op::CancelActivity(c) => activities::cancel(tx, c),
+        Op::HeartbeatActivity(c) => activities::heartbeat(tx, c),
+        Op::FireTimers(c) => timers::fire(tx, c),
+        Op::PutNamespace(c) => {
+            tx.put_namespace(c.namespace.clone().unwrap_or_default());
+            Ok(empty())
+        }
+    }
+}
+
+/// The reply that says nothing but yes.
+pub(crate) fn empty() -> Reply {
+    reply_of(reply::Reply::Empty(log::Empty {}))
+}
+
+pub(crate) fn reply_of(reply: reply::Reply) -> Reply {
+    Reply { reply: Some(reply), eager_workflow_task: None }
+}

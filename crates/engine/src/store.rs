@@ -34,8 +34,10 @@ pub enum Table {
     UserTimer = 6,
     /// Timer id of the user timer with this started event id (8 bytes big-endian).
     UserTimerEvent = 7,
-    /// Empty value: a request id that this run has seen.
+    /// `RequestIdRecord`; id = a request id that this run has seen.
     RequestId = 8,
+    /// An encoded `HistoryEvent` without an id, waiting for the started workflow task to close; id = 8 bytes big-endian.
+    Buffered = 9,
 }
 
 /// One row of an entity.

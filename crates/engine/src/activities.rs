@@ -1,0 +1,499 @@
+//! Activities: started by a poll, closed by their worker, by a client, or by one of four time-outs; retried by policy.
+//!
+//! The Started event is written only when the activity closes for good, beside the close event: attempts that are retried leave no
+//! trace in history. Each activity has at most one row in the timer index, at its earliest deadline; a heartbeat moves nothing,
+//! the row is armed again when it fires early. (Reference §2.6.)
+
+use mainstay_api::log::{
+    self, ActivityTarget, ActivityTaskStarted, Reply, TaskToken, activity_target::Target, reply, task_token,
+};
+use mainstay_api::record::{ActivityRecord, TimerRow, timer_row};
+use mainstay_api::temporal::common::v1::{ActivityType, Payloads, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::{RetryState, TimeoutType};
+use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
+use mainstay_api::temporal::history::v1::{
+    ActivityTaskCanceledEventAttributes, ActivityTaskCompletedEventAttributes, ActivityTaskFailedEventAttributes,
+    ActivityTaskStartedEventAttributes, ActivityTaskTimedOutEventAttributes,
+};
+use mainstay_api::temporal::workflowservice::v1::{PollActivityTaskQueueResponse, RecordActivityTaskHeartbeatResponse};
+use prost::Message;
+
+use crate::convert::{deadline, duration, least, time};
+use crate::event::Attributes;
+use crate::lifecycle::activity_task_row;
+use crate::retry::{self, Decision};
+use crate::run::Run;
+use crate::store::Table;
+use crate::transaction::{Transaction, named, numbered};
+use crate::{Answer, Error, empty, reply_of, workflow_task};
+
+/// A failure kept between attempts is cut to about this many bytes.
+const KEPT_FAILURE_SIZE_MAX: usize = 4 << 10;
+const NO_TIME_FOR_RETRY: &str =
+    "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying";
+
+fn gone() -> Error {
+    Error::not_found("invalid activityID or activity already timed out or invoking workflow is completed")
+}
+
+/// Stores an activity.
+pub(crate) fn put(tx: &mut Transaction<'_>, run: &Run, activity: &ActivityRecord) {
+    tx.put(numbered(Table::Activity, run.id, activity.scheduled_event_id), activity);
+}
+
+/// The pending activity with this id.
+pub(crate) fn by_id(tx: &Transaction<'_>, run: &Run, activity_id: &str) -> Answer<Option<ActivityRecord>> {
+    let Some(id) = tx.get_bytes(&named(Table::ActivityId, run.id, activity_id))? else { return Ok(None) };
+    let id = <[u8; 8]>::try_from(id.as_ref()).map(i64::from_be_bytes).unwrap_or_default();
+    by_event(tx, run, id)
+}
+
+/// The pending activity scheduled by this event.
+pub(crate) fn by_event(tx: &Transaction<'_>, run: &Run, scheduled_event_id: i64) -> Answer<Option<ActivityRecord>> {
+    Ok(tx.get(&numbered(Table::Activity, run.id, scheduled_event_id))?)
+}
+
+/// Makes the activity dispatchable now.
+pub(crate) fn dispatch(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+    activity.task_sequence = tx.next_task_sequence();
+    let row = activity_task_row(tx, run, activity);
+    tx.add_task(row);
+}
+
+/// Removes the rows that other parts of the shard see: its task and its timer.
+pub(crate) fn remove_rows(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+    if activity.task_sequence != 0 {
+        let row = activity_task_row(tx, run, activity);
+        tx.remove_task(row);
+        activity.task_sequence = 0;
+    }
+    if activity.timer_ns != 0 {
+        tx.remove_timer(timer(tx, run, activity));
+        activity.timer_ns = 0;
+    }
+}
+
+fn timer(tx: &Transaction<'_>, run: &Run, activity: &ActivityRecord) -> TimerRow {
+    TimerRow {
+        due_ns: activity.timer_ns,
+        namespace_id: tx.entity.namespace_id.clone(),
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        kind: timer_row::Kind::Activity as i32,
+        id: activity.scheduled_event_id,
+    }
+}
+
+/// Whether the activity waits for its next attempt.
+fn is_backing_off(activity: &ActivityRecord) -> bool {
+    activity.started_ns == 0 && activity.task_sequence == 0
+}
+
+/// The earliest deadline and what it means; 0 if there is none.
+fn next_deadline(activity: &ActivityRecord) -> (i64, TimeoutType) {
+    let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
+    let candidates = if activity.started_ns == 0 {
+        let start = deadline(activity.attempt_scheduled_ns, activity.schedule_to_start_ns);
+        [(start, TimeoutType::ScheduleToStart), (close, TimeoutType::ScheduleToClose), (0, TimeoutType::Unspecified)]
+    } else {
+        let alive = activity.started_ns.max(activity.last_heartbeat_ns);
+        [
+            (deadline(activity.started_ns, activity.start_to_close_ns), TimeoutType::StartToClose),
+            (deadline(alive, activity.heartbeat_ns), TimeoutType::Heartbeat),
+            (close, TimeoutType::ScheduleToClose),
+        ]
+    };
+    let found = candidates.into_iter().filter(|(due, _)| *due != 0).min_by_key(|(due, _)| *due);
+    found.unwrap_or((0, TimeoutType::Unspecified))
+}
+
+/// Puts the activity's timer row where it belongs.
+pub(crate) fn arm(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+    let due = if is_backing_off(activity) { activity.attempt_scheduled_ns } else { next_deadline(activity).0 };
+    if due == activity.timer_ns {
+        return;
+    }
+    if activity.timer_ns != 0 {
+        tx.remove_timer(timer(tx, run, activity));
+    }
+    activity.timer_ns = due;
+    if due != 0 {
+        tx.add_timer(timer(tx, run, activity));
+    }
+}
+
+/// A poller takes the activity that its row offered.
+pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartActivityTask) -> Answer<Reply> {
+    let run = Run::load_open(tx, &command.run_id)?;
+    let mut activity = by_event(tx, &run, command.scheduled_event_id)?.ok_or_else(gone)?;
+    let same_poll = !command.poll_request_id.is_empty() && activity.poll_request_id == command.poll_request_id;
+    if activity.started_ns != 0 && same_poll {
+        return Ok(reply_of(reply::Reply::ActivityTaskStarted(describe_started(tx, &run, &activity)?)));
+    }
+    if activity.started_ns != 0 || activity.task_sequence != command.task_sequence {
+        return Err(gone().into());
+    }
+    let poll = command.poll.clone().unwrap_or_default();
+    start(tx, &run, &mut activity, &poll.identity, &command.poll_request_id);
+    let started = describe_started(tx, &run, &activity)?;
+    put(tx, &run, &activity);
+    run.save(tx);
+    Ok(reply_of(reply::Reply::ActivityTaskStarted(started)))
+}
+
+/// Starts an attempt.
+pub(crate) fn start(
+    tx: &mut Transaction<'_>,
+    run: &Run,
+    activity: &mut ActivityRecord,
+    identity: &str,
+    request_id: &str,
+) {
+    if activity.task_sequence != 0 {
+        let row = activity_task_row(tx, run, activity);
+        tx.remove_task(row);
+        activity.task_sequence = 0;
+    }
+    activity.started_ns = tx.now();
+    activity.last_heartbeat_ns = 0;
+    activity.identity = identity.to_string();
+    activity.last_worker_identity = identity.to_string();
+    activity.poll_request_id = request_id.to_string();
+    arm(tx, run, activity);
+}
+
+/// What a worker is told of the started attempt.
+pub(crate) fn describe_started(
+    tx: &Transaction<'_>,
+    run: &Run,
+    activity: &ActivityRecord,
+) -> Answer<ActivityTaskStarted> {
+    let token = TaskToken {
+        kind: task_token::Kind::ActivityTask as i32,
+        namespace_id: tx.entity.namespace_id.clone(),
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        scheduled_event_id: activity.scheduled_event_id,
+        attempt: activity.attempt,
+        started_ns: activity.started_ns,
+        activity_id: activity.activity_id.clone(),
+        ..TaskToken::default()
+    };
+    let response = PollActivityTaskQueueResponse {
+        workflow_namespace: tx.namespace()?.name,
+        workflow_type: Some(WorkflowType { name: run.record.workflow_type.clone() }),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: tx.entity.workflow_id.clone(),
+            run_id: run.record.run_id.clone(),
+        }),
+        activity_type: Some(ActivityType { name: activity.activity_type.clone() }),
+        activity_id: activity.activity_id.clone(),
+        header: activity.header.clone(),
+        input: activity.input.clone(),
+        heartbeat_details: activity.heartbeat_details.clone(),
+        scheduled_time: time(activity.scheduled_ns),
+        current_attempt_scheduled_time: time(activity.attempt_scheduled_ns),
+        started_time: time(activity.started_ns),
+        attempt: activity.attempt,
+        schedule_to_close_timeout: duration(activity.schedule_to_close_ns),
+        start_to_close_timeout: duration(activity.start_to_close_ns),
+        heartbeat_timeout: duration(activity.heartbeat_ns),
+        retry_policy: activity.retry_policy.clone(),
+        priority: activity.priority.clone(),
+        ..PollActivityTaskQueueResponse::default()
+    };
+    Ok(ActivityTaskStarted { token: Some(token), response: Some(response) })
+}
+
+/// Finds the attempt that a worker or client means.
+fn find(tx: &Transaction<'_>, target: Option<&ActivityTarget>) -> Answer<(Run, ActivityRecord)> {
+    match target.and_then(|t| t.target.as_ref()) {
+        Some(Target::Token(token)) => {
+            let run = Run::load_open(tx, &token.run_id)?;
+            let activity = by_event(tx, &run, token.scheduled_event_id)?.ok_or_else(gone)?;
+            let current = activity.started_ns != 0
+                && activity.started_ns == token.started_ns
+                && activity.attempt == token.attempt;
+            if current { Ok((run, activity)) } else { Err(gone().into()) }
+        }
+        Some(Target::ById(by)) => {
+            let run = Run::load_open(tx, &by.run_id)?;
+            let missing = || {
+                Error::not_found(format!(
+                    "cannot find pending activity with ActivityID {}, check workflow execution history for more details",
+                    by.activity_id
+                ))
+            };
+            let activity = by_id(tx, &run, &by.activity_id)?.ok_or_else(missing)?;
+            Ok((run, activity))
+        }
+        None => Err(Error::invalid("Task token not set on request.").into()),
+    }
+}
+
+/// Writes the Started event of an activity that closes. An attempt that nobody took was started by whoever closes it.
+fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRecord, closer: Option<&str>) -> i64 {
+    let identity = if activity.started_ns == 0 { closer.unwrap_or_default() } else { &activity.identity };
+    let attributes = ActivityTaskStartedEventAttributes {
+        scheduled_event_id: activity.scheduled_event_id,
+        identity: identity.to_string(),
+        request_id: if activity.started_ns == 0 { String::new() } else { activity.poll_request_id.clone() },
+        attempt: activity.attempt,
+        last_failure: activity.last_failure.clone(),
+        ..ActivityTaskStartedEventAttributes::default()
+    };
+    run.add(tx, Attributes::ActivityTaskStartedEventAttributes(attributes)).id()
+}
+
+/// Forgets a closed activity.
+pub(crate) fn forget(tx: &mut Transaction<'_>, run: &mut Run, mut activity: ActivityRecord) {
+    remove_rows(tx, run, &mut activity);
+    tx.delete(numbered(Table::Activity, run.id, activity.scheduled_event_id));
+    tx.delete(named(Table::ActivityId, run.id, &activity.activity_id));
+    run.record.activity_count -= 1;
+}
+
+pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteActivity) -> Answer<Reply> {
+    let (mut run, activity) = find(tx, command.target.as_ref())?;
+    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    let attributes = ActivityTaskCompletedEventAttributes {
+        result: command.result.clone(),
+        scheduled_event_id: activity.scheduled_event_id,
+        started_event_id,
+        identity: command.identity.clone(),
+        ..ActivityTaskCompletedEventAttributes::default()
+    };
+    run.add(tx, Attributes::ActivityTaskCompletedEventAttributes(attributes));
+    closed(tx, run, activity)
+}
+
+fn closed(tx: &mut Transaction<'_>, mut run: Run, activity: ActivityRecord) -> Answer<Reply> {
+    forget(tx, &mut run, activity);
+    workflow_task::wake(tx, &mut run)?;
+    run.save(tx);
+    Ok(empty())
+}
+
+pub(crate) fn cancel(tx: &mut Transaction<'_>, command: &log::CancelActivity) -> Answer<Reply> {
+    let (mut run, activity) = find(tx, command.target.as_ref())?;
+    if !activity.cancel_requested {
+        let text = "unable to mark activity as canceled without activity being request canceled first";
+        return Err(Error::invalid(text).into());
+    }
+    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    write_canceled(tx, &mut run, &activity, started_event_id, command.details.clone(), &command.identity);
+    closed(tx, run, activity)
+}
+
+/// Writes the Canceled event.
+pub(crate) fn write_canceled(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    activity: &ActivityRecord,
+    started_event_id: i64,
+    details: Option<Payloads>,
+    identity: &str,
+) {
+    let attributes = ActivityTaskCanceledEventAttributes {
+        details,
+        latest_cancel_requested_event_id: activity.cancel_requested_event_id,
+        scheduled_event_id: activity.scheduled_event_id,
+        started_event_id,
+        identity: identity.to_string(),
+        ..ActivityTaskCanceledEventAttributes::default()
+    };
+    run.add(tx, Attributes::ActivityTaskCanceledEventAttributes(attributes));
+}
+
+pub(crate) fn heartbeat(tx: &mut Transaction<'_>, command: &log::HeartbeatActivity) -> Answer<Reply> {
+    let (run, mut activity) = find(tx, command.target.as_ref())?;
+    if activity.started_ns == 0 {
+        return Err(gone().into());
+    }
+    activity.last_heartbeat_ns = tx.now();
+    activity.heartbeat_details = command.details.clone();
+    put(tx, &run, &activity);
+    let response = RecordActivityTaskHeartbeatResponse {
+        cancel_requested: activity.cancel_requested,
+        ..RecordActivityTaskHeartbeatResponse::default()
+    };
+    Ok(reply_of(reply::Reply::Heartbeat(response)))
+}
+
+pub(crate) fn fail(tx: &mut Transaction<'_>, command: &log::FailActivity) -> Answer<Reply> {
+    let (mut run, mut activity) = find(tx, command.target.as_ref())?;
+    if command.last_heartbeat_details.is_some() {
+        activity.heartbeat_details = command.last_heartbeat_details.clone();
+        activity.last_heartbeat_ns = tx.now();
+    }
+    let failure = command.failure.clone().unwrap_or_default();
+    let state = match after_attempt(tx, &activity, &failure) {
+        Decision::Retry(interval) => {
+            retry(tx, &run, activity, failure, interval);
+            run.save(tx);
+            return Ok(empty());
+        }
+        Decision::Stop(state) => state,
+    };
+    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    let attributes = ActivityTaskFailedEventAttributes {
+        failure: Some(failure),
+        scheduled_event_id: activity.scheduled_event_id,
+        started_event_id,
+        identity: command.identity.clone(),
+        retry_state: state as i32,
+        ..ActivityTaskFailedEventAttributes::default()
+    };
+    run.add(tx, Attributes::ActivityTaskFailedEventAttributes(attributes));
+    closed(tx, run, activity)
+}
+
+fn after_attempt(tx: &Transaction<'_>, activity: &ActivityRecord, failure: &Failure) -> Decision {
+    let Some(policy) = &activity.retry_policy else { return Decision::Stop(RetryState::RetryPolicyNotSet) };
+    if activity.cancel_requested {
+        return Decision::Stop(RetryState::CancelRequested);
+    }
+    retry::decide(&retry::Attempt {
+        policy,
+        attempt: activity.attempt,
+        now: tx.now(),
+        expiration: deadline(activity.scheduled_ns, activity.schedule_to_close_ns),
+        failure,
+    })
+}
+
+/// Sets the activity back for its next attempt.
+fn retry(tx: &mut Transaction<'_>, run: &Run, mut activity: ActivityRecord, failure: Failure, interval: i64) {
+    activity.attempt = activity.attempt.saturating_add(1);
+    activity.started_ns = 0;
+    activity.poll_request_id.clear();
+    activity.identity.clear();
+    activity.last_attempt_complete_ns = tx.now();
+    activity.current_retry_interval_ns = interval;
+    activity.attempt_scheduled_ns = tx.now().saturating_add(interval);
+    activity.last_failure = Some(cut(failure));
+    arm(tx, run, &mut activity);
+    put(tx, run, &activity);
+}
+
+/// Keeps of a large failure what people need to see it.
+fn cut(mut failure: Failure) -> Failure {
+    if failure.encoded_len() <= KEPT_FAILURE_SIZE_MAX {
+        return failure;
+    }
+    failure.stack_trace.clear();
+    failure.cause = None;
+    failure.encoded_attributes = None;
+    if let Some(FailureInfo::ApplicationFailureInfo(info)) = &mut failure.failure_info {
+        info.details = None;
+    }
+    let mut end = failure.message.len().min(KEPT_FAILURE_SIZE_MAX / 2);
+    while !failure.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    failure.message.truncate(end);
+    failure
+}
+
+/// The activity's timer fired: its next attempt is due, or a deadline passed, or it only needs arming again. Answers whether
+/// the workflow must be told.
+pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) -> Answer<bool> {
+    let Some(mut activity) = by_event(tx, run, row.id)?.filter(|a| a.timer_ns == row.due_ns) else {
+        return Ok(false);
+    };
+    activity.timer_ns = 0;
+    if is_backing_off(&activity) {
+        dispatch(tx, run, &mut activity);
+        arm(tx, run, &mut activity);
+        put(tx, run, &activity);
+        return Ok(false);
+    }
+    let (due, kind) = next_deadline(&activity);
+    if due == 0 || due > tx.now() {
+        arm(tx, run, &mut activity);
+        put(tx, run, &activity);
+        return Ok(false);
+    }
+    Ok(time_out(tx, run, activity, kind))
+}
+
+/// An attempt timed out: retried, or the activity closes. Answers whether it closed.
+fn time_out(tx: &mut Transaction<'_>, run: &mut Run, activity: ActivityRecord, kind: TimeoutType) -> bool {
+    let mut failure = timeout_failure(kind, &activity);
+    let state = match kind {
+        TimeoutType::ScheduleToStart | TimeoutType::ScheduleToClose => RetryState::Timeout,
+        _ => match after_attempt(tx, &activity, &failure) {
+            Decision::Retry(interval) => {
+                let mut kept = activity;
+                remove_rows(tx, run, &mut kept);
+                retry(tx, run, kept, failure, interval);
+                return false;
+            }
+            Decision::Stop(state) => state,
+        },
+    };
+    if state == RetryState::Timeout && kind != TimeoutType::ScheduleToStart {
+        failure = timeout_failure(TimeoutType::ScheduleToClose, &activity);
+        failure.message = NO_TIME_FOR_RETRY.into();
+    }
+    failure.cause = activity.last_failure.clone().map(Box::new);
+    let started_event_id = if activity.started_ns == 0 { 0 } else { write_started(tx, run, &activity, None) };
+    let attributes = ActivityTaskTimedOutEventAttributes {
+        failure: Some(failure),
+        scheduled_event_id: activity.scheduled_event_id,
+        started_event_id,
+        retry_state: state as i32,
+    };
+    run.add(tx, Attributes::ActivityTaskTimedOutEventAttributes(attributes));
+    forget(tx, run, activity);
+    true
+}
+
+fn timeout_failure(kind: TimeoutType, activity: &ActivityRecord) -> Failure {
+    let name = match kind {
+        TimeoutType::ScheduleToStart => "ScheduleToStart",
+        TimeoutType::ScheduleToClose => "ScheduleToClose",
+        TimeoutType::Heartbeat => "Heartbeat",
+        _ => "StartToClose",
+    };
+    let info =
+        TimeoutFailureInfo { timeout_type: kind as i32, last_heartbeat_details: activity.heartbeat_details.clone() };
+    Failure {
+        message: format!("activity {name} timeout"),
+        source: "Server".into(),
+        failure_info: Some(FailureInfo::TimeoutFailureInfo(info)),
+        ..Failure::default()
+    }
+}
+
+/// The time-outs of an activity as its Scheduled event shows them, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    pub(crate) schedule_to_close: i64,
+    pub(crate) schedule_to_start: i64,
+    pub(crate) start_to_close: i64,
+    pub(crate) heartbeat: i64,
+}
+
+impl Timeouts {
+    /// Fills and caps what a command gave; one of the first and third must be set.
+    pub(crate) fn normalised(self, run_timeout: i64) -> Self {
+        let mut t = self;
+        if t.schedule_to_close > 0 {
+            t.schedule_to_start = least(t.schedule_to_start, t.schedule_to_close);
+            t.start_to_close = least(t.start_to_close, t.schedule_to_close);
+        } else {
+            t.schedule_to_close = run_timeout;
+            if t.schedule_to_start == 0 {
+                t.schedule_to_start = run_timeout;
+            }
+        }
+        if run_timeout > 0 {
+            t.schedule_to_close = least(t.schedule_to_close, run_timeout);
+            t.schedule_to_start = least(t.schedule_to_start, run_timeout);
+            t.start_to_close = least(t.start_to_close, run_timeout);
+        }
+        t.heartbeat = if t.heartbeat == 0 { 0 } else { least(t.heartbeat, t.start_to_close) };
+        t
+    }
+}

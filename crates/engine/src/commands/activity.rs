@@ -1,0 +1,218 @@
+//! ScheduleActivityTask and RequestCancelActivityTask.
+
+use mainstay_api::record::ActivityRecord;
+use mainstay_api::temporal::command::v1::{Command, ScheduleActivityTaskCommandAttributes};
+use mainstay_api::temporal::common::v1::{Payload, Payloads, Priority};
+use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
+use mainstay_api::temporal::history::v1::{
+    ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
+};
+use mainstay_base::limits;
+
+use super::{Checked, Completion, Rejection, check_size, size_of};
+use crate::activities::{self, Timeouts};
+use crate::convert::{duration, nanos};
+use crate::event::Attributes;
+use crate::retry;
+use crate::store::Table;
+use crate::transaction::named;
+use crate::workflow_task::normal_queue;
+
+const NOT_STARTED: &[u8] = b"\"ACTIVITY_ID_NOT_STARTED\"";
+const EAGER_REQUEST_ID: &str = "eager-from-RespondWorkflowTaskCompleted";
+
+fn bad(text: impl Into<String>) -> Rejection {
+    Rejection::Bad(Cause::BadScheduleActivityAttributes, text.into())
+}
+
+pub(super) fn schedule(
+    c: &mut Completion<'_, '_>,
+    command: &Command,
+    a: &ScheduleActivityTaskCommandAttributes,
+) -> Checked<()> {
+    validate(a)?;
+    check_size(size_of(a.input.as_ref()), "ScheduleActivityTaskCommandAttributes.Input")?;
+    if c.run.record.activity_count >= limits::PENDING_MAX as i64 {
+        let text = format!(
+            "the number of pending activities, {}, has reached the per-workflow limit of {}",
+            c.run.record.activity_count,
+            limits::PENDING_MAX
+        );
+        return Err(Rejection::Bad(Cause::PendingActivitiesLimitExceeded, text));
+    }
+    if activities::by_id(c.tx, c.run, &a.activity_id)?.is_some() {
+        let text = format!(
+            "invalid history builder state for action: add-activitytask-scheduled-event, ActivityID: {}",
+            a.activity_id
+        );
+        return Err(Rejection::Bad(Cause::ScheduleActivityDuplicateId, text));
+    }
+    let queue = a.task_queue.as_ref().map(|q| q.name.clone()).unwrap_or_default();
+    let timeouts = timeouts(a).normalised(c.run.record.run_timeout_ns);
+    let policy = retry::with_defaults(a.retry_policy.as_ref());
+    let priority = merged(c.run.record.priority.as_ref(), a.priority.as_ref());
+    let attributes = ActivityTaskScheduledEventAttributes {
+        activity_id: a.activity_id.clone(),
+        activity_type: a.activity_type.clone(),
+        task_queue: normal_queue(&queue),
+        header: a.header.clone(),
+        input: a.input.clone(),
+        schedule_to_close_timeout: duration(timeouts.schedule_to_close),
+        schedule_to_start_timeout: duration(timeouts.schedule_to_start),
+        start_to_close_timeout: duration(timeouts.start_to_close),
+        heartbeat_timeout: duration(timeouts.heartbeat),
+        workflow_task_completed_event_id: c.completed_event_id,
+        retry_policy: Some(policy.clone()),
+        priority: a.priority.clone(),
+        ..ActivityTaskScheduledEventAttributes::default()
+    };
+    let event_id = c.write(command, Attributes::ActivityTaskScheduledEventAttributes(attributes));
+    let now = c.tx.now();
+    let mut activity = ActivityRecord {
+        scheduled_event_id: event_id,
+        activity_id: a.activity_id.clone(),
+        activity_type: a.activity_type.clone().unwrap_or_default().name,
+        task_queue: queue,
+        scheduled_ns: now,
+        attempt_scheduled_ns: now,
+        attempt: 1,
+        schedule_to_close_ns: timeouts.schedule_to_close,
+        schedule_to_start_ns: timeouts.schedule_to_start,
+        start_to_close_ns: timeouts.start_to_close,
+        heartbeat_ns: timeouts.heartbeat,
+        retry_policy: Some(policy),
+        input: a.input.clone(),
+        header: a.header.clone(),
+        priority,
+        ..ActivityRecord::default()
+    };
+    begin(c, a, &mut activity)?;
+    let id_row = named(Table::ActivityId, c.run.id, &activity.activity_id);
+    c.tx.put_bytes(id_row, event_id.to_be_bytes().to_vec().into());
+    activities::put(c.tx, c.run, &activity);
+    c.run.record.activity_count += 1;
+    Ok(())
+}
+
+/// Starts the activity for the worker that asks for it, or makes it dispatchable.
+fn begin(
+    c: &mut Completion<'_, '_>,
+    a: &ScheduleActivityTaskCommandAttributes,
+    activity: &mut ActivityRecord,
+) -> Checked<()> {
+    let eager = a.request_eager_execution && activity.task_queue == c.run.record.task_queue;
+    if eager {
+        let identity = c.identity.clone();
+        activities::start(c.tx, c.run, activity, &identity, EAGER_REQUEST_ID);
+        let started = activities::describe_started(c.tx, c.run, activity)?;
+        c.eager.push(started);
+    } else {
+        activities::dispatch(c.tx, c.run, activity);
+        activities::arm(c.tx, c.run, activity);
+    }
+    Ok(())
+}
+
+/// The activity's own priority, filled field by field from the workflow's.
+fn merged(workflow: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
+    let (Some(base), Some(own)) = (workflow, own) else { return own.or(workflow).cloned() };
+    let mut priority = own.clone();
+    if priority.priority_key == 0 {
+        priority.priority_key = base.priority_key;
+    }
+    if priority.fairness_key.is_empty() {
+        priority.fairness_key = base.fairness_key.clone();
+    }
+    if priority.fairness_weight == 0.0 {
+        priority.fairness_weight = base.fairness_weight;
+    }
+    Some(priority)
+}
+
+fn timeouts(a: &ScheduleActivityTaskCommandAttributes) -> Timeouts {
+    Timeouts {
+        schedule_to_close: nanos(a.schedule_to_close_timeout.as_ref()),
+        schedule_to_start: nanos(a.schedule_to_start_timeout.as_ref()),
+        start_to_close: nanos(a.start_to_close_timeout.as_ref()),
+        heartbeat: nanos(a.heartbeat_timeout.as_ref()),
+    }
+}
+
+fn validate(a: &ScheduleActivityTaskCommandAttributes) -> Checked<()> {
+    let kind = a.activity_type.as_ref().map(|t| t.name.as_str()).unwrap_or_default();
+    let queue = a.task_queue.as_ref().map(|q| q.name.as_str()).unwrap_or_default();
+    if a.activity_id.is_empty() {
+        return Err(bad("activityId is not set"));
+    }
+    if kind.is_empty() {
+        return Err(bad("activityType is not set"));
+    }
+    if queue.is_empty() {
+        return Err(bad("taskQueue is not set"));
+    }
+    if let Some(policy) = &a.retry_policy {
+        retry::validate(policy).map_err(bad)?;
+    }
+    for (what, text) in [("activityId", a.activity_id.as_str()), ("activityType", kind), ("taskQueue", queue)] {
+        let length = text.chars().count();
+        if length > limits::ID_LENGTH_MAX {
+            return Err(bad(format!("{what} exceeds length limit. Length={length} Limit={}", limits::ID_LENGTH_MAX)));
+        }
+    }
+    let t = timeouts(a);
+    for (what, value) in [
+        ("ScheduleToCloseTimeout", t.schedule_to_close),
+        ("ScheduleToStartTimeout", t.schedule_to_start),
+        ("StartToCloseTimeout", t.start_to_close),
+        ("HeartbeatTimeout", t.heartbeat),
+    ] {
+        if value < 0 {
+            return Err(bad(format!("invalid {what}: negative duration")));
+        }
+    }
+    if t.schedule_to_close == 0 && t.start_to_close == 0 {
+        let text = "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity.";
+        return Err(bad(format!("{text} ActivityId={} ActivityType={kind}", a.activity_id)));
+    }
+    Ok(())
+}
+
+/// An activity that nobody took is cancelled at once; a running one learns it from its next heartbeat.
+pub(super) fn request_cancel(c: &mut Completion<'_, '_>, command: &Command, scheduled_event_id: i64) -> Checked<()> {
+    let bad = |text: String| Rejection::Bad(Cause::BadRequestCancelActivityAttributes, text);
+    if scheduled_event_id == 0 {
+        return Err(bad("ScheduledEventId is not set on RequestCancelActivityTaskCommand.".into()));
+    }
+    let found = activities::by_event(c.tx, c.run, scheduled_event_id)?;
+    if found.is_none() && !c.run.has_buffered_close(c.tx, scheduled_event_id)? {
+        return Err(bad(format!(
+            "invalid history builder state for action: add-activitytask-cancel-requested-event, ScheduledEventID: {scheduled_event_id}"
+        )));
+    }
+    if found.as_ref().is_some_and(|a| a.cancel_requested) {
+        return Ok(());
+    }
+    let attributes = ActivityTaskCancelRequestedEventAttributes {
+        scheduled_event_id,
+        workflow_task_completed_event_id: c.completed_event_id,
+    };
+    let event_id = c.write(command, Attributes::ActivityTaskCancelRequestedEventAttributes(attributes));
+    let Some(mut activity) = found else { return Ok(()) };
+    activity.cancel_requested = true;
+    activity.cancel_requested_event_id = event_id;
+    if activity.started_ns != 0 {
+        activities::put(c.tx, c.run, &activity);
+        return Ok(());
+    }
+    let details = Payloads {
+        payloads: vec![Payload {
+            metadata: [("encoding".to_string(), bytes::Bytes::from_static(b"json/plain"))].into(),
+            data: bytes::Bytes::from_static(NOT_STARTED),
+            ..Payload::default()
+        }],
+    };
+    activities::write_canceled(c.tx, c.run, &activity, 0, Some(details), &c.identity);
+    activities::forget(c.tx, c.run, activity);
+    c.wake = true;
+    Ok(())
+}

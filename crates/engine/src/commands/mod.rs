@@ -1,0 +1,362 @@
+//! Completing a workflow task: all its commands apply, or none.
+//!
+//! The commands run on a trial copy of the transaction. If one is bad, the copy is dropped and the task fails with that
+//! command's cause (reference §2.3, rules 9 and 10). If all are good, the copy becomes the transaction, and the next workflow task
+//! is scheduled where it is needed.
+
+mod activity;
+mod close;
+mod marker;
+mod properties;
+mod sequence;
+mod timer;
+
+use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskCompleted, reply};
+use mainstay_api::record::WorkflowTaskRecord;
+use mainstay_api::temporal::command::v1::{Command, command::Attributes as A};
+use mainstay_api::temporal::enums::v1::{CommandType, TimeoutType, WorkflowTaskFailedCause as Cause};
+use mainstay_api::temporal::failure::v1::{Failure, ServerFailureInfo, failure::FailureInfo};
+use mainstay_api::temporal::history::v1::WorkflowTaskCompletedEventAttributes;
+use mainstay_api::temporal::workflow::v1::{ResetPointInfo, ResetPoints};
+use mainstay_api::temporal::workflowservice::v1::{
+    RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
+};
+
+use crate::convert::{nanos, time};
+use crate::event::{Attributes, NewEvent};
+use crate::lifecycle::{self, Termination};
+use crate::run::Run;
+use crate::store::Fault;
+use crate::transaction::Transaction;
+use crate::workflow_task::{self, Starter, TaskFailure};
+use crate::{Answer, Error, Stop, reply_of, search_attributes};
+
+/// A streak of empty completions that only ask for another task may last this long.
+const HEARTBEAT_STREAK_MAX: i64 = 30 * 60 * 1_000_000_000;
+const RESET_POINTS_MAX: usize = 20;
+/// The server's own request id of a task that it starts inline.
+const INLINE_REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
+
+/// Why a completion as a whole is not accepted.
+pub(crate) enum Rejection {
+    /// The command is bad: the task fails with this cause.
+    Bad(Cause, String),
+    /// The command is bad beyond repair: the task fails and the run is terminated.
+    Fatal(Cause, String),
+    /// The request is refused and nothing changes.
+    Refused(Error),
+    /// The store failed.
+    Broken(Fault),
+}
+
+impl From<Fault> for Rejection {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault)
+    }
+}
+
+impl From<Stop> for Rejection {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(error) => Self::Refused(error),
+            Stop::Broken(fault) => Self::Broken(fault),
+        }
+    }
+}
+
+/// A command's answer.
+pub(crate) type Checked<T> = Result<T, Rejection>;
+
+/// What the commands of one completion share.
+pub(crate) struct Completion<'c, 'a> {
+    pub(crate) tx: &'c mut Transaction<'a>,
+    pub(crate) run: &'c mut Run,
+    /// The Completed event that causes all that follows.
+    pub(crate) completed_event_id: i64,
+    pub(crate) identity: String,
+    /// Something happened that the workflow must be told.
+    pub(crate) wake: bool,
+    pub(crate) eager: Vec<log::ActivityTaskStarted>,
+}
+
+impl Completion<'_, '_> {
+    /// Writes an event that a command causes.
+    pub(crate) fn write(&mut self, command: &Command, attributes: Attributes) -> i64 {
+        let mut event = NewEvent::from(attributes).with_metadata(command.user_metadata.clone());
+        event.group_markers = command.event_group_markers.clone();
+        self.run.write(self.tx, event)
+    }
+
+    /// A close command must not pass over events that the worker has not seen.
+    pub(crate) fn check_all_seen(&self) -> Checked<()> {
+        if self.run.record.buffered_count > 0 {
+            return Err(Rejection::Bad(Cause::UnhandledCommand, String::new()));
+        }
+        Ok(())
+    }
+}
+
+/// A worker completes its workflow task.
+pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflowTask) -> Answer<Reply> {
+    let token = command.token.clone().unwrap_or_default();
+    let request = command.request.clone().unwrap_or_default();
+    let mut run = Run::load_open(tx, &token.run_id)?;
+    workflow_task::check_token(&run, &token)?;
+    sequence::check(&request.commands)?;
+    if heartbeat_streak_over(tx, &mut run, &request) {
+        workflow_task::wake(tx, &mut run)?;
+        run.save(tx);
+        return Err(Error::not_found("workflow task heartbeat timeout").into());
+    }
+    let (mut trial_tx, mut trial_run) = (tx.clone(), run.clone());
+    match apply(&mut trial_tx, &mut trial_run, &token, &request) {
+        Ok(completed) => {
+            trial_run.save(&mut trial_tx);
+            *tx = trial_tx;
+            Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)))
+        }
+        Err(Rejection::Bad(cause, text)) => reject(tx, run, &request, cause, &text, false),
+        Err(Rejection::Fatal(cause, text)) => reject(tx, run, &request, cause, &text, true),
+        Err(Rejection::Refused(error)) => Err(error.into()),
+        Err(Rejection::Broken(fault)) => Err(fault.into()),
+    }
+}
+
+/// Fails the task because of a bad command. From attempt 2 on nothing is written: the task is left to time out.
+fn reject(
+    tx: &mut Transaction<'_>,
+    mut run: Run,
+    request: &RespondWorkflowTaskCompletedRequest,
+    cause: Cause,
+    text: &str,
+    fatal: bool,
+) -> Answer<Reply> {
+    let message = if text.is_empty() { camel(cause) } else { format!("{}: {text}", camel(cause)) };
+    let attempt = run.record.workflow_task.as_ref().map_or(1, |task| task.attempt);
+    if attempt > 1 && cause != Cause::UnhandledCommand && !fatal {
+        return Err(Error::InvalidArgument(message).into());
+    }
+    let failure = Failure {
+        message: message.clone(),
+        failure_info: Some(FailureInfo::ServerFailureInfo(ServerFailureInfo::default())),
+        ..Failure::default()
+    };
+    workflow_task::fail(
+        tx,
+        &mut run,
+        TaskFailure { cause, failure: Some(failure), identity: request.identity.clone() },
+    );
+    if fatal {
+        lifecycle::terminate(tx, &mut run, Termination::by_history(message.clone()))?;
+    } else {
+        workflow_task::wake(tx, &mut run)?;
+    }
+    run.save(tx);
+    Err(Error::InvalidArgument(message).into())
+}
+
+/// A cause as error texts spell it: `BadStartTimerAttributes`.
+fn camel(cause: Cause) -> String {
+    let name = cause.as_str_name().trim_start_matches("WORKFLOW_TASK_FAILED_CAUSE_");
+    let word = |word: &str| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        format!("{first}{}", rest.to_ascii_lowercase())
+    };
+    name.split('_').map(word).collect()
+}
+
+/// Times the task out if a worker kept it alive for too long without progress.
+fn heartbeat_streak_over(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    request: &RespondWorkflowTaskCompletedRequest,
+) -> bool {
+    let Some(task) = run.record.workflow_task.clone() else { return false };
+    let streak = tx.now().saturating_sub(task.original_scheduled_ns);
+    if !request.force_create_new_workflow_task || streak <= HEARTBEAT_STREAK_MAX {
+        return false;
+    }
+    workflow_task::take(tx, run);
+    workflow_task::write_time_out(tx, run, &task, TimeoutType::StartToClose);
+    workflow_task::clear_sticky(run);
+    run.record.next_task_attempt = 1;
+    true
+}
+
+fn apply(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    token: &TaskToken,
+    request: &RespondWorkflowTaskCompletedRequest,
+) -> Checked<WorkflowTaskCompleted> {
+    let mut task = workflow_task::take(tx, run).unwrap_or_default();
+    workflow_task::write_transient_start(tx, run, &mut task);
+    let completed_event_id = write_completed(tx, run, &task, request);
+    run.record.last_completed_started_event_id = task.started_event_id;
+    run.record.next_task_attempt = 1;
+    set_sticky(run, request);
+    add_reset_point(tx, run, request, completed_event_id)?;
+    if search_attributes::add_build_id(run, request) {
+        run.mark_listed();
+    }
+    let mut completion =
+        Completion { tx, run, completed_event_id, identity: request.identity.clone(), wake: false, eager: Vec::new() };
+    for command in &request.commands {
+        handle(&mut completion, command)?;
+    }
+    let Completion { tx, run, wake, eager, .. } = completion;
+    let workflow_task = next_task(tx, run, &task, request, wake)?;
+    let _ = token;
+    Ok(WorkflowTaskCompleted {
+        response: Some(RespondWorkflowTaskCompletedResponse::default()),
+        workflow_task,
+        activity_tasks: eager,
+    })
+}
+
+fn write_completed(
+    tx: &Transaction<'_>,
+    run: &mut Run,
+    task: &WorkflowTaskRecord,
+    request: &RespondWorkflowTaskCompletedRequest,
+) -> i64 {
+    #[allow(deprecated)]
+    let attributes = WorkflowTaskCompletedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id,
+        started_event_id: task.started_event_id,
+        identity: request.identity.clone(),
+        binary_checksum: request.binary_checksum.clone(),
+        worker_version: request.worker_version_stamp.clone(),
+        sdk_metadata: request.sdk_metadata.clone(),
+        metering_metadata: request.metering_metadata,
+        ..WorkflowTaskCompletedEventAttributes::default()
+    };
+    run.write(tx, Attributes::WorkflowTaskCompletedEventAttributes(attributes))
+}
+
+fn set_sticky(run: &mut Run, request: &RespondWorkflowTaskCompletedRequest) {
+    let attributes = request.sticky_attributes.as_ref();
+    let queue = attributes.and_then(|a| a.worker_task_queue.as_ref()).map(|q| q.name.clone()).unwrap_or_default();
+    run.record.sticky_timeout_ns = attributes.map_or(0, |a| nanos(a.schedule_to_start_timeout.as_ref()));
+    run.record.sticky_queue = queue;
+}
+
+/// Remembers the first completion of each worker build, as a point to reset to.
+fn add_reset_point(
+    tx: &Transaction<'_>,
+    run: &mut Run,
+    request: &RespondWorkflowTaskCompletedRequest,
+    completed_event_id: i64,
+) -> Answer<()> {
+    #[allow(deprecated)]
+    let (checksum, build_id) = (
+        request.binary_checksum.clone(),
+        request.worker_version_stamp.as_ref().map(|v| v.build_id.clone()).unwrap_or_default(),
+    );
+    let points = run.record.reset_points.get_or_insert_with(ResetPoints::default);
+    #[allow(deprecated)]
+    let known = points.points.iter().any(|p| p.build_id == build_id && p.binary_checksum == checksum);
+    if known {
+        return Ok(());
+    }
+    let expire = tx.now().saturating_add(tx.namespace()?.retention_ns);
+    #[allow(deprecated)]
+    points.points.push(ResetPointInfo {
+        build_id,
+        binary_checksum: checksum,
+        run_id: run.record.run_id.clone(),
+        first_workflow_task_completed_id: completed_event_id,
+        create_time: time(tx.now()),
+        expire_time: time(expire),
+        resettable: true,
+    });
+    if points.points.len() > RESET_POINTS_MAX {
+        points.points.remove(0);
+    }
+    Ok(())
+}
+
+fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()> {
+    let unset =
+        |cause, name: &str| Err(Rejection::Bad(cause, format!("{name}CommandAttributes is not set on {name}Command.")));
+    match (command.command_type(), &command.attributes) {
+        (CommandType::ScheduleActivityTask, Some(A::ScheduleActivityTaskCommandAttributes(a))) => {
+            activity::schedule(completion, command, a)
+        }
+        (CommandType::RequestCancelActivityTask, Some(A::RequestCancelActivityTaskCommandAttributes(a))) => {
+            activity::request_cancel(completion, command, a.scheduled_event_id)
+        }
+        (CommandType::StartTimer, Some(A::StartTimerCommandAttributes(a))) => timer::start(completion, command, a),
+        (CommandType::CancelTimer, Some(A::CancelTimerCommandAttributes(a))) => timer::cancel(completion, command, a),
+        (CommandType::RecordMarker, Some(A::RecordMarkerCommandAttributes(a))) => {
+            marker::record(completion, command, a)
+        }
+        (CommandType::UpsertWorkflowSearchAttributes, Some(A::UpsertWorkflowSearchAttributesCommandAttributes(a))) => {
+            properties::upsert_search_attributes(completion, command, a)
+        }
+        (CommandType::ModifyWorkflowProperties, Some(A::ModifyWorkflowPropertiesCommandAttributes(a))) => {
+            properties::modify(completion, command, a)
+        }
+        (CommandType::CompleteWorkflowExecution, Some(A::CompleteWorkflowExecutionCommandAttributes(a))) => {
+            close::complete(completion, command, a)
+        }
+        (CommandType::FailWorkflowExecution, Some(A::FailWorkflowExecutionCommandAttributes(a))) => {
+            close::fail(completion, command, a)
+        }
+        (CommandType::CancelWorkflowExecution, Some(A::CancelWorkflowExecutionCommandAttributes(a))) => {
+            close::cancel(completion, command, a)
+        }
+        (CommandType::ContinueAsNewWorkflowExecution, Some(A::ContinueAsNewWorkflowExecutionCommandAttributes(a))) => {
+            close::continue_as_new(completion, command, a)
+        }
+        (CommandType::StartTimer, _) => unset(Cause::BadStartTimerAttributes, "StartTimer"),
+        (CommandType::ScheduleActivityTask, _) => unset(Cause::BadScheduleActivityAttributes, "ScheduleActivityTask"),
+        (CommandType::CancelTimer, _) => unset(Cause::BadCancelTimerAttributes, "CancelTimer"),
+        (CommandType::RecordMarker, _) => unset(Cause::BadRecordMarkerAttributes, "RecordMarker"),
+        (kind, _) => {
+            let name = kind.as_str_name().trim_start_matches("COMMAND_TYPE_");
+            let text = format!("the command {name} is not implemented yet");
+            Err(Rejection::Refused(Error::Unimplemented(text)))
+        }
+    }
+}
+
+/// Schedules the next workflow task if there is a reason, and starts it at once if the worker asked for that.
+fn next_task(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    closed: &WorkflowTaskRecord,
+    request: &RespondWorkflowTaskCompletedRequest,
+    wake: bool,
+) -> Checked<Option<log::WorkflowTaskStarted>> {
+    let heartbeat = request.force_create_new_workflow_task;
+    if !run.is_open() || !(heartbeat || wake || run.record.buffered_count > 0) {
+        return Ok(None);
+    }
+    let streak_start = if heartbeat && request.commands.is_empty() { closed.original_scheduled_ns } else { 0 };
+    if !request.return_new_workflow_task {
+        workflow_task::schedule(tx, run, streak_start)?;
+        return Ok(None);
+    }
+    workflow_task::schedule_undispatched(tx, run, streak_start)?;
+    let starter = Starter {
+        identity: &request.identity,
+        request_id: INLINE_REQUEST_ID,
+        sticky: !run.record.sticky_queue.is_empty(),
+    };
+    Ok(Some(workflow_task::start(tx, run, &starter)?))
+}
+
+/// A blob in a command over its limit ends the run.
+pub(crate) fn check_size(size: usize, what: &str) -> Checked<()> {
+    if size > mainstay_base::limits::BLOB_SIZE_MAX {
+        let text = format!("{what} exceeds size limit.");
+        return Err(Rejection::Fatal(Cause::BadScheduleActivityAttributes, text));
+    }
+    Ok(())
+}
+
+/// The bytes of an optional message.
+pub(crate) fn size_of<M: prost::Message>(message: Option<&M>) -> usize {
+    message.map_or(0, prost::Message::encoded_len)
+}

@@ -1,0 +1,44 @@
+//! Between the API's times and durations and the integers that records hold.
+
+use mainstay_base::Timestamp;
+use prost_types::{Duration, Timestamp as ProtoTimestamp};
+
+const NANOS: i64 = 1_000_000_000;
+
+/// Nanoseconds of an API duration; absent is 0, out of range saturates.
+pub(crate) fn nanos(duration: Option<&Duration>) -> i64 {
+    duration.map_or(0, |d| d.seconds.saturating_mul(NANOS).saturating_add(i64::from(d.nanos)))
+}
+
+/// An API duration that is always present: SDKs require zero durations on some events.
+pub(crate) fn duration(nanos: i64) -> Option<Duration> {
+    Some(Duration { seconds: nanos / NANOS, nanos: (nanos % NANOS) as i32 })
+}
+
+/// An API time; 0 is absent.
+pub(crate) fn time(ns: i64) -> Option<ProtoTimestamp> {
+    if ns == 0 {
+        return None;
+    }
+    let (seconds, nanos) = Timestamp::from_nanos(ns).to_parts();
+    Some(ProtoTimestamp { seconds, nanos })
+}
+
+/// Nanoseconds of an API time; absent is 0.
+pub(crate) fn time_ns(time: Option<&ProtoTimestamp>) -> i64 {
+    time.map_or(0, |t| Timestamp::from_parts(t.seconds, t.nanos).as_nanos())
+}
+
+/// The smaller of two limits of which 0 means none.
+pub(crate) fn least(a: i64, b: i64) -> i64 {
+    match (a, b) {
+        (0, b) => b,
+        (a, 0) => a,
+        (a, b) => a.min(b),
+    }
+}
+
+/// A point `span` after `start`; none for a span of 0.
+pub(crate) fn deadline(start: i64, span: i64) -> i64 {
+    if span == 0 { 0 } else { start.saturating_add(span) }
+}

@@ -1,0 +1,118 @@
+//! History events: their type numbers, and which of them wait while a workflow task is started.
+
+use mainstay_api::temporal::common::v1::Link;
+use mainstay_api::temporal::enums::v1::EventType;
+use mainstay_api::temporal::history::v1::HistoryEvent;
+pub(crate) use mainstay_api::temporal::history::v1::history_event::Attributes;
+use mainstay_api::temporal::sdk::v1::{EventGroupMarker, UserMetadata};
+
+/// An event that has no id yet.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) attributes: Attributes,
+    pub(crate) user_metadata: Option<UserMetadata>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) group_markers: Vec<EventGroupMarker>,
+}
+
+impl From<Attributes> for NewEvent {
+    fn from(attributes: Attributes) -> Self {
+        Self { attributes, user_metadata: None, links: Vec::new(), group_markers: Vec::new() }
+    }
+}
+
+impl NewEvent {
+    pub(crate) fn with_metadata(mut self, metadata: Option<UserMetadata>) -> Self {
+        self.user_metadata = metadata;
+        self
+    }
+
+    pub(crate) fn with_links(mut self, links: Vec<Link>) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// The event as stored; id 0 for one that is buffered.
+    pub(crate) fn into_event(self, event_id: i64, now_ns: i64, task_id: i64) -> HistoryEvent {
+        let event_type = event_type(&self.attributes);
+        HistoryEvent {
+            event_id,
+            event_time: crate::convert::time(now_ns),
+            event_type: event_type as i32,
+            task_id,
+            worker_may_ignore: event_type == EventType::WorkflowExecutionOptionsUpdated,
+            user_metadata: self.user_metadata,
+            links: self.links,
+            event_group_markers: self.group_markers,
+            attributes: Some(self.attributes),
+            ..HistoryEvent::default()
+        }
+    }
+}
+
+/// The type that belongs to an event's attributes.
+pub(crate) fn event_type(attributes: &Attributes) -> EventType {
+    use Attributes as A;
+    match attributes {
+        A::WorkflowExecutionStartedEventAttributes(_) => EventType::WorkflowExecutionStarted,
+        A::WorkflowExecutionCompletedEventAttributes(_) => EventType::WorkflowExecutionCompleted,
+        A::WorkflowExecutionFailedEventAttributes(_) => EventType::WorkflowExecutionFailed,
+        A::WorkflowExecutionTimedOutEventAttributes(_) => EventType::WorkflowExecutionTimedOut,
+        A::WorkflowExecutionCanceledEventAttributes(_) => EventType::WorkflowExecutionCanceled,
+        A::WorkflowExecutionTerminatedEventAttributes(_) => EventType::WorkflowExecutionTerminated,
+        A::WorkflowExecutionContinuedAsNewEventAttributes(_) => EventType::WorkflowExecutionContinuedAsNew,
+        A::WorkflowExecutionCancelRequestedEventAttributes(_) => EventType::WorkflowExecutionCancelRequested,
+        A::WorkflowExecutionSignaledEventAttributes(_) => EventType::WorkflowExecutionSignaled,
+        A::WorkflowExecutionOptionsUpdatedEventAttributes(_) => EventType::WorkflowExecutionOptionsUpdated,
+        A::WorkflowTaskScheduledEventAttributes(_) => EventType::WorkflowTaskScheduled,
+        A::WorkflowTaskStartedEventAttributes(_) => EventType::WorkflowTaskStarted,
+        A::WorkflowTaskCompletedEventAttributes(_) => EventType::WorkflowTaskCompleted,
+        A::WorkflowTaskFailedEventAttributes(_) => EventType::WorkflowTaskFailed,
+        A::WorkflowTaskTimedOutEventAttributes(_) => EventType::WorkflowTaskTimedOut,
+        A::ActivityTaskScheduledEventAttributes(_) => EventType::ActivityTaskScheduled,
+        A::ActivityTaskStartedEventAttributes(_) => EventType::ActivityTaskStarted,
+        A::ActivityTaskCompletedEventAttributes(_) => EventType::ActivityTaskCompleted,
+        A::ActivityTaskFailedEventAttributes(_) => EventType::ActivityTaskFailed,
+        A::ActivityTaskTimedOutEventAttributes(_) => EventType::ActivityTaskTimedOut,
+        A::ActivityTaskCancelRequestedEventAttributes(_) => EventType::ActivityTaskCancelRequested,
+        A::ActivityTaskCanceledEventAttributes(_) => EventType::ActivityTaskCanceled,
+        A::TimerStartedEventAttributes(_) => EventType::TimerStarted,
+        A::TimerFiredEventAttributes(_) => EventType::TimerFired,
+        A::TimerCanceledEventAttributes(_) => EventType::TimerCanceled,
+        A::MarkerRecordedEventAttributes(_) => EventType::MarkerRecorded,
+        A::UpsertWorkflowSearchAttributesEventAttributes(_) => EventType::UpsertWorkflowSearchAttributes,
+        A::WorkflowPropertiesModifiedEventAttributes(_) => EventType::WorkflowPropertiesModified,
+        _ => EventType::Unspecified,
+    }
+}
+
+/// Whether an event waits while a workflow task is started. Events made from commands, and those about the task or the run itself,
+/// never do.
+pub(crate) fn is_buffered(attributes: &Attributes) -> bool {
+    use Attributes as A;
+    matches!(
+        attributes,
+        A::WorkflowExecutionSignaledEventAttributes(_)
+            | A::WorkflowExecutionCancelRequestedEventAttributes(_)
+            | A::WorkflowExecutionOptionsUpdatedEventAttributes(_)
+            | A::ActivityTaskStartedEventAttributes(_)
+            | A::ActivityTaskCompletedEventAttributes(_)
+            | A::ActivityTaskFailedEventAttributes(_)
+            | A::ActivityTaskTimedOutEventAttributes(_)
+            | A::ActivityTaskCanceledEventAttributes(_)
+            | A::TimerFiredEventAttributes(_)
+    )
+}
+
+/// The (scheduled, started) event ids of an event that closes an activity: those move behind all others when the buffer is
+/// flushed, so that a Started event precedes them.
+pub(crate) fn activity_close(attributes: &mut Attributes) -> Option<(i64, &mut i64)> {
+    use Attributes as A;
+    match attributes {
+        A::ActivityTaskCompletedEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
+        A::ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
+        A::ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
+        A::ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
+        _ => None,
+    }
+}

@@ -1,0 +1,433 @@
+//! How runs begin, end, and follow each other: creation, closing, termination, continue-as-new, retry and cron.
+//!
+//! A chain of runs shares its workflow id, first run id and execution deadline. A follow-up run is created in the transition that
+//! closes its predecessor, whose close event names it.
+
+use mainstay_api::RawHistory;
+use mainstay_api::record::{ActivityRecord, UserTimerRecord};
+use mainstay_api::record::{RunRecord, TaskRow, TimerRow, task_row, timer_row};
+use mainstay_api::temporal::common::v1::{Callback, Link};
+use mainstay_api::temporal::common::v1::{Payloads, WorkflowExecution};
+use mainstay_api::temporal::enums::v1::{
+    ContinueAsNewInitiator as Initiator, EventType, RetryState, TimeoutType, WorkflowExecutionStatus as Status,
+    WorkflowTaskFailedCause,
+};
+use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
+use mainstay_api::temporal::history::v1::{
+    HistoryEvent, WorkflowExecutionStartedEventAttributes as StartedAttributes,
+    WorkflowExecutionTerminatedEventAttributes, WorkflowExecutionTimedOutEventAttributes,
+};
+use mainstay_api::temporal::sdk::v1::UserMetadata;
+use mainstay_base::RunId;
+
+use crate::convert::{deadline, duration, least, nanos, time, time_ns};
+use crate::event::{Attributes, NewEvent};
+use crate::retry::{self, Decision};
+use crate::run::Run;
+use crate::store::{Fault, Row, Table};
+use crate::transaction::{Transaction, decode, numbered};
+use crate::workflow_task::{self, TaskFailure};
+use crate::{Answer, Error};
+
+const SECOND: i64 = 1_000_000_000;
+/// Runs of one chain start at least this far apart.
+const RUN_INTERVAL_MIN: i64 = SECOND;
+
+/// A run to create. The attributes become its first event; what they leave out is filled in.
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) attributes: StartedAttributes,
+    pub(crate) request_id: String,
+    pub(crate) user_metadata: Option<UserMetadata>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) callbacks: Vec<Callback>,
+}
+
+/// Creates a run: its record, first event, deadlines. It has no workflow task yet.
+pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
+    let NewRun { id, mut attributes, request_id, user_metadata, links, callbacks } = new;
+    let now = tx.now();
+    attributes.workflow_id = tx.entity.workflow_id.clone();
+    attributes.original_execution_run_id = id.to_string();
+    if attributes.first_execution_run_id.is_empty() {
+        attributes.first_execution_run_id = id.to_string();
+    }
+    attributes.attempt = attributes.attempt.max(1);
+    let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
+    attributes.first_workflow_task_backoff = duration(backoff);
+    let mut record = record_of(tx, id, &attributes, now, backoff);
+    record.start_request_id = request_id.clone();
+    record.user_metadata = user_metadata.clone();
+    record.completion_callbacks = callbacks;
+    attributes.workflow_execution_expiration_time = time(record.execution_deadline_ns);
+    let mut run = Run::new(id, record);
+    let event = NewEvent::from(Attributes::WorkflowExecutionStartedEventAttributes(attributes));
+    run.write(tx, event.with_metadata(user_metadata).with_links(links));
+    run.remember(tx, &request_id, EventType::WorkflowExecutionStarted, 1);
+    arm_run_timer(tx, &mut run);
+    if backoff > 0 {
+        run.record.first_task_backoff = true;
+        run.record.backoff_timer_ns = now.saturating_add(backoff);
+        let due = run.record.backoff_timer_ns;
+        tx.add_timer(timer(tx, &run, timer_row::Kind::FirstTaskBackoff, due));
+    }
+    run
+}
+
+fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
+    let execution_timeout = nanos(a.workflow_execution_timeout.as_ref());
+    let run_timeout = nanos(a.workflow_run_timeout.as_ref());
+    let carried = time_ns(a.workflow_execution_expiration_time.as_ref());
+    let start = now.saturating_add(backoff);
+    let execution_deadline = if carried == 0 { deadline(start, execution_timeout) } else { carried };
+    let root = a
+        .root_workflow_execution
+        .clone()
+        .unwrap_or_else(|| WorkflowExecution { workflow_id: tx.entity.workflow_id.clone(), run_id: id.to_string() });
+    let parent = a.parent_workflow_execution.clone().unwrap_or_default();
+    RunRecord {
+        run_id: id.to_string(),
+        status: Status::Running as i32,
+        next_event_id: 1,
+        workflow_type: a.workflow_type.clone().unwrap_or_default().name,
+        task_queue: a.task_queue.clone().unwrap_or_default().name,
+        start_ns: now,
+        execution_ns: start,
+        execution_timeout_ns: execution_timeout,
+        run_timeout_ns: run_timeout,
+        task_timeout_ns: nanos(a.workflow_task_timeout.as_ref()),
+        execution_deadline_ns: execution_deadline,
+        run_deadline_ns: least(deadline(start, run_timeout), execution_deadline),
+        first_execution_run_id: a.first_execution_run_id.clone(),
+        original_execution_run_id: id.to_string(),
+        continued_from_run_id: a.continued_execution_run_id.clone(),
+        cron_schedule: a.cron_schedule.clone(),
+        retry_policy: a.retry_policy.clone(),
+        attempt: a.attempt,
+        memo: a.memo.clone(),
+        search_attributes: a.search_attributes.clone(),
+        priority: a.priority.clone(),
+        parent_namespace: a.parent_workflow_namespace.clone(),
+        parent_namespace_id: a.parent_workflow_namespace_id.clone(),
+        parent_workflow_id: parent.workflow_id,
+        parent_run_id: parent.run_id,
+        parent_initiated_event_id: a.parent_initiated_event_id,
+        root_workflow_id: root.workflow_id,
+        root_run_id: root.run_id,
+        reset_points: a.prev_auto_reset_points.clone(),
+        ..RunRecord::default()
+    }
+}
+
+fn arm_run_timer(tx: &mut Transaction<'_>, run: &mut Run) {
+    let due = run.record.run_deadline_ns;
+    if due != 0 {
+        run.record.run_timer_ns = due;
+        tx.add_timer(timer(tx, run, timer_row::Kind::RunTimeout, due));
+    }
+}
+
+/// A row of the timer index that belongs to the run as a whole.
+pub(crate) fn timer(tx: &Transaction<'_>, run: &Run, kind: timer_row::Kind, due_ns: i64) -> TimerRow {
+    TimerRow {
+        due_ns,
+        namespace_id: tx.entity.namespace_id.clone(),
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        kind: kind as i32,
+        id: 0,
+    }
+}
+
+/// Ends the wait before the first workflow task.
+pub(crate) fn end_backoff(tx: &mut Transaction<'_>, run: &mut Run) {
+    if run.record.first_task_backoff {
+        run.record.first_task_backoff = false;
+        let due = run.record.backoff_timer_ns;
+        tx.remove_timer(timer(tx, run, timer_row::Kind::FirstTaskBackoff, due));
+        run.record.backoff_timer_ns = 0;
+    }
+}
+
+/// Closes the run after its close event was written: pending items go, retention begins.
+pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, status: Status) -> Answer<()> {
+    run.record.status = status as i32;
+    run.record.close_ns = tx.now();
+    run.mark_listed();
+    run.drop_buffer(tx)?;
+    workflow_task::take(tx, run);
+    end_backoff(tx, run);
+    if run.record.run_timer_ns != 0 {
+        let due = run.record.run_timer_ns;
+        tx.remove_timer(timer(tx, run, timer_row::Kind::RunTimeout, due));
+        run.record.run_timer_ns = 0;
+    }
+    drop_pending(tx, run)?;
+    let retention = tx.namespace()?.retention_ns;
+    if retention > 0 {
+        let due = tx.now().saturating_add(retention);
+        run.record.retention_timer_ns = due;
+        tx.add_timer(timer(tx, run, timer_row::Kind::Retention, due));
+    }
+    let current = tx.execution()?.is_some_and(|e| e.current_run_id == run.record.run_id);
+    if current {
+        run.make_current(tx);
+    }
+    Ok(())
+}
+
+/// Removes activities and timers, their dispatch and their time-outs. Their rows stay readable until retention removes the run.
+fn drop_pending(tx: &mut Transaction<'_>, run: &mut Run) -> Result<(), Fault> {
+    for mut activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
+        crate::activities::remove_rows(tx, run, &mut activity);
+        tx.delete(numbered(Table::Activity, run.id, activity.scheduled_event_id));
+        tx.delete(crate::transaction::named(Table::ActivityId, run.id, &activity.activity_id));
+    }
+    for pending in tx.scan_records::<UserTimerRecord>(Table::UserTimer, run.id)? {
+        crate::timers::remove_rows(tx, run, &pending);
+    }
+    run.record.activity_count = 0;
+    run.record.timer_count = 0;
+    Ok(())
+}
+
+/// Why and by whom a run is terminated.
+pub(crate) struct Termination {
+    pub(crate) reason: String,
+    pub(crate) details: Option<Payloads>,
+    pub(crate) identity: String,
+    pub(crate) links: Vec<Link>,
+}
+
+impl Termination {
+    /// By the server itself.
+    pub(crate) fn by_history(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), details: None, identity: "history-service".into(), links: Vec::new() }
+    }
+}
+
+/// Terminates an open run. A started workflow task fails first, so that what it held back becomes part of history.
+pub(crate) fn terminate(tx: &mut Transaction<'_>, run: &mut Run, how: Termination) -> Answer<()> {
+    force_task_closed(tx, run)?;
+    let attributes =
+        WorkflowExecutionTerminatedEventAttributes { reason: how.reason, details: how.details, identity: how.identity };
+    let event = NewEvent::from(Attributes::WorkflowExecutionTerminatedEventAttributes(attributes));
+    run.write(tx, event.with_links(how.links));
+    close(tx, run, Status::Terminated)
+}
+
+/// Fails a started workflow task because the run closes under it, and writes the events it held back.
+fn force_task_closed(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
+    if run.task_started() {
+        let cause = WorkflowTaskFailedCause::ForceCloseCommand;
+        workflow_task::fail(tx, run, TaskFailure { cause, failure: None, identity: String::new() });
+    }
+    run.flush_buffer(tx)?;
+    Ok(())
+}
+
+/// The attributes of the run's first event.
+pub(crate) fn started_attributes(tx: &Transaction<'_>, run: &Run) -> Answer<StartedAttributes> {
+    let fault = |what: &str| Fault(format!("run {}: {what}", run.id));
+    let row = numbered(Table::History, run.id, 1);
+    let bytes = tx.get_bytes(&row)?.ok_or_else(|| fault("its first history batch is missing"))?;
+    let batch: RawHistory = decode(Table::History, bytes)?;
+    let first = batch.events.into_iter().next().ok_or_else(|| fault("its first history batch is empty"))?;
+    let event: HistoryEvent = decode(Table::History, first)?;
+    match event.attributes {
+        Some(Attributes::WorkflowExecutionStartedEventAttributes(attributes)) => Ok(attributes),
+        _ => Err(fault("its history does not begin with a Started event").into()),
+    }
+}
+
+/// A run that follows this one.
+pub(crate) struct Successor {
+    pub(crate) run_id: RunId,
+    pub(crate) attributes: StartedAttributes,
+}
+
+/// Carries over what every follow-up run inherits.
+pub(crate) fn successor(
+    tx: &mut Transaction<'_>,
+    run: &Run,
+    mut attributes: StartedAttributes,
+    initiator: Initiator,
+    backoff: i64,
+) -> Successor {
+    let run_id = tx.prng.run_id();
+    let lived = tx.now().saturating_sub(run.record.start_ns);
+    let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
+    attributes.continued_execution_run_id = run.record.run_id.clone();
+    attributes.initiator = initiator as i32;
+    attributes.first_execution_run_id = run.record.first_execution_run_id.clone();
+    attributes.workflow_execution_expiration_time = time(run.record.execution_deadline_ns);
+    attributes.first_workflow_task_backoff = duration(backoff);
+    attributes.prev_auto_reset_points = run.record.reset_points.clone();
+    attributes.eager_execution_accepted = false;
+    Successor { run_id, attributes }
+}
+
+/// Creates the follow-up run, makes it current, and schedules its first task unless that is delayed.
+pub(crate) fn begin_successor(tx: &mut Transaction<'_>, run: &mut Run, successor: Successor) -> Answer<()> {
+    let request_id = tx.prng.run_id().to_string();
+    let new = NewRun {
+        id: successor.run_id,
+        attributes: successor.attributes,
+        request_id,
+        user_metadata: None,
+        links: Vec::new(),
+        callbacks: run.record.completion_callbacks.clone(),
+    };
+    run.record.successor_run_id = successor.run_id.to_string();
+    let mut next = create(tx, new);
+    next.make_current(tx);
+    workflow_task::wake(tx, &mut next)?;
+    next.save(tx);
+    Ok(())
+}
+
+/// What follows a run that failed or timed out: a retry, then the cron schedule, or nothing.
+pub(crate) fn after_failure(
+    tx: &mut Transaction<'_>,
+    run: &Run,
+    failure: &Failure,
+) -> Answer<(RetryState, Option<Successor>)> {
+    let state = match &run.record.retry_policy {
+        None => RetryState::RetryPolicyNotSet,
+        Some(policy) => {
+            let attempt = retry::Attempt {
+                policy,
+                attempt: run.record.attempt,
+                now: tx.now(),
+                expiration: run.record.execution_deadline_ns,
+                failure,
+            };
+            match retry::decide(&attempt) {
+                Decision::Retry(backoff) => {
+                    let mut attributes = started_attributes(tx, run)?;
+                    attributes.attempt = run.record.attempt.saturating_add(1);
+                    attributes.continued_failure = Some(failure.clone());
+                    let next = successor(tx, run, attributes, Initiator::Retry, backoff);
+                    return Ok((RetryState::InProgress, Some(next)));
+                }
+                Decision::Stop(state) => state,
+            }
+        }
+    };
+    let next = after_cron(tx, run, None, Some(failure.clone()))?;
+    Ok((state, next))
+}
+
+/// The next run of a cron schedule: a result replaces the last one, a failure is carried along.
+pub(crate) fn after_cron(
+    tx: &mut Transaction<'_>,
+    run: &Run,
+    result: Option<Payloads>,
+    failure: Option<Failure>,
+) -> Answer<Option<Successor>> {
+    if run.record.cron_schedule.is_empty() {
+        return Ok(None);
+    }
+    let Some(backoff) = cron_backoff(&run.record.cron_schedule, run.record.execution_ns, tx.now()) else {
+        return Ok(None);
+    };
+    let deadline = run.record.execution_deadline_ns;
+    if deadline != 0 && tx.now().saturating_add(backoff) > deadline {
+        return Ok(None);
+    }
+    let mut attributes = started_attributes(tx, run)?;
+    attributes.attempt = 1;
+    if failure.is_none() {
+        attributes.last_completion_result = result;
+    }
+    attributes.continued_failure = failure;
+    Ok(Some(successor(tx, run, attributes, Initiator::CronSchedule, backoff)))
+}
+
+/// Nanoseconds from `now` to the next time of a cron schedule after the previous execution.
+pub(crate) fn cron_backoff(schedule: &str, previous_ns: i64, now: i64) -> Option<i64> {
+    let parsed = mainstay_calendar::CronSchedule::parse(schedule).ok()?;
+    let mut fire = parsed.next_after(previous_ns.div_euclid(SECOND))?;
+    if fire.saturating_mul(SECOND) <= now {
+        fire = parsed.next_after(now.div_euclid(SECOND))?;
+    }
+    let wait = fire.saturating_mul(SECOND).saturating_sub(now);
+    Some(wait.saturating_add(SECOND - 1) / SECOND * SECOND)
+}
+
+/// The run's deadline passed.
+pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) -> Answer<()> {
+    if run.record.run_timer_ns != row.due_ns {
+        return Ok(());
+    }
+    run.record.run_timer_ns = 0;
+    force_task_closed(tx, run)?;
+    let by_execution = run.record.execution_deadline_ns != 0 && tx.now() >= run.record.execution_deadline_ns;
+    let (state, next) =
+        if by_execution { (RetryState::Timeout, None) } else { after_failure(tx, run, &run_timeout_failure())? };
+    let attributes = WorkflowExecutionTimedOutEventAttributes {
+        retry_state: state as i32,
+        new_execution_run_id: next.as_ref().map(|n| n.run_id.to_string()).unwrap_or_default(),
+    };
+    run.write(tx, Attributes::WorkflowExecutionTimedOutEventAttributes(attributes));
+    close(tx, run, Status::TimedOut)?;
+    if let Some(next) = next {
+        begin_successor(tx, run, next)?;
+    }
+    Ok(())
+}
+
+fn run_timeout_failure() -> Failure {
+    let info = TimeoutFailureInfo { timeout_type: TimeoutType::StartToClose as i32, last_heartbeat_details: None };
+    Failure {
+        message: "workflow timeout".into(),
+        source: "Server".into(),
+        failure_info: Some(FailureInfo::TimeoutFailureInfo(info)),
+        ..Failure::default()
+    }
+}
+
+/// Removes every trace of a closed run.
+pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
+    for table in [Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId] {
+        for (id, _) in tx.scan(table, run.id)? {
+            tx.delete(Row { table, run: Some(run.id), id });
+        }
+    }
+    if run.record.retention_timer_ns != 0 {
+        tx.remove_timer(timer(tx, run, timer_row::Kind::Retention, run.record.retention_timer_ns));
+    }
+    tx.remove_visibility(run.visibility(tx));
+    tx.delete(crate::transaction::run_row(run.id));
+    let current = tx.execution()?.is_some_and(|e| e.current_run_id == run.record.run_id);
+    if current {
+        tx.delete(Row { table: Table::Execution, run: None, id: Vec::new() });
+    }
+    Ok(())
+}
+
+/// Whether a conditional request means this run's chain.
+pub(crate) fn check_first_run(run: &Run, first_execution_run_id: &str) -> Answer<()> {
+    if first_execution_run_id.is_empty() || run.record.first_execution_run_id == first_execution_run_id {
+        return Ok(());
+    }
+    Err(Error::not_found("workflow execution not found").into())
+}
+
+/// A dispatchable activity's row.
+pub(crate) fn activity_task_row(tx: &Transaction<'_>, run: &Run, activity: &ActivityRecord) -> TaskRow {
+    TaskRow {
+        kind: task_row::Kind::Activity as i32,
+        namespace_id: tx.entity.namespace_id.clone(),
+        task_queue: activity.task_queue.clone(),
+        sequence: activity.task_sequence,
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        scheduled_event_id: activity.scheduled_event_id,
+        attempt: activity.attempt,
+        created_ns: tx.now(),
+        sticky: false,
+        normal_queue: String::new(),
+        priority: activity.priority.as_ref().map_or(0, |p| p.priority_key),
+    }
+}

@@ -1,0 +1,318 @@
+//! One run being changed: its record, and the batches of events that this entry adds to its history.
+//!
+//! An event goes into history at once, or, while a workflow task is started and the event comes from outside, into the buffer.
+//! A batch is what is written atomically; a Started event of a workflow task ends its batch.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mainstay_api::RawHistory;
+use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunRecord, VisibilityRecord};
+use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
+use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_base::RunId;
+use prost::Message;
+
+use crate::event::{self, Attributes, NewEvent};
+use crate::store::{Fault, Row, Table};
+use crate::transaction::{Transaction, decode, named, numbered, run_row};
+use crate::{Answer, Error};
+
+/// Where an event went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// Into history, under this id.
+    Written(i64),
+    /// Into the buffer.
+    Buffered,
+}
+
+impl Added {
+    /// The id, or 0 for a buffered event.
+    pub(crate) fn id(self) -> i64 {
+        match self {
+            Self::Written(id) => id,
+            Self::Buffered => 0,
+        }
+    }
+}
+
+/// A run and the events that this entry adds to it. Must be saved.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) record: RunRecord,
+    batches: Vec<(i64, RawHistory)>,
+    open_batch: bool,
+    listed_changed: bool,
+}
+
+impl Run {
+    pub(crate) fn new(id: RunId, record: RunRecord) -> Self {
+        Self { id, record, batches: Vec::new(), open_batch: false, listed_changed: true }
+    }
+
+    /// Loads a run: the given one, or the current one if `run_id` is empty.
+    pub(crate) fn load(tx: &Transaction<'_>, run_id: &str) -> Answer<Self> {
+        let workflow_id = &tx.entity.workflow_id;
+        let current;
+        let text = if run_id.is_empty() {
+            let found = tx.execution()?;
+            let missing = || Error::not_found(format!("workflow not found for ID: {workflow_id}"));
+            current = found.ok_or_else(missing)?.current_run_id;
+            current.as_str()
+        } else {
+            run_id
+        };
+        let id: RunId = text.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
+        let Some(record) = tx.run_record(id)? else {
+            let known = tx.execution()?.is_some();
+            let text = if known {
+                format!("workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{id}\"")
+            } else {
+                format!("workflow not found for ID: {workflow_id}")
+            };
+            return Err(Error::not_found(text).into());
+        };
+        Ok(Self { id, record, batches: Vec::new(), open_batch: false, listed_changed: false })
+    }
+
+    /// Loads a run that must be open.
+    pub(crate) fn load_open(tx: &Transaction<'_>, run_id: &str) -> Answer<Self> {
+        let run = Self::load(tx, run_id)?;
+        if run.is_open() { Ok(run) } else { Err(already_completed().into()) }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.record.status(), WorkflowExecutionStatus::Running | WorkflowExecutionStatus::Paused)
+    }
+
+    /// Whether a workflow task is with a worker: then events from outside wait.
+    pub(crate) fn task_started(&self) -> bool {
+        self.record.workflow_task.as_ref().is_some_and(|task| task.started_event_id != 0)
+    }
+
+    /// Whether what lists show has changed.
+    pub(crate) fn mark_listed(&mut self) {
+        self.listed_changed = true;
+    }
+
+    /// Adds an event to history, or to the buffer if it must wait.
+    pub(crate) fn add(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>) -> Added {
+        let event = event.into();
+        if self.task_started() && event::is_buffered(&event.attributes) {
+            let encoded: Bytes = event.into_event(0, tx.now(), 0).encode_to_vec().into();
+            self.record.buffered_count += 1;
+            self.record.buffered_bytes += encoded.len() as i64;
+            let row = numbered(Table::Buffered, self.id, self.record.buffered_sequence);
+            self.record.buffered_sequence += 1;
+            tx.put_bytes(row, encoded);
+            return Added::Buffered;
+        }
+        Added::Written(self.write(tx, event))
+    }
+
+    /// Writes an event into history now, whatever is started.
+    pub(crate) fn write(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>) -> i64 {
+        let id = self.record.next_event_id;
+        let encoded = event.into().into_event(id, tx.now(), self.task_id(tx)).encode_to_vec();
+        self.write_encoded(encoded.into())
+    }
+
+    fn task_id(&self, tx: &Transaction<'_>) -> i64 {
+        ((tx.context.log_index << 10) as i64).saturating_add(self.record.next_event_id & 0x3ff)
+    }
+
+    fn write_encoded(&mut self, encoded: Bytes) -> i64 {
+        let id = self.record.next_event_id;
+        self.record.next_event_id += 1;
+        self.record.history_size_bytes += encoded.len() as i64;
+        if !self.open_batch {
+            self.batches.push((id, RawHistory::default()));
+            self.open_batch = true;
+        }
+        if let Some((_, batch)) = self.batches.last_mut() {
+            batch.events.push(encoded);
+        }
+        id
+    }
+
+    /// Ends the batch: the next event begins another.
+    pub(crate) fn end_batch(&mut self) {
+        self.open_batch = false;
+    }
+
+    /// Writes the buffered events into history: in order of arrival, but with activity closes last, their Started ids filled in.
+    /// Answers whether there were any.
+    pub(crate) fn flush_buffer(&mut self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
+        if self.record.buffered_count == 0 {
+            return Ok(false);
+        }
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for (id, value) in tx.scan(Table::Buffered, self.id)? {
+            tx.delete(Row { table: Table::Buffered, run: Some(self.id), id });
+            let mut event: HistoryEvent = decode(Table::Buffered, value)?;
+            let closes = event.attributes.as_mut().is_some_and(|a| event::activity_close(a).is_some());
+            if closes { last.push(event) } else { first.push(event) }
+        }
+        let mut started = BTreeMap::new();
+        for mut event in first.into_iter().chain(last) {
+            self.number(tx, &mut event, &mut started)?;
+            self.write_encoded(event.encode_to_vec().into());
+        }
+        self.record.buffered_count = 0;
+        self.record.buffered_bytes = 0;
+        Ok(true)
+    }
+
+    /// Gives a buffered event its id, and what refers to it the same.
+    fn number(
+        &self,
+        tx: &mut Transaction<'_>,
+        event: &mut HistoryEvent,
+        started: &mut BTreeMap<i64, i64>,
+    ) -> Result<(), Fault> {
+        event.event_id = self.record.next_event_id;
+        event.task_id = self.task_id(tx);
+        let id = event.event_id;
+        match event.attributes.as_mut() {
+            Some(Attributes::ActivityTaskStartedEventAttributes(a)) => {
+                started.insert(a.scheduled_event_id, id);
+            }
+            Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) if !a.request_id.is_empty() => {
+                let record = RequestIdRecord { event_type: EventType::WorkflowExecutionSignaled as i32, event_id: id };
+                tx.put(named(Table::RequestId, self.id, &a.request_id), &record);
+            }
+            Some(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a))
+                if !a.attached_request_id.is_empty() =>
+            {
+                let record =
+                    RequestIdRecord { event_type: EventType::WorkflowExecutionOptionsUpdated as i32, event_id: id };
+                tx.put(named(Table::RequestId, self.id, &a.attached_request_id), &record);
+            }
+            Some(attributes) => {
+                if let Some((scheduled, started_id)) = event::activity_close(attributes)
+                    && let Some(id) = started.get(&scheduled)
+                {
+                    *started_id = *id;
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the close of this activity is in the buffer.
+    pub(crate) fn has_buffered_close(&self, tx: &Transaction<'_>, scheduled_event_id: i64) -> Result<bool, Fault> {
+        if self.record.buffered_count == 0 {
+            return Ok(false);
+        }
+        for mut event in tx.scan_records::<HistoryEvent>(Table::Buffered, self.id)? {
+            let close = event.attributes.as_mut().and_then(event::activity_close);
+            if close.is_some_and(|(scheduled, _)| scheduled == scheduled_event_id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a timer's buffered TimerFired event out of the buffer; answers the id of its Started event.
+    pub(crate) fn take_buffered_fire(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        timer_id: &str,
+    ) -> Result<Option<i64>, Fault> {
+        if self.record.buffered_count == 0 {
+            return Ok(None);
+        }
+        for (id, value) in tx.scan(Table::Buffered, self.id)? {
+            let size = value.len() as i64;
+            let event: HistoryEvent = decode(Table::Buffered, value)?;
+            if let Some(Attributes::TimerFiredEventAttributes(a)) = event.attributes
+                && a.timer_id == timer_id
+            {
+                tx.delete(Row { table: Table::Buffered, run: Some(self.id), id });
+                self.record.buffered_count -= 1;
+                self.record.buffered_bytes -= size;
+                return Ok(Some(a.started_event_id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets the buffered events, when the run closes.
+    pub(crate) fn drop_buffer(&mut self, tx: &mut Transaction<'_>) -> Result<(), Fault> {
+        if self.record.buffered_count > 0 {
+            for (id, _) in tx.scan(Table::Buffered, self.id)? {
+                tx.delete(Row { table: Table::Buffered, run: Some(self.id), id });
+            }
+        }
+        self.record.buffered_count = 0;
+        self.record.buffered_bytes = 0;
+        Ok(())
+    }
+
+    /// Whether this run has seen a request id; remembers it if not.
+    pub(crate) fn seen(&self, tx: &Transaction<'_>, request_id: &str) -> Result<Option<RequestIdRecord>, Fault> {
+        if request_id.is_empty() { Ok(None) } else { tx.get(&named(Table::RequestId, self.id, request_id)) }
+    }
+
+    pub(crate) fn remember(&self, tx: &mut Transaction<'_>, request_id: &str, event_type: EventType, event_id: i64) {
+        if !request_id.is_empty() {
+            let record = RequestIdRecord { event_type: event_type as i32, event_id };
+            tx.put(named(Table::RequestId, self.id, request_id), &record);
+        }
+    }
+
+    /// Writes the run: history batches, record, and what lists show if that changed.
+    pub(crate) fn save(mut self, tx: &mut Transaction<'_>) {
+        self.record.state_transition_count += 1;
+        for (first, batch) in std::mem::take(&mut self.batches) {
+            tx.put(numbered(Table::History, self.id, first), &batch);
+        }
+        if self.listed_changed {
+            tx.put_visibility(self.visibility(tx));
+        }
+        tx.put(run_row(self.id), &self.record);
+    }
+
+    /// Sets the execution record from this run, which is the current one.
+    pub(crate) fn make_current(&self, tx: &mut Transaction<'_>) {
+        tx.put_execution(&ExecutionRecord {
+            current_run_id: self.id.to_string(),
+            status: self.record.status,
+            start_request_id: self.record.start_request_id.clone(),
+            first_execution_run_id: self.record.first_execution_run_id.clone(),
+        });
+    }
+
+    pub(crate) fn visibility(&self, tx: &Transaction<'_>) -> VisibilityRecord {
+        let r = &self.record;
+        let closed = !self.is_open();
+        VisibilityRecord {
+            namespace_id: tx.entity.namespace_id.clone(),
+            workflow_id: tx.entity.workflow_id.clone(),
+            run_id: r.run_id.clone(),
+            workflow_type: r.workflow_type.clone(),
+            status: r.status,
+            start_ns: r.start_ns,
+            execution_ns: r.execution_ns,
+            close_ns: r.close_ns,
+            history_length: if closed { r.next_event_id - 1 } else { 0 },
+            history_size_bytes: if closed { r.history_size_bytes } else { 0 },
+            state_transition_count: if closed { r.state_transition_count } else { 0 },
+            task_queue: r.task_queue.clone(),
+            memo: r.memo.clone(),
+            search_attributes: r.search_attributes.clone(),
+            parent_workflow_id: r.parent_workflow_id.clone(),
+            parent_run_id: r.parent_run_id.clone(),
+            root_workflow_id: r.root_workflow_id.clone(),
+            root_run_id: r.root_run_id.clone(),
+        }
+    }
+}
+
+/// The answer to anything that needs an open run.
+pub(crate) fn already_completed() -> Error {
+    Error::not_found("workflow execution already completed")
+}

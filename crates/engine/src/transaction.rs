@@ -1,0 +1,186 @@
+//! The working set of one entry: reads see earlier writes of the same entry, and all writes end as one list of changes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mainstay_api::record::{ExecutionRecord, NamespaceRecord, RunRecord, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_base::{Prng, RunId};
+use prost::Message;
+
+use crate::store::{Change, EntityKey, Fault, Row, Store, Table};
+use crate::{Context, Error, Stop};
+
+/// Task sequences are the entry's log index and a count within the entry.
+const TASKS_PER_ENTRY_BITS: u32 = 20;
+
+/// Reads and writes of one entity at a time. Clone it to try something that may be refused.
+#[derive(Clone)]
+pub(crate) struct Transaction<'a> {
+    pub(crate) context: Context,
+    store: &'a dyn Store,
+    pub(crate) entity: EntityKey,
+    rows: BTreeMap<Row, Option<Bytes>>,
+    changes: Vec<Change>,
+    pub(crate) prng: Prng,
+    tasks: u64,
+}
+
+impl<'a> Transaction<'a> {
+    pub(crate) fn new(context: Context, store: &'a dyn Store, entity: EntityKey) -> Self {
+        let prng = Prng::new(context.seed);
+        Self { context, store, entity, rows: BTreeMap::new(), changes: Vec::new(), prng, tasks: 0 }
+    }
+
+    /// The entry's time in nanoseconds.
+    pub(crate) fn now(&self) -> i64 {
+        self.context.now.as_nanos()
+    }
+
+    /// Goes on with another entity; what was written so far stays.
+    pub(crate) fn switch(&mut self, entity: EntityKey) {
+        self.flush_rows();
+        self.entity = entity;
+    }
+
+    pub(crate) fn into_changes(mut self) -> Vec<Change> {
+        self.flush_rows();
+        self.changes
+    }
+
+    fn flush_rows(&mut self) {
+        for (row, value) in std::mem::take(&mut self.rows) {
+            let entity = self.entity.clone();
+            self.changes.push(match value {
+                Some(value) => Change::Put { entity, row, value },
+                None => Change::Delete { entity, row },
+            });
+        }
+    }
+
+    pub(crate) fn get<M: Message + Default>(&self, row: &Row) -> Result<Option<M>, Fault> {
+        let value = match self.rows.get(row) {
+            Some(value) => value.clone(),
+            None => self.store.get(&self.entity, row)?,
+        };
+        value.map(|bytes| decode(row.table, bytes)).transpose()
+    }
+
+    pub(crate) fn get_bytes(&self, row: &Row) -> Result<Option<Bytes>, Fault> {
+        match self.rows.get(row) {
+            Some(value) => Ok(value.clone()),
+            None => self.store.get(&self.entity, row),
+        }
+    }
+
+    pub(crate) fn put<M: Message>(&mut self, row: Row, record: &M) {
+        self.put_bytes(row, record.encode_to_vec().into());
+    }
+
+    pub(crate) fn put_bytes(&mut self, row: Row, value: Bytes) {
+        self.rows.insert(row, Some(value));
+    }
+
+    pub(crate) fn delete(&mut self, row: Row) {
+        self.rows.insert(row, None);
+    }
+
+    /// All rows of a run's table, in order of id.
+    pub(crate) fn scan(&self, table: Table, run: RunId) -> Result<Vec<(Vec<u8>, Bytes)>, Fault> {
+        let mut found = BTreeMap::new();
+        self.store.scan(&self.entity, table, Some(run), &[], &mut |id, value| {
+            found.insert(id.to_vec(), value);
+            true
+        })?;
+        let from = Row { table, run: Some(run), id: Vec::new() };
+        let own = self.rows.range(from..).take_while(|(row, _)| row.table == table && row.run == Some(run));
+        for (row, value) in own {
+            match value {
+                Some(value) => found.insert(row.id.clone(), value.clone()),
+                None => found.remove(&row.id),
+            };
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    pub(crate) fn scan_records<M: Message + Default>(&self, table: Table, run: RunId) -> Result<Vec<M>, Fault> {
+        self.scan(table, run)?.into_iter().map(|(_, value)| decode(table, value)).collect()
+    }
+
+    pub(crate) fn execution(&self) -> Result<Option<ExecutionRecord>, Fault> {
+        self.get(&Row { table: Table::Execution, run: None, id: Vec::new() })
+    }
+
+    pub(crate) fn put_execution(&mut self, record: &ExecutionRecord) {
+        self.put(Row { table: Table::Execution, run: None, id: Vec::new() }, record);
+    }
+
+    pub(crate) fn run_record(&self, run: RunId) -> Result<Option<RunRecord>, Fault> {
+        self.get(&run_row(run))
+    }
+
+    pub(crate) fn namespace(&self) -> Result<NamespaceRecord, Stop> {
+        let found = self.store.namespace(&self.entity.namespace_id)?;
+        found.ok_or_else(|| Error::NamespaceNotFound(self.entity.namespace_id.clone()).into())
+    }
+
+    pub(crate) fn put_namespace(&mut self, record: NamespaceRecord) {
+        self.changes.push(Change::PutNamespace(record));
+    }
+
+    pub(crate) fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
+        let last = self.changes.iter().rev().find_map(|change| match change {
+            Change::AddTimer(other) if other == row => Some(true),
+            Change::RemoveTimer(other) if other == row => Some(false),
+            _ => None,
+        });
+        last.map_or_else(|| self.store.has_timer(row), Ok)
+    }
+
+    pub(crate) fn add_timer(&mut self, row: TimerRow) {
+        self.changes.push(Change::AddTimer(row));
+    }
+
+    pub(crate) fn remove_timer(&mut self, row: TimerRow) {
+        self.changes.push(Change::RemoveTimer(row));
+    }
+
+    pub(crate) fn next_task_sequence(&mut self) -> u64 {
+        self.tasks += 1;
+        (self.context.log_index << TASKS_PER_ENTRY_BITS) + self.tasks
+    }
+
+    pub(crate) fn add_task(&mut self, row: TaskRow) {
+        self.changes.push(Change::AddTask(row));
+    }
+
+    pub(crate) fn remove_task(&mut self, row: TaskRow) {
+        self.changes.push(Change::RemoveTask(row));
+    }
+
+    pub(crate) fn put_visibility(&mut self, record: VisibilityRecord) {
+        self.changes.push(Change::PutVisibility(record));
+    }
+
+    pub(crate) fn remove_visibility(&mut self, record: VisibilityRecord) {
+        self.changes.push(Change::RemoveVisibility(record));
+    }
+}
+
+/// The row of a run's own record.
+pub(crate) fn run_row(run: RunId) -> Row {
+    Row { table: Table::Run, run: Some(run), id: Vec::new() }
+}
+
+/// A row whose id is a number that sorts as such.
+pub(crate) fn numbered(table: Table, run: RunId, id: i64) -> Row {
+    Row { table, run: Some(run), id: id.to_be_bytes().to_vec() }
+}
+
+/// A row whose id is a name.
+pub(crate) fn named(table: Table, run: RunId, id: &str) -> Row {
+    Row { table, run: Some(run), id: id.as_bytes().to_vec() }
+}
+
+pub(crate) fn decode<M: Message + Default>(table: Table, bytes: Bytes) -> Result<M, Fault> {
+    M::decode(bytes).map_err(|e| Fault(format!("a stored row of table {table:?} does not decode: {e}")))
+}

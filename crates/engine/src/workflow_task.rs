@@ -1,0 +1,443 @@
+//! The workflow task of a run: scheduled, started, failed, timed out. At most one is pending.
+//!
+//! Attempt 1 is *normal*: its Scheduled and Started events are in history before a worker sees it. Later attempts are
+//! *transient*: nothing is written until they complete, only their ids are foreseen; if another event arrives before they start,
+//! they become normal again. (Reference §2.3.)
+
+use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskStarted, reply, task_token};
+use mainstay_api::record::{TaskRow, TimerRow, WorkflowTaskRecord, task_row, timer_row};
+use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::{
+    SuggestContinueAsNewReason, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause as Cause,
+};
+use mainstay_api::temporal::failure::v1::Failure;
+use mainstay_api::temporal::history::v1::{
+    WorkflowTaskFailedEventAttributes, WorkflowTaskScheduledEventAttributes, WorkflowTaskStartedEventAttributes,
+    WorkflowTaskTimedOutEventAttributes,
+};
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflowservice::v1::PollWorkflowTaskQueueResponse;
+use mainstay_base::limits;
+use prost::Message;
+
+use crate::convert::{duration, time};
+use crate::event::{Attributes, NewEvent};
+use crate::lifecycle;
+use crate::run::Run;
+use crate::transaction::Transaction;
+use crate::{Answer, Error, empty, reply_of};
+
+const SECOND: i64 = 1_000_000_000;
+/// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
+const GROWING_FROM_ATTEMPT: i32 = 4;
+const GROWTH_FIRST: i64 = 5 * SECOND;
+const GROWTH_MAX: i64 = 600 * SECOND;
+
+/// A normal task queue as events show it.
+pub(crate) fn normal_queue(name: &str) -> Option<TaskQueue> {
+    Some(TaskQueue { name: name.to_string(), kind: TaskQueueKind::Normal as i32, normal_name: String::new() })
+}
+
+/// Schedules a workflow task after an event from outside, unless one is pending or the run still waits for its first.
+pub(crate) fn wake(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
+    if run.record.workflow_task.is_some() || run.record.first_task_backoff || !run.is_open() {
+        return Ok(());
+    }
+    schedule(tx, run, 0)
+}
+
+/// Schedules a workflow task and makes it dispatchable. `streak_start` is the first scheduled time of a heartbeat streak, or 0.
+pub(crate) fn schedule(tx: &mut Transaction<'_>, run: &mut Run, streak_start: i64) -> Answer<()> {
+    schedule_undispatched(tx, run, streak_start)?;
+    dispatch(tx, run);
+    Ok(())
+}
+
+/// Schedules a workflow task without a task row: the caller starts it in the same transition.
+pub(crate) fn schedule_undispatched(tx: &mut Transaction<'_>, run: &mut Run, streak_start: i64) -> Answer<()> {
+    if run.flush_buffer(tx)? && run.record.next_task_attempt > 1 {
+        run.record.next_task_attempt = 1;
+    }
+    let attempt = run.record.next_task_attempt.max(1);
+    let sticky = !run.record.sticky_queue.is_empty();
+    let queue = if sticky { run.record.sticky_queue.clone() } else { run.record.task_queue.clone() };
+    let timeout = task_timeout(run, attempt);
+    let mut task = WorkflowTaskRecord {
+        attempt,
+        scheduled_ns: tx.now(),
+        original_scheduled_ns: if streak_start == 0 { tx.now() } else { streak_start },
+        timeout_ns: timeout,
+        task_queue: queue,
+        sticky,
+        ..WorkflowTaskRecord::default()
+    };
+    task.scheduled_event_id = if attempt == 1 {
+        let event = scheduled_event(run, &task);
+        run.write(tx, event)
+    } else {
+        run.record.next_event_id
+    };
+    run.record.workflow_task = Some(task);
+    Ok(())
+}
+
+fn task_timeout(run: &Run, attempt: i32) -> i64 {
+    let base = run.record.task_timeout_ns;
+    if attempt < GROWING_FROM_ATTEMPT {
+        return base;
+    }
+    let doublings = u32::try_from(attempt - GROWING_FROM_ATTEMPT).unwrap_or(0).min(10);
+    base.saturating_add((GROWTH_FIRST << doublings).min(GROWTH_MAX))
+}
+
+fn scheduled_event(run: &Run, task: &WorkflowTaskRecord) -> NewEvent {
+    let queue = if task.sticky {
+        Some(TaskQueue {
+            name: task.task_queue.clone(),
+            kind: TaskQueueKind::Sticky as i32,
+            normal_name: run.record.task_queue.clone(),
+        })
+    } else {
+        normal_queue(&run.record.task_queue)
+    };
+    NewEvent::from(Attributes::WorkflowTaskScheduledEventAttributes(WorkflowTaskScheduledEventAttributes {
+        task_queue: queue,
+        start_to_close_timeout: duration(run.record.task_timeout_ns),
+        attempt: task.attempt,
+    }))
+}
+
+fn started_event(task: &WorkflowTaskRecord) -> NewEvent {
+    let reasons = if task.suggest_continue_as_new { suggestion_reasons(task) } else { Vec::new() };
+    NewEvent::from(Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id,
+        identity: task.identity.clone(),
+        request_id: task.poll_request_id.clone(),
+        suggest_continue_as_new: task.suggest_continue_as_new,
+        suggest_continue_as_new_reasons: reasons,
+        history_size_bytes: task.history_size_bytes,
+        ..WorkflowTaskStartedEventAttributes::default()
+    }))
+}
+
+fn suggestion_reasons(task: &WorkflowTaskRecord) -> Vec<i32> {
+    let mut reasons = Vec::new();
+    if task.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST {
+        reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge as i32);
+    }
+    if task.scheduled_event_id >= limits::HISTORY_COUNT_SUGGEST {
+        reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents as i32);
+    }
+    reasons
+}
+
+/// Gives the pending task a row that matching offers, and a sticky one its schedule-to-start timer.
+fn dispatch(tx: &mut Transaction<'_>, run: &mut Run) {
+    let sequence = tx.next_task_sequence();
+    let due = tx.now().saturating_add(run.record.sticky_timeout_ns);
+    let Some(task) = run.record.workflow_task.as_mut() else { return };
+    task.task_sequence = sequence;
+    let sticky_timer = task.sticky && run.record.sticky_timeout_ns > 0;
+    if sticky_timer {
+        task.timer_ns = due;
+    }
+    let task = task.clone();
+    tx.add_task(task_row(tx, run, &task));
+    if sticky_timer {
+        tx.add_timer(timer_row(tx, run, &task));
+    }
+}
+
+fn task_row(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskRow {
+    TaskRow {
+        kind: task_row::Kind::Workflow as i32,
+        namespace_id: tx.entity.namespace_id.clone(),
+        task_queue: task.task_queue.clone(),
+        sequence: task.task_sequence,
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        scheduled_event_id: task.scheduled_event_id,
+        attempt: task.attempt,
+        created_ns: tx.now(),
+        sticky: task.sticky,
+        normal_queue: if task.sticky { run.record.task_queue.clone() } else { String::new() },
+        priority: run.record.priority.as_ref().map_or(0, |p| p.priority_key),
+    }
+}
+
+fn timer_row(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TimerRow {
+    TimerRow {
+        due_ns: task.timer_ns,
+        namespace_id: tx.entity.namespace_id.clone(),
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        kind: timer_row::Kind::WorkflowTask as i32,
+        id: task.scheduled_event_id,
+    }
+}
+
+/// Takes the pending task out of the run, with its task and timer rows.
+pub(crate) fn take(tx: &mut Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> {
+    let task = run.record.workflow_task.take()?;
+    remove_rows(tx, run, &task);
+    Some(task)
+}
+
+fn remove_rows(tx: &mut Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) {
+    if task.task_sequence != 0 && task.started_event_id == 0 {
+        tx.remove_task(task_row(tx, run, task));
+    }
+    if task.timer_ns != 0 {
+        tx.remove_timer(timer_row(tx, run, task));
+    }
+}
+
+/// Who starts a task, and how.
+pub(crate) struct Starter<'a> {
+    pub(crate) identity: &'a str,
+    pub(crate) request_id: &'a str,
+    /// The worker has the workflow cached: it is sent only what is new.
+    pub(crate) sticky: bool,
+}
+
+/// A poller takes the task that its row offered.
+pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartWorkflowTask) -> Answer<Reply> {
+    let mut run = Run::load_open(tx, &command.run_id)?;
+    let gone = || Error::not_found("Workflow task not found.");
+    let task = run.record.workflow_task.as_ref().ok_or_else(gone)?;
+    let poll = command.poll.clone().unwrap_or_default();
+    let queue = poll.task_queue.unwrap_or_default();
+    let sticky_poll = queue.kind() == TaskQueueKind::Sticky;
+    if task.started_event_id != 0 {
+        let same = !command.poll_request_id.is_empty() && task.poll_request_id == command.poll_request_id;
+        if !same {
+            return Err(gone().into());
+        }
+        let started = describe_started(tx, &run, sticky_poll);
+        return Ok(reply_of(reply::Reply::WorkflowTaskStarted(started)));
+    }
+    if task.task_sequence != command.task_sequence || (sticky_poll && run.record.sticky_queue != queue.name) {
+        return Err(gone().into());
+    }
+    if !sticky_poll {
+        clear_sticky(&mut run);
+    }
+    let starter = Starter { identity: &poll.identity, request_id: &command.poll_request_id, sticky: sticky_poll };
+    let started = start(tx, &mut run, &starter)?;
+    run.save(tx);
+    Ok(reply_of(reply::Reply::WorkflowTaskStarted(started)))
+}
+
+/// Starts the pending task: its rows go, its Started event is written (normal) or foreseen (transient), its time-out is armed.
+pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'_>) -> Answer<WorkflowTaskStarted> {
+    let Some(mut task) = run.record.workflow_task.take() else {
+        return Err(Error::not_found("Workflow task not found.").into());
+    };
+    remove_rows(tx, run, &task);
+    if task.attempt > 1 && task.scheduled_event_id != run.record.next_event_id {
+        task.attempt = 1;
+        task.scheduled_event_id = run.write(tx, scheduled_event(run, &task));
+        run.record.next_task_attempt = 1;
+    }
+    task.task_sequence = 0;
+    task.started_ns = tx.now();
+    task.identity = starter.identity.to_string();
+    task.poll_request_id = starter.request_id.to_string();
+    task.history_size_bytes = run.record.history_size_bytes;
+    task.suggest_continue_as_new = run.record.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST
+        || run.record.next_event_id > limits::HISTORY_COUNT_SUGGEST;
+    if task.attempt == 1 {
+        task.started_event_id = run.write(tx, started_event(&task));
+        run.end_batch();
+    } else {
+        task.started_event_id = task.scheduled_event_id + 1;
+    }
+    task.timer_ns = tx.now().saturating_add(task.timeout_ns);
+    tx.add_timer(timer_row(tx, run, &task));
+    run.record.workflow_task = Some(task);
+    Ok(describe_started(tx, run, starter.sticky))
+}
+
+/// What a worker is told of the started task.
+fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTaskStarted {
+    let r = &run.record;
+    let task = r.workflow_task.clone().unwrap_or_default();
+    let previous = r.last_completed_started_event_id;
+    WorkflowTaskStarted {
+        token: Some(token(tx, run, &task)),
+        response: Some(PollWorkflowTaskQueueResponse {
+            workflow_execution: Some(WorkflowExecution {
+                workflow_id: tx.entity.workflow_id.clone(),
+                run_id: r.run_id.clone(),
+            }),
+            workflow_type: Some(WorkflowType { name: r.workflow_type.clone() }),
+            previous_started_event_id: previous,
+            started_event_id: task.started_event_id,
+            attempt: task.attempt,
+            workflow_execution_task_queue: normal_queue(&r.task_queue),
+            scheduled_time: time(task.scheduled_ns),
+            started_time: time(task.started_ns),
+            ..PollWorkflowTaskQueueResponse::default()
+        }),
+        first_event_id: if sticky { previous + 1 } else { 1 },
+        next_event_id: if task.attempt == 1 { task.started_event_id + 1 } else { r.next_event_id },
+        unwritten_events: unwritten_events(run),
+    }
+}
+
+/// The encoded Scheduled and Started events of a pending transient task, which history does not hold. A task that is only
+/// scheduled gives one. Empty for a normal task.
+pub fn unwritten(record: &mainstay_api::record::RunRecord) -> Vec<bytes::Bytes> {
+    let Some(task) = record.workflow_task.as_ref().filter(|task| task.attempt > 1) else {
+        return Vec::new();
+    };
+    let Ok(id) = record.run_id.parse() else { return Vec::new() };
+    let run = Run::new(id, record.clone());
+    let scheduled = scheduled_event(&run, task).into_event(task.scheduled_event_id, task.scheduled_ns, 0);
+    let mut events = vec![scheduled.encode_to_vec().into()];
+    if task.started_event_id != 0 {
+        let started = started_event(task).into_event(task.started_event_id, task.started_ns, 0);
+        events.push(started.encode_to_vec().into());
+    }
+    events
+}
+
+fn unwritten_events(run: &Run) -> Vec<bytes::Bytes> {
+    unwritten(&run.record)
+}
+
+fn token(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskToken {
+    TaskToken {
+        kind: task_token::Kind::WorkflowTask as i32,
+        namespace_id: tx.entity.namespace_id.clone(),
+        workflow_id: tx.entity.workflow_id.clone(),
+        run_id: run.record.run_id.clone(),
+        scheduled_event_id: task.scheduled_event_id,
+        started_event_id: task.started_event_id,
+        attempt: task.attempt,
+        started_ns: task.started_ns,
+        ..TaskToken::default()
+    }
+}
+
+/// Whether a token names the task that is started now.
+pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
+    let matches = run.record.workflow_task.as_ref().is_some_and(|task| {
+        task.started_event_id != 0
+            && task.scheduled_event_id == token.scheduled_event_id
+            && task.started_event_id == token.started_event_id
+            && task.attempt == token.attempt
+            && task.started_ns == token.started_ns
+    });
+    if matches { Ok(()) } else { Err(Error::not_found("Workflow task not found.").into()) }
+}
+
+/// Writes the events of a transient task that closes well.
+pub(crate) fn write_transient_start(tx: &Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord) {
+    if task.attempt > 1 {
+        let scheduled = scheduled_event(run, task);
+        task.scheduled_event_id = run.write(tx, scheduled);
+        task.started_event_id = run.write(tx, started_event(task));
+        run.end_batch();
+    }
+}
+
+pub(crate) fn clear_sticky(run: &mut Run) {
+    run.record.sticky_queue.clear();
+    run.record.sticky_timeout_ns = 0;
+}
+
+/// Why and how a started task failed.
+pub(crate) struct TaskFailure {
+    pub(crate) cause: Cause,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) identity: String,
+}
+
+/// Fails the started task: the first failure of a streak is an event, the others only count.
+pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure) {
+    let Some(task) = take(tx, run) else { return };
+    if task.attempt == 1 {
+        let attributes = WorkflowTaskFailedEventAttributes {
+            scheduled_event_id: task.scheduled_event_id,
+            started_event_id: task.started_event_id,
+            cause: failure.cause as i32,
+            failure: failure.failure,
+            identity: failure.identity,
+            ..WorkflowTaskFailedEventAttributes::default()
+        };
+        run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
+    }
+    count_failure(run, &task);
+}
+
+/// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
+fn count_failure(run: &mut Run, task: &WorkflowTaskRecord) {
+    if run.record.sticky_queue.is_empty() {
+        run.record.next_task_attempt = task.attempt.saturating_add(1);
+    } else {
+        clear_sticky(run);
+        run.record.next_task_attempt = 1;
+    }
+}
+
+/// A worker reports that it cannot complete its task.
+pub(crate) fn fail_by_worker(tx: &mut Transaction<'_>, command: &log::FailWorkflowTask) -> Answer<Reply> {
+    let token = command.token.clone().unwrap_or_default();
+    let request = command.request.clone().unwrap_or_default();
+    let mut run = Run::load_open(tx, &token.run_id)?;
+    check_token(&run, &token)?;
+    let too_large = request.cause() == Cause::GrpcMessageTooLarge;
+    let cause = if too_large { Cause::ForceCloseCommand } else { request.cause() };
+    fail(tx, &mut run, TaskFailure { cause, failure: request.failure, identity: request.identity });
+    if too_large {
+        lifecycle::terminate(tx, &mut run, lifecycle::Termination::by_history("GrpcMessageTooLarge"))?;
+    } else {
+        wake(tx, &mut run)?;
+    }
+    run.save(tx);
+    Ok(empty())
+}
+
+/// The task's timer fired: the sticky worker did not come, or the worker did not answer. Answers whether a new task is due.
+pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) -> Answer<bool> {
+    let armed = run
+        .record
+        .workflow_task
+        .as_ref()
+        .is_some_and(|task| task.timer_ns == row.due_ns && task.scheduled_event_id == row.id);
+    if !armed {
+        return Ok(false);
+    }
+    let Some(task) = take(tx, run) else { return Ok(false) };
+    let started = task.started_event_id != 0;
+    let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
+    write_time_out(tx, run, &task, kind);
+    if started {
+        count_failure(run, &task);
+    } else {
+        clear_sticky(run);
+    }
+    Ok(true)
+}
+
+/// Records that a task timed out; later attempts of a streak write nothing.
+pub(crate) fn write_time_out(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, kind: TimeoutType) {
+    if task.attempt > 1 {
+        return;
+    }
+    let attributes = WorkflowTaskTimedOutEventAttributes {
+        scheduled_event_id: task.scheduled_event_id,
+        started_event_id: task.started_event_id,
+        timeout_type: kind as i32,
+    };
+    run.write(tx, Attributes::WorkflowTaskTimedOutEventAttributes(attributes));
+}
+
+/// The worker has lost its cache: the next task goes to the normal queue.
+pub(crate) fn reset_sticky(tx: &mut Transaction<'_>, command: &log::ResetStickyTaskQueue) -> Answer<Reply> {
+    let mut run = Run::load_open(tx, &command.run_id)?;
+    clear_sticky(&mut run);
+    run.save(tx);
+    Ok(empty())
+}
