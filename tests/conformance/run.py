@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Starts the server on a free port, replays recorded areas against it, and prints passed and failed by area.
+
+    tests/venv python tests/conformance/run.py                      the gated areas of areas.toml
+    tests/venv python tests/conformance/run.py timer signal         these areas
+    tests/venv python tests/conformance/run.py --all
+    tests/venv python tests/conformance/run.py --only activity/max_attempts --show
+    tests/venv python tests/conformance/run.py --address 127.0.0.1:7233 timer     a server that already runs
+
+The status is 1 if a scenario differs that areas.toml gates and does not excuse. For whole transcripts use
+`python -m conformance run` directly; README.md describes it.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from support import Server  # noqa: E402 (the line above makes it importable)
+
+SEARCH_ATTRIBUTES = {
+    "CustomKeywordField": "Keyword", "CustomTextField": "Text", "CustomIntField": "Int",
+    "CustomDatetimeField": "Datetime", "CustomDoubleField": "Double", "CustomBoolField": "Bool",
+    "CustomKeywordListField": "KeywordList",
+}
+"""What the reference server had when it was recorded."""
+
+
+def arguments() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("areas", nargs="*", help="areas to run; default: the gated ones")
+    p.add_argument("--all", action="store_true", help="every area, walks included")
+    p.add_argument("--only", action="append", default=[], metavar="GLOB", help="area/name pattern instead of areas")
+    p.add_argument("--address", help="use the server at this address and start none")
+    p.add_argument("--jobs", default="8", help="scenarios in parallel")
+    p.add_argument("--retry", default="1", help="0: no second try for scenarios that differ")
+    p.add_argument("--show", action="store_true", help="print the differences of every failed scenario")
+    p.add_argument("--json", metavar="FILE", help="keep results and transcripts of failures here")
+    p.add_argument("--log", metavar="FILE", help="the server's output; default: stderr")
+    return p.parse_args()
+
+
+def replay(args: argparse.Namespace, areas: list[str], without: list[str], address: str, report: Path) -> list[dict]:
+    """Runs the suite as the child process it is; its results come back as JSON."""
+    report.unlink(missing_ok=True)
+    patterns = args.only or [f"{area}/*" for area in areas]
+    command = [sys.executable, "-m", "conformance", "run", "--address", address, "--jobs", args.jobs,
+               "--retry", args.retry, "--without", ",".join(without), "--json", str(report)]
+    for pattern in patterns:
+        command += ["--only", pattern]
+    done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True)
+    if args.show or done.returncode not in (0, 1) or not report.exists():
+        print(done.stdout)
+    if not report.exists():
+        raise SystemExit(f"the suite ended with {done.returncode} and without results")
+    return json.loads(report.read_text())
+
+
+def judge(results: list[dict], gated: list[str], differs: dict[str, str]) -> int:
+    """Prints the table and what is wrong; returns the exit status."""
+    table: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    wrong = []
+    for r in results:
+        area = r["scenario"].split("/")[0]
+        excused = r["scenario"] in differs
+        table[area]["passed" if r["passed"] else "excused" if excused else "failed"] += 1
+        if r["passed"] and excused:
+            wrong.append(f"{r['scenario']}: passes now; strike it from areas.toml")
+        elif not r["passed"] and not excused and area in gated:
+            wrong.append(f"{r['scenario']}: {r['stopped'] or 'differs'}")
+    print(f"{'area':18}{'passed':>8}{'failed':>8}{'excused':>9}")
+    for area, row in sorted(table.items()):
+        print(f"{area:18}{row['passed']:8}{row['failed']:8}{row['excused']:9}{'' if area in gated else '  (not gated)'}")
+    total = sum(table.values(), collections.Counter())
+    print(f"{'':18}{total['passed']:8}{total['failed']:8}{total['excused']:9}")
+    for line in wrong:
+        print("FAIL " + line)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    args = arguments()
+    rules = tomllib.loads((HERE / "areas.toml").read_text())
+    areas = args.areas or (["*"] if args.all else rules["gated"])
+    flags = [word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")]
+    with tempfile.TemporaryDirectory(prefix="mainstay-conformance-") as scratch:
+        server = (nullcontext(SimpleNamespace(address=args.address)) if args.address
+                  else Server(*flags, data_dir=Path(scratch) / "data", log=args.log))
+        with server as s:
+            report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
+            results = replay(args, areas, rules["without"], s.address, report)
+    return judge(results, rules["gated"], rules.get("differs", {}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

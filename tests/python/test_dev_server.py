@@ -1,0 +1,42 @@
+"""The one-line change that puts this server under somebody's existing tests."""
+
+import uuid
+
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.testing import WorkflowEnvironment
+
+from conftest import a_worker
+from support import binary
+from workflows import Greeting
+
+COLOUR = SearchAttributeKey.for_keyword("Colour")
+
+
+async def greet(environment: WorkflowEnvironment, **options) -> str:
+    queue = f"queue-{uuid.uuid4()}"
+    async with a_worker(environment.client, queue):
+        return await environment.client.execute_workflow(Greeting.run, "dev", id=queue, task_queue=queue, **options)
+
+
+async def test_start_local_runs_our_binary():
+    async with await WorkflowEnvironment.start_local(dev_server_existing_path=binary()) as environment:
+        assert await greet(environment) == "Hello, dev!"
+
+
+async def test_start_local_with_namespace_attributes_and_data(tmp_path):
+    options = dict(dev_server_existing_path=binary(), namespace="somewhere", search_attributes=[COLOUR],
+                   dev_server_database_filename=str(tmp_path / "data"))
+    async with await WorkflowEnvironment.start_local(**options) as environment:
+        red = TypedSearchAttributes([SearchAttributePair(COLOUR, "red")])
+        assert await greet(environment, search_attributes=red) == "Hello, dev!"
+    # Environments end their server with SIGKILL. The next one finds what was acknowledged.
+    async with await WorkflowEnvironment.start_local(**options) as environment:
+        rows = [row async for row in environment.client.list_workflows("Colour = 'red'")]
+        assert len(rows) == 1
+        assert await environment.client.get_workflow_handle(rows[0].id).result() == "Hello, dev!"
+
+
+async def test_two_local_servers_do_not_meet():
+    async with await WorkflowEnvironment.start_local(dev_server_existing_path=binary()) as one:
+        async with await WorkflowEnvironment.start_local(dev_server_existing_path=binary()) as two:
+            assert await greet(one) == await greet(two) == "Hello, dev!"
