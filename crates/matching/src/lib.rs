@@ -1,0 +1,218 @@
+//! Matching: which waiting poller gets which task, of every task queue that one node serves.
+//!
+//! A pure state machine: events and the time go in, matches come out. It knows queues, priorities, rate limits, sticky queues
+//! and who polled lately. It does not know what a task is, where its row lives, or how a poller is answered: tasks and pollers
+//! are numbers that the caller chose. Nothing here is durable; after a restart the caller offers its tasks again.
+//!
+//! Order: a lower priority number first, then the time a task was created, then its id. Among pollers the one that has waited
+//! longest is served first. Every event costs a logarithm of what is held, plus what it puts out.
+
+mod limiter;
+mod pollers;
+mod queue;
+mod types;
+mod window;
+
+pub use types::{Event, Limits, Output, Poller, PollerId, PollerInfo, QueueInfo, QueueKey, QueueKind, Task, TaskId};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_base::Timestamp;
+
+use queue::{Order, Queue};
+
+/// A queue's number: short where its key would be copied into every index.
+type QueueNumber = u64;
+
+/// A queue, its key, and the deadline it is filed under.
+struct Slot {
+    key: QueueKey,
+    queue: Queue,
+    due: Option<Timestamp>,
+}
+
+/// All queues of one node.
+pub struct Matching {
+    limits: Limits,
+    numbers: BTreeMap<QueueKey, QueueNumber>,
+    slots: BTreeMap<QueueNumber, Slot>,
+    /// Where each held task is.
+    tasks: BTreeMap<TaskId, (QueueNumber, Order)>,
+    /// Where each waiting poller is: its queue, and its place in the line.
+    pollers: BTreeMap<PollerId, (QueueNumber, u64)>,
+    due: BTreeSet<(Timestamp, QueueNumber)>,
+    next_number: QueueNumber,
+    next_place: u64,
+}
+
+impl Matching {
+    /// No queues yet: a queue begins with its first task or poller.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            numbers: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            pollers: BTreeMap::new(),
+            due: BTreeSet::new(),
+            next_number: 0,
+            next_place: 0,
+        }
+    }
+
+    /// Applies one event. What was due by `now` happens first, whatever the event is.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.run_due(now, &mut out);
+        match event {
+            Event::Offer { queue, task } => self.offer(queue, task, now, &mut out),
+            Event::Retract { task } => self.retract(task, now, &mut out),
+            Event::Poll { queue, poller } => self.poll(queue, poller, now, &mut out),
+            Event::EndPoll { poller } => self.end_poll(poller, now, &mut out),
+            Event::Unload { queue } => self.unload(&queue, now, &mut out),
+            Event::Tick => {}
+        }
+        out
+    }
+
+    /// When [`Event::Tick`] is next of use; `None` until another event comes.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// What is known of a queue; all zero for a queue that is not held.
+    pub fn describe(&self, queue: &QueueKey, now: Timestamp) -> QueueInfo {
+        self.find(queue).map(|slot| slot.queue.describe(&self.limits, now)).unwrap_or_default()
+    }
+
+    /// Whether a poller waits now, or was there in the sticky window (10 s).
+    pub fn has_recent_poller(&self, queue: &QueueKey, now: Timestamp) -> bool {
+        self.find(queue).is_some_and(|slot| slot.queue.has_recent_poller(&self.limits, now))
+    }
+
+    /// Tasks that wait in a queue, queries not counted. Cheaper than [`Self::describe`].
+    pub fn backlog_count(&self, queue: &QueueKey) -> usize {
+        self.find(queue).map_or(0, |slot| slot.queue.backlog_count())
+    }
+
+    /// Tasks held in all queues.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Pollers waiting at all queues.
+    pub fn poller_count(&self) -> usize {
+        self.pollers.len()
+    }
+
+    /// Queues held in memory.
+    pub fn queue_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn find(&self, key: &QueueKey) -> Option<&Slot> {
+        self.numbers.get(key).and_then(|number| self.slots.get(number))
+    }
+
+    fn open(&mut self, key: QueueKey, now: Timestamp) -> QueueNumber {
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.numbers.insert(key.clone(), number);
+        self.slots.insert(number, Slot { queue: Queue::new(key.kind, now), key, due: None });
+        number
+    }
+
+    fn offer(&mut self, key: QueueKey, task: Task, now: Timestamp, out: &mut Vec<Output>) {
+        if self.tasks.contains_key(&task.id) {
+            return;
+        }
+        let number = self.open(key, now);
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        let id = task.id;
+        let order = slot.queue.add_task(task, now);
+        self.tasks.insert(id, (number, order));
+        self.settle(number, now, out);
+    }
+
+    fn retract(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
+        let Some((number, order)) = self.tasks.remove(&task) else { return };
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.queue.remove_task(&order, now);
+        }
+        self.settle(number, now, out);
+    }
+
+    fn poll(&mut self, key: QueueKey, poller: Poller, now: Timestamp, out: &mut Vec<Output>) {
+        if self.pollers.contains_key(&poller.id) {
+            return;
+        }
+        let number = self.open(key, now);
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        let place = self.next_place;
+        self.next_place += 1;
+        self.pollers.insert(poller.id, (number, place));
+        slot.queue.add_poller(place, poller, &self.limits, now);
+        self.settle(number, now, out);
+    }
+
+    fn end_poll(&mut self, poller: PollerId, now: Timestamp, out: &mut Vec<Output>) {
+        let Some((number, place)) = self.pollers.remove(&poller) else { return };
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.queue.remove_poller(place, &self.limits, now);
+        }
+        self.settle(number, now, out);
+    }
+
+    fn unload(&mut self, key: &QueueKey, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(&number) = self.numbers.get(key) else { return };
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        for poller in slot.queue.forget_pollers(now) {
+            self.pollers.remove(&poller);
+        }
+        self.settle(number, now, out);
+    }
+
+    fn run_due(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        while let Some(&(at, number)) = self.due.first() {
+            if at > now {
+                break;
+            }
+            self.due.pop_first();
+            let Some(slot) = self.slots.get_mut(&number) else { continue };
+            slot.due = None;
+            if slot.queue.is_forgettable(&self.limits, now) {
+                self.numbers.remove(&slot.key);
+                self.slots.remove(&number);
+                continue;
+            }
+            self.settle(number, now, out);
+        }
+    }
+
+    /// Brings a queue to rest after any change: matches what may match, gives up sticky tasks, files the next deadline.
+    fn settle(&mut self, number: QueueNumber, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        while let Some((task, poller)) = slot.queue.take_match(&self.limits, now) {
+            self.tasks.remove(&task);
+            self.pollers.remove(&poller);
+            out.push(Output::Match { task, poller });
+        }
+        while let Some(task) = slot.queue.take_unavailable(&self.limits, now) {
+            self.tasks.remove(&task);
+            out.push(Output::StickyUnavailable { task });
+        }
+        let due = slot.queue.deadline(&self.limits, now);
+        if slot.due != due {
+            if let Some(old) = slot.due {
+                self.due.remove(&(old, number));
+            }
+            if let Some(new) = due {
+                self.due.insert((new, number));
+            }
+            slot.due = due;
+        }
+    }
+}
