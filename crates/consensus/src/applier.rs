@@ -1,0 +1,164 @@
+//! Between openraft's state machine and a [`Machine`]: gathers committed entries into batches, waits until this node's own log has them
+//! durable, and keeps the mark.
+//!
+//! The wait matters: openraft applies what a majority has, which need not include this node's disk. Without it the state could be
+//! ahead of the log after a power loss. A snapshot is only a mark at the durable position; its data are not made here.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::{Stream, TryStreamExt};
+use mainstay_runtime::Runtime;
+use mainstay_storage::StorageError;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::Semaphore;
+
+use crate::codec::{self, Mark};
+use crate::group_log::GroupLog;
+use crate::tail;
+use crate::types::{LogEntry, LogId, NoData, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::{Entry, Machine};
+
+/// Entries, and bytes of them, applied as one batch.
+const BATCH_ENTRIES: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
+
+type Waiting<R, M> = Option<ApplyResponder<Types<R, <M as Machine>::Reply>>>;
+
+/// Reads a machine's mark of what it applied, or of what is durable.
+pub(crate) fn read_mark(mark: Result<Option<bytes::Bytes>, StorageError>) -> Result<Mark, StorageError> {
+    mark?.map_or(Ok(Mark::default()), codec::read_mark)
+}
+
+/// Closes when the applier is gone, so that nothing is applied any more.
+pub(crate) struct Alive(pub Arc<Semaphore>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// openraft's state machine of one group.
+pub(crate) struct Applier<R, M: Machine> {
+    machine: Arc<M>,
+    log: Arc<GroupLog>,
+    mark: Mark,
+    /// Held only to be dropped.
+    _alive: Alive,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: Runtime, M: Machine> Applier<R, M> {
+    pub fn new(machine: Arc<M>, log: Arc<GroupLog>, mark: Mark, alive: Alive) -> Self {
+        Self { machine, log, mark, _alive: alive, runtime: PhantomData }
+    }
+
+    async fn apply_batch(&mut self, entries: Vec<LogEntry>, waiting: Vec<Waiting<R, M>>) -> Result<(), io::Error> {
+        let Some(last) = entries.last().map(|entry| entry.log_id) else {
+            return Ok(());
+        };
+        self.log.durable(last.index).await;
+        let mut mark = Mark { applied: Some(last), membership: self.mark.membership.clone() };
+        let entries: Vec<Entry> = entries.into_iter().map(|entry| self.hand_over(entry, &mut mark)).collect();
+        let with_data: Vec<bool> = entries.iter().map(|entry| entry.data.is_some()).collect();
+        let replies = self.machine.apply(entries, codec::mark(&mark));
+        let replies = replies.map_err(|error| self.log.health().failed(error))?;
+        if replies.len() != with_data.iter().filter(|has| **has).count() {
+            self.log.health().fatal("the machine gave another number of replies than there were commands");
+        }
+        self.mark = mark;
+        let mut replies = replies.into_iter();
+        for (has_data, waiting) in with_data.into_iter().zip(waiting) {
+            let reply = if has_data { replies.next() } else { None };
+            if let Some(waiting) = waiting {
+                waiting.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry as the machine sees it; members go into the mark.
+    fn hand_over(&self, entry: LogEntry, mark: &mut Mark) -> Entry {
+        let data = match entry.payload {
+            EntryPayload::Blank => None,
+            EntryPayload::Normal(command) => Some(command.0),
+            EntryPayload::Membership(members) => {
+                mark.membership = StoredMembership::new(Some(entry.log_id), members);
+                None
+            }
+        };
+        Entry { index: entry.log_id.index, term: entry.log_id.leader_id.term, data }
+    }
+
+    fn durable(&self) -> Result<Option<SnapshotMeta>, io::Error> {
+        snapshot(&*self.machine, &self.log)
+    }
+}
+
+/// The mark at the durable position, if there is one.
+fn snapshot<M: Machine>(machine: &M, log: &GroupLog) -> Result<Option<SnapshotMeta>, io::Error> {
+    let mark = read_mark(machine.durable()).map_err(|error| log.health().failed(error))?;
+    Ok(mark.applied.map(|applied| SnapshotMeta { last_log_id: Some(applied), last_membership: mark.membership }))
+}
+
+impl<R: Runtime, M: Machine> RaftStateMachine<Types<R, M::Reply>> for Applier<R, M> {
+    type SnapshotData = NoData;
+    type SnapshotBuilder = Marker<M>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.mark.applied, self.mark.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types<R, M::Reply>>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (mut batch, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((entry, responder)) = entries.try_next().await? {
+            bytes += tail::size(&entry);
+            batch.push(entry);
+            waiting.push(responder);
+            if batch.len() == BATCH_ENTRIES || bytes >= BATCH_BYTES {
+                self.apply_batch(std::mem::take(&mut batch), std::mem::take(&mut waiting)).await?;
+                bytes = 0;
+            }
+        }
+        self.apply_batch(batch, waiting).await
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
+        let durable = self.durable().is_ok_and(|durable| durable.is_some());
+        (durable || force).then(|| Marker { machine: self.machine.clone(), log: self.log.clone() })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        Marker { machine: self.machine.clone(), log: self.log.clone() }
+    }
+
+    async fn install_snapshot(&mut self, _: &SnapshotMeta, _: NoData) -> Result<(), io::Error> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "state from a peer is not supported yet"))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.durable()?.map(|meta| Snapshot { meta, snapshot: NoData }))
+    }
+}
+
+/// Makes snapshots: reads the durable mark.
+pub(crate) struct Marker<M> {
+    machine: Arc<M>,
+    log: Arc<GroupLog>,
+}
+
+impl<R: Runtime, M: Machine> RaftSnapshotBuilder<Types<R, M::Reply>> for Marker<M> {
+    type SnapshotData = NoData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let meta = snapshot(&*self.machine, &self.log)?;
+        let meta = meta.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nothing is durable yet"))?;
+        Ok(Snapshot { meta, snapshot: NoData })
+    }
+}

@@ -1,0 +1,282 @@
+//! One Raft group on this node: start, propose, compact, stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use mainstay_runtime::Runtime;
+use mainstay_storage::StorageError;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::{Raft, RaftMetrics};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::applier::{Alive, Applier, read_mark};
+use crate::codec::Mark;
+use crate::group_log::{Adapter, GroupLog};
+use crate::health::Health;
+use crate::network::Peers;
+use crate::types::{Address, Command, Types};
+use crate::{Config, Error, Log, Machine};
+
+type Handle<R, M> = Raft<Types<R, <M as Machine>::Reply>, Applier<R, M>>;
+
+/// A group of which this node has a replica. Clones are handles of the same one.
+pub struct Group<R: Runtime, M: Machine>(Arc<Inner<R, M>>);
+
+impl<R: Runtime, M: Machine> Clone for Group<R, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<R: Runtime, M: Machine> {
+    raft: Handle<R, M>,
+    machine: Arc<M>,
+    node_log: Log<R>,
+    log: Arc<GroupLog>,
+    config: Config,
+    pending: AtomicUsize,
+    pending_bytes: AtomicUsize,
+    /// Held while a snapshot is made.
+    compacting: Mutex<()>,
+    /// Closed when nothing is applied any more.
+    applier: Arc<Semaphore>,
+}
+
+/// How a group stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// The current term.
+    pub term: u64,
+    /// The leader, if known.
+    pub leader: Option<u64>,
+    /// Whether it is this node.
+    pub is_leader: bool,
+    /// The last index of the log.
+    pub last: Option<u64>,
+    /// The last index applied.
+    pub applied: Option<u64>,
+    /// The index of the last snapshot mark.
+    pub snapshot: Option<u64>,
+    /// The last index purged.
+    pub purged: Option<u64>,
+    /// Proposals under way.
+    pub pending: usize,
+}
+
+impl<R: Runtime, M: Machine> Group<R, M> {
+    /// Starts group `id` on this node: as its only voter if it has no log yet, else where it left off. Returns once this node leads
+    /// it and has applied everything that was committed before.
+    ///
+    /// # Errors
+    /// If what is stored does not allow it: it is corrupt, log and state do not belong together, or the group is another node's.
+    pub async fn start(id: u32, node_id: u64, log: Log<R>, machine: Arc<M>, config: Config) -> Result<Self, Error> {
+        let health = Arc::new(Health::new::<R>(id));
+        let group_log = log.open(id, health.clone()).await?;
+        let mark = read_mark(machine.applied())?;
+        check(&group_log, &mark)?;
+        let alive = Arc::new(Semaphore::new(0));
+        let applier = Applier::new(machine.clone(), group_log.clone(), mark, Alive(alive.clone()));
+        let settings = Arc::new(config.for_openraft(id)?);
+        let raft = Raft::new(node_id, settings, Peers, Adapter::new(group_log.clone()), applier).await;
+        let raft = raft.map_err(|fatal| start_failure(&health, &fatal))?;
+        let inner = Inner {
+            raft,
+            machine,
+            node_log: log,
+            log: group_log,
+            config,
+            pending: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+            compacting: Mutex::new(()),
+            applier: alive,
+        };
+        let group = Self(Arc::new(inner));
+        match group.lead(node_id).await {
+            Ok(()) => {
+                health.serves();
+                Ok(group)
+            }
+            Err(error) => {
+                group.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes this node the leader and waits until an entry of its own term is applied, and with it all before.
+    async fn lead(&self, node_id: u64) -> Result<(), Error> {
+        let Inner { raft, log, config, .. } = &*self.0;
+        let members = BTreeMap::from([(node_id, Address(config.address.clone()))]);
+        match raft.initialize(members).await {
+            // It has elected itself.
+            Ok(()) => {}
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                let members = raft.metrics().borrow_watched().membership_config.clone();
+                if !members.voter_ids().any(|id| id == node_id) {
+                    let voters: Vec<_> = members.voter_ids().collect();
+                    let reason = format!("group {} belongs to nodes {voters:?}, and this is node {node_id}", log.id());
+                    return Err(StorageError::Corrupt(reason).into());
+                }
+                raft.trigger().elect(false).await.map_err(|fatal| start_failure(log.health(), &fatal))?;
+            }
+            Err(RaftError::Fatal(fatal)) => return Err(start_failure(log.health(), &fatal)),
+            Err(RaftError::APIError(error)) => return Err(Error::Settings(error.to_string())),
+        }
+        let leads = |metrics: &RaftMetrics<Types<R, M::Reply>>| {
+            let applied = metrics.last_applied.map(|applied| applied.leader_id.term);
+            metrics.running_state.is_err() || (metrics.state.is_leader() && applied == Some(metrics.current_term))
+        };
+        let metrics = raft.wait(None).metrics(leads, "to lead").await.map_err(|_| self.ended())?;
+        metrics.running_state.map_err(|fatal| start_failure(log.health(), &fatal))
+    }
+
+    /// Why the group ended by itself.
+    fn ended(&self) -> Error {
+        self.0.log.health().first().map_or(Error::Stopped, Error::Storage)
+    }
+
+    /// Replicates an entry and applies it; the reply of apply. If the caller goes away meanwhile, it happens all the same.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] and [`Error::Busy`]: it was not proposed. [`Error::Unknown`], [`Error::Stopped`]: it may or may not
+    /// happen.
+    pub async fn propose(&self, data: Bytes) -> Result<M::Reply, Error> {
+        let inner = &*self.0;
+        let _pending = Pending::admit(inner, data.len())?;
+        match inner.raft.client_write(Command(data)).await {
+            Ok(response) => match response.data {
+                Some(reply) => Ok(reply),
+                None => inner.log.health().fatal("a command was applied without a reply"),
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Err(Error::NotLeader { leader: to.leader_id })
+            }
+            Err(RaftError::APIError(_)) => Err(Error::Unknown),
+            Err(RaftError::Fatal(Fatal::Stopped)) => Err(Error::Stopped),
+            Err(RaftError::Fatal(fatal)) => inner.log.health().fatal(&fatal.to_string()),
+        }
+    }
+
+    /// Makes a snapshot mark at the machine's durable position and purges the log behind it, but for the entries that are to be
+    /// kept. Returns when the mark is made; the purge follows.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], or if the durable position cannot be read.
+    pub async fn compact(&self) -> Result<(), Error> {
+        let Inner { raft, machine, compacting, .. } = &*self.0;
+        let _one = compacting.lock().await;
+        let before = raft.metrics().borrow_watched().snapshot;
+        if read_mark(machine.durable())?.applied <= before {
+            return Ok(());
+        }
+        raft.trigger().snapshot().await.map_err(|_| Error::Stopped)?;
+        let made =
+            |metrics: &RaftMetrics<Types<R, M::Reply>>| metrics.running_state.is_err() || metrics.snapshot > before;
+        raft.wait(None).metrics(made, "a snapshot mark").await.map_err(|_| Error::Stopped)?;
+        Ok(())
+    }
+
+    /// Stops the group. When this returns nothing is applied any more, and what was queued for the log is written.
+    pub async fn stop(&self) {
+        // It fails only if the core has ended in another way, which is as good.
+        let _ = self.0.raft.shutdown().await;
+        let _ = self.0.applier.acquire().await;
+        let _ = self.0.node_log.barrier().await;
+    }
+
+    /// Whether this node leads, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.0.raft.is_leader()
+    }
+
+    /// The machine that entries are applied to.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<M> {
+        &self.0.machine
+    }
+
+    /// The index up to which the machine would be after a crash now.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn durable(&self) -> Result<Option<u64>, Error> {
+        Ok(read_mark(self.0.machine.durable())?.applied.map(|applied| applied.index))
+    }
+
+    /// How the group stands.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let receiver = self.0.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        Metrics {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            is_leader: metrics.state.is_leader(),
+            last: metrics.last_log_index,
+            applied: metrics.last_applied.map(|id| id.index),
+            snapshot: metrics.snapshot.map(|id| id.index),
+            purged: metrics.purged.map(|id| id.index),
+            pending: self.0.pending.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Refuses what log and state cannot be if both are this group's: whoever puts back an old copy of one loses acknowledged writes.
+fn check(log: &GroupLog, mark: &Mark) -> Result<(), Error> {
+    let (purged, last) = (log.tail().purged(), log.tail().last());
+    let id = log.id();
+    let reason = if mark.applied < purged {
+        format!(
+            "group {id}: the state ends at {:?}, but the log begins after {purged:?}; is it an old copy?",
+            mark.applied
+        )
+    } else if mark.applied > last {
+        format!(
+            "group {id}: the log ends at {last:?}, but the state is at {:?}; is the log lost or an old copy?",
+            mark.applied
+        )
+    } else {
+        return Ok(());
+    };
+    Err(StorageError::Corrupt(reason).into())
+}
+
+/// Why a group did not start: what the disk said first, else what openraft says.
+fn start_failure<C: openraft::RaftTypeConfig>(health: &Health, fatal: &Fatal<C>) -> Error {
+    match (health.first(), fatal) {
+        (Some(error), _) => Error::Storage(error),
+        (None, Fatal::Stopped) => Error::Stopped,
+        (None, other) => Error::Storage(StorageError::Corrupt(other.to_string())),
+    }
+}
+
+/// A proposal under way.
+struct Pending<'a, R: Runtime, M: Machine>(&'a Inner<R, M>, usize);
+
+impl<'a, R: Runtime, M: Machine> Pending<'a, R, M> {
+    fn admit(inner: &'a Inner<R, M>, bytes: usize) -> Result<Self, Error> {
+        let pending = inner.pending.fetch_add(1, Ordering::Relaxed);
+        let pending_bytes = inner.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Undone when dropped.
+        let admitted = Self(inner, bytes);
+        if pending >= inner.config.max_pending {
+            return Err(Error::Busy { pending, limit: inner.config.max_pending });
+        }
+        // One that is larger than the limit may go alone.
+        if pending_bytes > 0 && pending_bytes.saturating_add(bytes) > inner.config.max_pending_bytes {
+            return Err(Error::Busy { pending: pending_bytes, limit: inner.config.max_pending_bytes });
+        }
+        Ok(admitted)
+    }
+}
+
+impl<R: Runtime, M: Machine> Drop for Pending<'_, R, M> {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+        self.0.pending_bytes.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}

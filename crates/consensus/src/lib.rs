@@ -1,0 +1,35 @@
+//! Raft, by openraft, behind a small seam: a node's groups propose bytes, and each group's [`Machine`] applies what was committed.
+//!
+//! All groups of a node share one [`Log`], whose writer makes one batch and one sync of what they queue. This crate knows how entries
+//! are stored and when they are durable; it knows nothing of what they mean, and of the world only what
+//! [`mainstay_runtime::Runtime`] offers. A group has one voter for now: the way to peers answers that they cannot be reached.
+
+mod applier;
+mod codec;
+mod config;
+mod error;
+mod group;
+mod group_log;
+mod health;
+mod log;
+mod machine;
+mod network;
+mod queue;
+mod tail;
+mod types;
+
+pub use config::Config;
+pub use error::Error;
+pub use group::{Group, Metrics};
+pub use log::{Log, LogFigures};
+pub use machine::{Entry, Machine};
+
+use mainstay_storage::StorageError;
+
+/// The index of the last entry applied, as a [`Machine`]'s mark says.
+///
+/// # Errors
+/// If the mark cannot be read.
+pub fn index_of_mark(mark: bytes::Bytes) -> Result<Option<u64>, StorageError> {
+    Ok(codec::read_mark(mark)?.applied.map(|applied| applied.index))
+}
