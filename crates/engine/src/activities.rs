@@ -155,6 +155,7 @@ pub(crate) fn start(
         activity.task_sequence = 0;
     }
     activity.started_ns = tx.now();
+    activity.last_started_ns = tx.now();
     activity.last_heartbeat_ns = 0;
     activity.identity = identity.to_string();
     activity.last_worker_identity = identity.to_string();

@@ -1,5 +1,7 @@
 //! Between the API's times and durations and the integers that records hold.
 
+use bytes::Bytes;
+use mainstay_api::temporal::common::v1::{Payload, Payloads};
 use mainstay_base::Timestamp;
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
@@ -41,4 +43,11 @@ pub(crate) fn least(a: i64, b: i64) -> i64 {
 /// A point `span` after `start`; none for a span of 0.
 pub(crate) fn deadline(start: i64, span: i64) -> i64 {
     if span == 0 { 0 } else { start.saturating_add(span) }
+}
+
+/// One payload that holds this JSON text.
+pub(crate) fn json_payloads(json: &str) -> Payloads {
+    let metadata = [("encoding".to_string(), Bytes::from_static(b"json/plain"))].into();
+    let data = Bytes::copy_from_slice(json.as_bytes());
+    Payloads { payloads: vec![Payload { metadata, data, ..Payload::default() }] }
 }

@@ -9,11 +9,13 @@ mod activities;
 mod cancellation;
 mod commands;
 mod convert;
+mod describe;
 mod error;
 mod event;
 mod lifecycle;
 mod retry;
 mod run;
+mod search_attribute_value;
 mod search_attributes;
 mod signals;
 mod start;
@@ -22,8 +24,10 @@ mod timers;
 mod transaction;
 mod workflow_task;
 
+pub use describe::describe;
 pub use error::Error;
 pub use store::{Change, EntityKey, Fault, Row, Store, Table};
+pub use workflow_task::unwritten;
 
 use mainstay_api::log::{self, Reply, command::Op, reply};
 use mainstay_base::Timestamp;

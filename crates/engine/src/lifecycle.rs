@@ -18,6 +18,7 @@ use mainstay_api::temporal::history::v1::{
     WorkflowExecutionTerminatedEventAttributes, WorkflowExecutionTimedOutEventAttributes,
 };
 use mainstay_api::temporal::sdk::v1::UserMetadata;
+use mainstay_api::temporal::workflow::v1::ResetPoints;
 use mainstay_base::RunId;
 
 use crate::convert::{deadline, duration, least, nanos, time, time_ns};
@@ -253,7 +254,7 @@ pub(crate) fn successor(
     mut attributes: StartedAttributes,
     initiator: Initiator,
     backoff: i64,
-) -> Successor {
+) -> Answer<Successor> {
     let run_id = tx.prng.run_id();
     let lived = tx.now().saturating_sub(run.record.start_ns);
     let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
@@ -262,9 +263,19 @@ pub(crate) fn successor(
     attributes.first_execution_run_id = run.record.first_execution_run_id.clone();
     attributes.workflow_execution_expiration_time = time(run.record.execution_deadline_ns);
     attributes.first_workflow_task_backoff = duration(backoff);
-    attributes.prev_auto_reset_points = run.record.reset_points.clone();
+    attributes.prev_auto_reset_points = expiring(run, tx.now().saturating_add(tx.namespace()?.retention_ns));
+    attributes.workflow_run_timeout = attributes.workflow_run_timeout.or_else(|| duration(0));
     attributes.eager_execution_accepted = false;
-    Successor { run_id, attributes }
+    Ok(Successor { run_id, attributes })
+}
+
+/// The run's points to reset to, as its successor keeps them: until the run itself is gone.
+fn expiring(run: &Run, expire_ns: i64) -> Option<ResetPoints> {
+    let mut points = run.record.reset_points.clone()?;
+    for point in points.points.iter_mut().filter(|point| point.run_id == run.record.run_id) {
+        point.expire_time = time(expire_ns);
+    }
+    Some(points)
 }
 
 /// Creates the follow-up run, makes it current, and schedules its first task unless that is delayed.
@@ -307,7 +318,7 @@ pub(crate) fn after_failure(
                     let mut attributes = started_attributes(tx, run)?;
                     attributes.attempt = run.record.attempt.saturating_add(1);
                     attributes.continued_failure = Some(failure.clone());
-                    let next = successor(tx, run, attributes, Initiator::Retry, backoff);
+                    let next = successor(tx, run, attributes, Initiator::Retry, backoff)?;
                     return Ok((RetryState::InProgress, Some(next)));
                 }
                 Decision::Stop(state) => state,
@@ -341,7 +352,7 @@ pub(crate) fn after_cron(
         attributes.last_completion_result = result;
     }
     attributes.continued_failure = failure;
-    Ok(Some(successor(tx, run, attributes, Initiator::CronSchedule, backoff)))
+    Ok(Some(successor(tx, run, attributes, Initiator::CronSchedule, backoff)?))
 }
 
 /// Nanoseconds from `now` to the next time of a cron schedule after the previous execution.

@@ -9,14 +9,16 @@ use mainstay_api::temporal::enums::v1::IndexedValueType;
 use mainstay_api::temporal::workflowservice::v1::RespondWorkflowTaskCompletedRequest;
 
 use crate::run::Run;
+use crate::search_attribute_value as value;
 
 const TYPE: &str = "type";
 const ENCODING: &str = "encoding";
 const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
+const PROBLEMS: &str = "TemporalReportedProblems";
 
 /// Attributes that the server itself maintains.
-const SYSTEM: [&str; 17] = [
+const SYSTEM: [&str; 22] = [
     "WorkflowId",
     "RunId",
     "WorkflowType",
@@ -33,7 +35,12 @@ const SYSTEM: [&str; 17] = [
     "ParentRunId",
     "RootWorkflowId",
     "RootRunId",
+    "TemporalExternalPayloadCount",
+    "TemporalExternalPayloadSizeBytes",
+    "TemporalUsedWorkerDeploymentVersions",
     "TemporalWorkerDeployment",
+    "TemporalWorkerDeploymentVersion",
+    "TemporalWorkflowVersioningBehavior",
 ];
 
 /// Attributes that exist in every namespace and that workflows may set.
@@ -48,7 +55,7 @@ const PREDEFINED: [(&str, IndexedValueType); 11] = [
     ("TemporalSchedulePaused", IndexedValueType::Bool),
     ("TemporalNamespaceDivision", IndexedValueType::Keyword),
     ("TemporalPauseInfo", IndexedValueType::KeywordList),
-    ("TemporalReportedProblems", IndexedValueType::KeywordList),
+    (PROBLEMS, IndexedValueType::KeywordList),
 ];
 
 fn type_name(kind: IndexedValueType) -> &'static str {
@@ -78,6 +85,9 @@ pub(crate) fn typed(fields: &SearchAttributes, namespace: &NamespaceRecord) -> R
         let Some(kind) = predefined.or_else(custom) else {
             return Err(format!("Namespace {} has no mapping defined for search attribute {name}", namespace.name));
         };
+        value::check(kind, value).map_err(|shown| {
+            format!("invalid value for search attribute {name} of type {}: {shown}", type_name(kind))
+        })?;
         let mut value = value.clone();
         value.metadata.insert(TYPE.into(), Bytes::from_static(type_name(kind).as_bytes()));
         typed.insert(name.clone(), value);
@@ -130,12 +140,35 @@ pub(crate) fn add_build_id(run: &mut Run, request: &RespondWorkflowTaskCompleted
     if list == present {
         return false;
     }
+    all.indexed_fields.insert(BUILD_IDS.into(), keyword_list(&list));
+    true
+}
+
+/// Shows or hides what is wrong with the run's workflow task: category and cause. Answers whether that changed.
+pub(crate) fn set_problems(run: &mut Run, problem: Option<(&str, String)>) -> bool {
+    let Some(all) = run.record.search_attributes.as_mut() else {
+        let Some((category, cause)) = problem else { return false };
+        let list = [format!("category={category}"), format!("cause={cause}")];
+        let fields = [(PROBLEMS.to_string(), keyword_list(&list))].into();
+        run.record.search_attributes = Some(SearchAttributes { indexed_fields: fields });
+        return true;
+    };
+    match problem {
+        Some((category, cause)) => {
+            let list = keyword_list(&[format!("category={category}"), format!("cause={cause}")]);
+            all.indexed_fields.insert(PROBLEMS.into(), list.clone()) != Some(list)
+        }
+        None => all.indexed_fields.remove(PROBLEMS).is_some(),
+    }
+}
+
+/// A list of strings as the server itself encodes it.
+fn keyword_list(list: &[String]) -> Payload {
     let quoted: Vec<String> = list.iter().map(|id| quote(id)).collect();
     let metadata =
         [(ENCODING.to_string(), Bytes::from_static(JSON)), (TYPE.to_string(), Bytes::from_static(b"KeywordList"))];
     let data = format!("[{}]", quoted.join(",")).into_bytes().into();
-    all.indexed_fields.insert(BUILD_IDS.into(), Payload { metadata: metadata.into(), data, ..Payload::default() });
-    true
+    Payload { metadata: metadata.into(), data, ..Payload::default() }
 }
 
 fn quote(text: &str) -> String {

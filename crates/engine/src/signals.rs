@@ -10,7 +10,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     SignalWithStartWorkflowExecutionRequest, SignalWithStartWorkflowExecutionResponse, SignalWorkflowExecutionRequest,
     SignalWorkflowExecutionResponse, StartWorkflowExecutionRequest,
 };
-use mainstay_base::limits;
+use mainstay_base::{RunId, limits};
 
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle;
@@ -106,6 +106,7 @@ pub(crate) fn signal_with_start(
         policies = Policies { reuse: Reuse::AllowDuplicate, conflict: Conflict::TerminateExisting };
     }
     let mut started = true;
+    let id = tx.prng.run_id();
     let existing = start::resolve(tx, &request.request_id, &policies)?;
     let mut run = match existing {
         // A repeated request after the close begins a new run, as the reference server does.
@@ -115,10 +116,10 @@ pub(crate) fn signal_with_start(
             *run
         }
         Existing::Terminate(mut run) => {
-            start::terminate_existing(tx, &mut run)?;
-            begin(tx, request)
+            start::terminate_existing(tx, &mut run, id)?;
+            begin(tx, request, id)
         }
-        Existing::Start | Existing::Repeated(..) => begin(tx, request),
+        Existing::Start | Existing::Repeated(..) => begin(tx, request, id),
     };
     let signal = Signal {
         name: request.signal_name.clone(),
@@ -139,7 +140,7 @@ pub(crate) fn signal_with_start(
     Ok(reply)
 }
 
-fn begin(tx: &mut Transaction<'_>, request: &SignalWithStartWorkflowExecutionRequest) -> Run {
+fn begin(tx: &mut Transaction<'_>, request: &SignalWithStartWorkflowExecutionRequest, id: RunId) -> Run {
     let start = StartWorkflowExecutionRequest {
         namespace: request.namespace.clone(),
         workflow_id: request.workflow_id.clone(),
@@ -163,7 +164,7 @@ fn begin(tx: &mut Transaction<'_>, request: &SignalWithStartWorkflowExecutionReq
         priority: request.priority.clone(),
         ..StartWorkflowExecutionRequest::default()
     };
-    let run = start::new_run(tx, &start, false);
+    let run = start::new_run(tx, &start, id, false);
     run.make_current(tx);
     run
 }

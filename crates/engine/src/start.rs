@@ -14,7 +14,9 @@ use mainstay_api::temporal::history::v1::{
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1::{StartWorkflowExecutionRequest, StartWorkflowExecutionResponse};
 
-use crate::convert::{duration, nanos};
+use mainstay_base::RunId;
+
+use crate::convert::{duration, json_payloads, nanos};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, NewRun, Termination};
 use crate::retry;
@@ -52,14 +54,15 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
     if policies.reuse == Reuse::TerminateIfRunning {
         policies = Policies { reuse: Reuse::AllowDuplicate, conflict: Conflict::TerminateExisting };
     }
+    let id = tx.prng.run_id();
     match resolve(tx, &request.request_id, &policies)? {
         Existing::Start => {}
         Existing::Repeated(run, seen) => return Ok(repeated(tx, *run, &request, seen)),
         Existing::Use(run) => return use_existing(tx, *run, &request),
-        Existing::Terminate(mut run) => terminate_existing(tx, &mut run)?,
+        Existing::Terminate(mut run) => terminate_existing(tx, &mut run, id)?,
     }
     let eager = request.request_eager_execution && backoff_of(&request, tx.now()) == 0;
-    let mut run = new_run(tx, &request, eager);
+    let mut run = new_run(tx, &request, id, eager);
     run.make_current(tx);
     let mut eager_task = None;
     if eager {
@@ -124,16 +127,22 @@ fn already_started(execution: &ExecutionRecord, message: String) -> Error {
     }
 }
 
-pub(crate) fn terminate_existing(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
-    let how = Termination::by_history("TerminateIfRunning WorkflowIdReusePolicy");
+/// Terminates the run that `successor` takes the place of.
+pub(crate) fn terminate_existing(tx: &mut Transaction<'_>, run: &mut Run, successor: RunId) -> Answer<()> {
+    let mut how = Termination::by_history("TerminateIfRunning WorkflowIdReusePolicy");
+    how.details = Some(json_payloads(&format!("\"terminated by new runID: {successor}\"")));
     lifecycle::terminate(tx, run, how)?;
     run.clone().save(tx);
     Ok(())
 }
 
 /// Creates the run that a request asks for; it has no task yet.
-pub(crate) fn new_run(tx: &mut Transaction<'_>, request: &StartWorkflowExecutionRequest, eager: bool) -> Run {
-    let id = tx.prng.run_id();
+pub(crate) fn new_run(
+    tx: &mut Transaction<'_>,
+    request: &StartWorkflowExecutionRequest,
+    id: RunId,
+    eager: bool,
+) -> Run {
     let backoff = backoff_of(request, tx.now());
     let execution = nanos(request.workflow_execution_timeout.as_ref());
     let run_timeout = crate::convert::least(nanos(request.workflow_run_timeout.as_ref()), execution);
@@ -142,8 +151,8 @@ pub(crate) fn new_run(tx: &mut Transaction<'_>, request: &StartWorkflowExecution
         workflow_type: request.workflow_type.clone(),
         task_queue: Some(TaskQueue { name: queue.name, kind: TaskQueueKind::Normal as i32, ..TaskQueue::default() }),
         input: request.input.clone(),
-        workflow_execution_timeout: duration(execution),
-        workflow_run_timeout: duration(run_timeout),
+        workflow_execution_timeout: request.workflow_execution_timeout,
+        workflow_run_timeout: if run_timeout == 0 { request.workflow_run_timeout } else { duration(run_timeout) },
         workflow_task_timeout: duration(task_timeout(nanos(request.workflow_task_timeout.as_ref()), run_timeout)),
         identity: request.identity.clone(),
         retry_policy: request.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy))),

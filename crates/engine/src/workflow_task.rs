@@ -22,14 +22,16 @@ use prost::Message;
 
 use crate::convert::{duration, time};
 use crate::event::{Attributes, NewEvent};
-use crate::lifecycle;
 use crate::run::Run;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, empty, reply_of};
+use crate::{commands, lifecycle, search_attributes};
 
 const SECOND: i64 = 1_000_000_000;
 /// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
 const GROWING_FROM_ATTEMPT: i32 = 4;
+/// From this attempt on a failure is shown in the list of runs.
+const REPORTED_FROM_ATTEMPT: i32 = 5;
 const GROWTH_FIRST: i64 = 5 * SECOND;
 const GROWTH_MAX: i64 = 600 * SECOND;
 
@@ -368,11 +370,15 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure
         };
         run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
     }
-    count_failure(run, &task);
+    let cause = format!("WorkflowTaskFailedCause{}", commands::camel(failure.cause));
+    count_failure(run, &task, ("WorkflowTaskFailed", cause));
 }
 
 /// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
-fn count_failure(run: &mut Run, task: &WorkflowTaskRecord) {
+fn count_failure(run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, String)) {
+    if task.attempt >= REPORTED_FROM_ATTEMPT && search_attributes::set_problems(run, Some(problem)) {
+        run.mark_listed();
+    }
     if run.record.sticky_queue.is_empty() {
         run.record.next_task_attempt = task.attempt.saturating_add(1);
     } else {
@@ -414,7 +420,7 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
     write_time_out(tx, run, &task, kind);
     if started {
-        count_failure(run, &task);
+        count_failure(run, &task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
     } else {
         clear_sticky(run);
     }

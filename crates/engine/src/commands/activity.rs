@@ -2,7 +2,7 @@
 
 use mainstay_api::record::ActivityRecord;
 use mainstay_api::temporal::command::v1::{Command, ScheduleActivityTaskCommandAttributes};
-use mainstay_api::temporal::common::v1::{Payload, Payloads, Priority};
+use mainstay_api::temporal::common::v1::Priority;
 use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
 use mainstay_api::temporal::history::v1::{
     ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
@@ -11,14 +11,14 @@ use mainstay_base::limits;
 
 use super::{Checked, Completion, Rejection, check_size, size_of};
 use crate::activities::{self, Timeouts};
-use crate::convert::{duration, nanos};
+use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
 use crate::retry;
 use crate::store::Table;
 use crate::transaction::named;
 use crate::workflow_task::normal_queue;
 
-const NOT_STARTED: &[u8] = b"\"ACTIVITY_ID_NOT_STARTED\"";
+const NOT_STARTED: &str = "\"ACTIVITY_ID_NOT_STARTED\"";
 const EAGER_REQUEST_ID: &str = "eager-from-RespondWorkflowTaskCompleted";
 
 fn bad(text: impl Into<String>) -> Rejection {
@@ -204,13 +204,7 @@ pub(super) fn request_cancel(c: &mut Completion<'_, '_>, command: &Command, sche
         activities::put(c.tx, c.run, &activity);
         return Ok(());
     }
-    let details = Payloads {
-        payloads: vec![Payload {
-            metadata: [("encoding".to_string(), bytes::Bytes::from_static(b"json/plain"))].into(),
-            data: bytes::Bytes::from_static(NOT_STARTED),
-            ..Payload::default()
-        }],
-    };
+    let details = json_payloads(NOT_STARTED);
     activities::write_canceled(c.tx, c.run, &activity, 0, Some(details), &c.identity);
     activities::forget(c.tx, c.run, activity);
     c.wake = true;

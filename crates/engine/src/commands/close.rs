@@ -109,7 +109,7 @@ pub(super) fn continue_as_new(
         given => given,
     };
     let backoff = nanos(a.backoff_start_interval.as_ref());
-    let next = lifecycle::successor(c.tx, c.run, next, initiator, backoff);
+    let next = lifecycle::successor(c.tx, c.run, next, initiator, backoff)?;
     #[allow(deprecated)]
     let attributes = WorkflowExecutionContinuedAsNewEventAttributes {
         new_execution_run_id: next.run_id.to_string(),
@@ -145,7 +145,7 @@ fn names(c: &Completion<'_, '_>, a: &ContinueAsNewWorkflowExecutionCommandAttrib
 
 fn validate(a: &ContinueAsNewWorkflowExecutionCommandAttributes, kind: &str, queue: &str) -> Checked<()> {
     let bad = |text: String| {
-        let place = format!("WorkflowType={kind} TaskQueue=name:\"{queue}\" kind:TASK_QUEUE_KIND_NORMAL");
+        let place = format!("WorkflowType={kind} TaskQueue=name:\"{queue}\"  kind:TASK_QUEUE_KIND_NORMAL");
         Rejection::Bad(Cause::BadContinueAsNewAttributes, format!("{text}. {place}"))
     };
     let on = "ContinueAsNewWorkflowExecutionCommand";

@@ -100,7 +100,7 @@ impl Completion<'_, '_> {
 pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflowTask) -> Answer<Reply> {
     let token = command.token.clone().unwrap_or_default();
     let request = command.request.clone().unwrap_or_default();
-    let mut run = Run::load_open(tx, &token.run_id)?;
+    let mut run = Run::load(tx, &token.run_id)?;
     workflow_task::check_token(&run, &token)?;
     sequence::check(&request.commands)?;
     if heartbeat_streak_over(tx, &mut run, &request) {
@@ -156,7 +156,7 @@ fn reject(
 }
 
 /// A cause as error texts spell it: `BadStartTimerAttributes`.
-fn camel(cause: Cause) -> String {
+pub(crate) fn camel(cause: Cause) -> String {
     let name = cause.as_str_name().trim_start_matches("WORKFLOW_TASK_FAILED_CAUSE_");
     let word = |word: &str| {
         let (first, rest) = word.split_at(word.len().min(1));
@@ -195,8 +195,8 @@ fn apply(
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
     set_sticky(run, request);
-    add_reset_point(tx, run, request, completed_event_id)?;
-    if search_attributes::add_build_id(run, request) {
+    add_reset_point(tx, run, request, completed_event_id);
+    if search_attributes::add_build_id(run, request) | search_attributes::set_problems(run, None) {
         run.mark_listed();
     }
     let mut completion =
@@ -247,7 +247,7 @@ fn add_reset_point(
     run: &mut Run,
     request: &RespondWorkflowTaskCompletedRequest,
     completed_event_id: i64,
-) -> Answer<()> {
+) {
     #[allow(deprecated)]
     let (checksum, build_id) = (
         request.binary_checksum.clone(),
@@ -257,9 +257,8 @@ fn add_reset_point(
     #[allow(deprecated)]
     let known = points.points.iter().any(|p| p.build_id == build_id && p.binary_checksum == checksum);
     if known {
-        return Ok(());
+        return;
     }
-    let expire = tx.now().saturating_add(tx.namespace()?.retention_ns);
     #[allow(deprecated)]
     points.points.push(ResetPointInfo {
         build_id,
@@ -267,13 +266,12 @@ fn add_reset_point(
         run_id: run.record.run_id.clone(),
         first_workflow_task_completed_id: completed_event_id,
         create_time: time(tx.now()),
-        expire_time: time(expire),
+        expire_time: None,
         resettable: true,
     });
     if points.points.len() > RESET_POINTS_MAX {
         points.points.remove(0);
     }
-    Ok(())
 }
 
 fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()> {
@@ -313,6 +311,13 @@ fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()>
         (CommandType::ScheduleActivityTask, _) => unset(Cause::BadScheduleActivityAttributes, "ScheduleActivityTask"),
         (CommandType::CancelTimer, _) => unset(Cause::BadCancelTimerAttributes, "CancelTimer"),
         (CommandType::RecordMarker, _) => unset(Cause::BadRecordMarkerAttributes, "RecordMarker"),
+        (CommandType::ProtocolMessage, Some(A::ProtocolMessageCommandAttributes(a))) => {
+            let text = match a.message_id.as_str() {
+                "" => "MessageID is not set on ProtocolMessageCommand.".to_string(),
+                id => format!("ProtocolMessageCommand referenced absent message ID {id}"),
+            };
+            Err(Rejection::Bad(Cause::BadUpdateWorkflowExecutionMessage, text))
+        }
         (kind, _) => {
             let name = kind.as_str_name().trim_start_matches("COMMAND_TYPE_");
             let text = format!("the command {name} is not implemented yet");

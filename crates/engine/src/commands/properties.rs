@@ -22,7 +22,7 @@ pub(super) fn upsert_search_attributes(
     let bad = |text: String| Rejection::Bad(Cause::BadSearchAttributes, text);
     let fields = a.search_attributes.clone().unwrap_or_default();
     if fields.indexed_fields.is_empty() {
-        let text = "SearchAttributes.IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.";
+        let text = "IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.";
         return Err(bad(text.into()));
     }
     let typed = search_attributes::typed(&fields, &c.tx.namespace()?).map_err(bad)?;

@@ -1,0 +1,188 @@
+//! What DescribeWorkflowExecution shows, read from rows. The one reader of the engine: it changes nothing.
+
+use std::collections::BTreeMap;
+
+use mainstay_api::record::{ActivityRecord, RequestIdRecord, RunRecord, WorkflowTaskRecord};
+use mainstay_api::temporal::activity::v1::ActivityOptions;
+use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::{EventType, PendingActivityState, PendingWorkflowTaskState};
+use mainstay_api::temporal::history::v1::WorkflowExecutionStartedEventAttributes as StartedAttributes;
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflow::v1::{
+    PendingActivityInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
+    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo,
+};
+use mainstay_api::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
+use mainstay_base::{RunId, Timestamp};
+use prost_types::Timestamp as ProtoTimestamp;
+
+use crate::convert::{deadline, duration, time};
+use crate::run::Run;
+use crate::store::{EntityKey, Fault, Store, Table};
+use crate::transaction::{Transaction, decode};
+use crate::workflow_task::normal_queue;
+use crate::{Answer, Context, Error, Stop, lifecycle};
+
+/// The year 1: what the reference server shows for a run that never expires.
+const NEVER: ProtoTimestamp = ProtoTimestamp { seconds: -62_135_596_800, nanos: 0 };
+
+/// Describes a run; an empty run id means the current one.
+///
+/// # Errors
+/// The outer error if the store fails; the inner one if there is no such run.
+pub fn describe(
+    store: &dyn Store,
+    entity: &EntityKey,
+    run_id: &str,
+) -> Result<Result<DescribeWorkflowExecutionResponse, Error>, Fault> {
+    let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
+    let tx = Transaction::new(context, store, entity.clone());
+    match response(&tx, run_id) {
+        Ok(response) => Ok(Ok(response)),
+        Err(Stop::Refused(error)) => Ok(Err(error)),
+        Err(Stop::Broken(fault)) => Err(fault),
+    }
+}
+
+fn response(tx: &Transaction<'_>, run_id: &str) -> Answer<DescribeWorkflowExecutionResponse> {
+    let run = Run::load(tx, run_id)?;
+    let started = lifecycle::started_attributes(tx, &run)?;
+    let mut pending_activities = Vec::new();
+    for activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
+        pending_activities.push(activity_info(&activity));
+    }
+    Ok(DescribeWorkflowExecutionResponse {
+        execution_config: Some(config(&run.record, &started)),
+        workflow_execution_info: Some(info(tx, &run)),
+        pending_activities,
+        pending_workflow_task: run.record.workflow_task.as_ref().map(task_info),
+        workflow_extended_info: Some(extended(tx, &run)?),
+        ..DescribeWorkflowExecutionResponse::default()
+    })
+}
+
+fn config(r: &RunRecord, started: &StartedAttributes) -> WorkflowExecutionConfig {
+    WorkflowExecutionConfig {
+        task_queue: normal_queue(&r.task_queue),
+        workflow_execution_timeout: started.workflow_execution_timeout,
+        workflow_run_timeout: started.workflow_run_timeout,
+        default_workflow_task_timeout: duration(r.task_timeout_ns),
+        user_metadata: r.user_metadata.clone(),
+    }
+}
+
+fn execution(workflow_id: &str, run_id: &str) -> Option<WorkflowExecution> {
+    if workflow_id.is_empty() {
+        return None;
+    }
+    Some(WorkflowExecution { workflow_id: workflow_id.to_string(), run_id: run_id.to_string() })
+}
+
+#[allow(deprecated)]
+fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
+    let r = &run.record;
+    WorkflowExecutionInfo {
+        execution: execution(&tx.entity.workflow_id, &r.run_id),
+        r#type: Some(WorkflowType { name: r.workflow_type.clone() }),
+        start_time: time(r.start_ns),
+        close_time: time(r.close_ns),
+        status: r.status,
+        history_length: r.next_event_id - 1,
+        parent_namespace_id: r.parent_namespace_id.clone(),
+        parent_execution: execution(&r.parent_workflow_id, &r.parent_run_id),
+        execution_time: time(r.execution_ns),
+        memo: r.memo.clone(),
+        search_attributes: r.search_attributes.clone(),
+        auto_reset_points: r.reset_points.clone(),
+        task_queue: r.task_queue.clone(),
+        state_transition_count: r.state_transition_count,
+        history_size_bytes: r.history_size_bytes,
+        execution_duration: if r.close_ns == 0 { None } else { duration(r.close_ns - r.execution_ns) },
+        root_execution: execution(&r.root_workflow_id, &r.root_run_id),
+        first_run_id: r.first_execution_run_id.clone(),
+        priority: r.priority.clone(),
+        ..WorkflowExecutionInfo::default()
+    }
+}
+
+fn task_info(task: &WorkflowTaskRecord) -> PendingWorkflowTaskInfo {
+    let started = task.started_event_id != 0;
+    let state = if started { PendingWorkflowTaskState::Started } else { PendingWorkflowTaskState::Scheduled };
+    PendingWorkflowTaskInfo {
+        state: state as i32,
+        scheduled_time: time(task.scheduled_ns),
+        original_scheduled_time: time(task.original_scheduled_ns),
+        started_time: time(task.started_ns),
+        attempt: task.attempt,
+        ..PendingWorkflowTaskInfo::default()
+    }
+}
+
+fn activity_info(a: &ActivityRecord) -> PendingActivityInfo {
+    let state = match (a.cancel_requested, a.started_ns) {
+        (true, _) => PendingActivityState::CancelRequested,
+        (false, 0) => PendingActivityState::Scheduled,
+        (false, _) => PendingActivityState::Started,
+    };
+    let backing_off = a.started_ns == 0 && a.task_sequence == 0;
+    PendingActivityInfo {
+        activity_id: a.activity_id.clone(),
+        activity_type: Some(ActivityType { name: a.activity_type.clone() }),
+        state: state as i32,
+        heartbeat_details: a.heartbeat_details.clone(),
+        last_heartbeat_time: time(a.last_heartbeat_ns),
+        last_started_time: time(a.last_started_ns),
+        attempt: a.attempt,
+        maximum_attempts: a.retry_policy.as_ref().map_or(0, |policy| policy.maximum_attempts),
+        scheduled_time: time(if backing_off { a.attempt_scheduled_ns } else { a.scheduled_ns }),
+        expiration_time: time(deadline(a.scheduled_ns, a.schedule_to_close_ns)),
+        last_failure: a.last_failure.clone(),
+        last_worker_identity: a.last_worker_identity.clone(),
+        current_retry_interval: if backing_off { duration(a.current_retry_interval_ns) } else { None },
+        last_attempt_complete_time: time(a.last_attempt_complete_ns),
+        next_attempt_schedule_time: if backing_off { time(a.attempt_scheduled_ns) } else { None },
+        activity_options: Some(ActivityOptions {
+            task_queue: Some(TaskQueue {
+                name: a.task_queue.clone(),
+                normal_name: a.task_queue.clone(),
+                ..TaskQueue::default()
+            }),
+            schedule_to_close_timeout: duration(a.schedule_to_close_ns),
+            schedule_to_start_timeout: duration(a.schedule_to_start_ns),
+            start_to_close_timeout: duration(a.start_to_close_ns),
+            heartbeat_timeout: duration(a.heartbeat_ns),
+            retry_policy: a.retry_policy.clone(),
+            ..ActivityOptions::default()
+        }),
+        ..PendingActivityInfo::default()
+    }
+}
+
+fn extended(tx: &Transaction<'_>, run: &Run) -> Result<WorkflowExecutionExtendedInfo, Fault> {
+    let r = &run.record;
+    Ok(WorkflowExecutionExtendedInfo {
+        execution_expiration_time: time(r.execution_deadline_ns),
+        run_expiration_time: time(r.run_deadline_ns).or(Some(NEVER)),
+        cancel_requested: r.cancel_requested,
+        last_reset_time: time(r.last_reset_ns),
+        original_start_time: time(r.start_ns),
+        reset_run_id: r.reset_run_id.clone(),
+        request_id_infos: request_ids(tx, run.id)?,
+        ..WorkflowExecutionExtendedInfo::default()
+    })
+}
+
+/// The request ids that started the run or were attached to it; those of signals are not shown.
+fn request_ids(tx: &Transaction<'_>, run: RunId) -> Result<BTreeMap<String, RequestIdInfo>, Fault> {
+    let mut infos = BTreeMap::new();
+    for (id, value) in tx.scan(Table::RequestId, run)? {
+        let seen: RequestIdRecord = decode(Table::RequestId, value)?;
+        if seen.event_type() == EventType::WorkflowExecutionSignaled {
+            continue;
+        }
+        let buffered = seen.event_id == 0;
+        let info = RequestIdInfo { event_type: seen.event_type, event_id: seen.event_id, buffered };
+        infos.insert(String::from_utf8_lossy(&id).into_owned(), info);
+    }
+    Ok(infos)
+}

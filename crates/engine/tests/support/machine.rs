@@ -1,0 +1,82 @@
+//! The engine over a [`MemStore`], with a clock that only the test moves.
+
+use mainstay_api::log::{Command, FireTimers, Reply, command::Op};
+use mainstay_api::record::{NamespaceRecord, TimerRow};
+use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
+use mainstay_base::Timestamp;
+use mainstay_engine::{Change, Context, EntityKey, Error, apply};
+
+use super::store::MemStore;
+
+/// The one namespace of tests.
+pub const NAMESPACE: &str = "ns-id";
+/// When tests begin: 2001-09-09 01:46:40 UTC.
+pub const EPOCH_NS: i64 = 1_000_000_000_000_000_000;
+const SECOND: i64 = 1_000_000_000;
+const RETENTION: i64 = 86_400 * SECOND;
+
+/// One shard of one replica.
+pub struct Machine {
+    pub store: MemStore,
+    pub now_ns: i64,
+    pub log_index: u64,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let attributes = [
+            ("CustomKeywordField", IndexedValueType::Keyword),
+            ("CustomIntField", IndexedValueType::Int),
+            ("CustomKeywordListField", IndexedValueType::KeywordList),
+        ];
+        let namespace = NamespaceRecord {
+            id: NAMESPACE.into(),
+            name: "ns".into(),
+            state: NamespaceState::Registered as i32,
+            retention_ns: RETENTION,
+            search_attributes: attributes.iter().map(|(name, kind)| ((*name).to_string(), *kind as i32)).collect(),
+            ..NamespaceRecord::default()
+        };
+        let mut store = MemStore::default();
+        store.namespaces.insert(NAMESPACE.into(), namespace);
+        Self { store, now_ns: EPOCH_NS, log_index: 0 }
+    }
+
+    pub fn entity(workflow_id: &str) -> EntityKey {
+        EntityKey { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.into() }
+    }
+
+    /// Applies a command; answers its reply and what it changed.
+    pub fn apply(&mut self, workflow_id: &str, op: Op) -> (Result<Reply, Error>, Vec<Change>) {
+        self.log_index += 1;
+        let context = Context {
+            now: Timestamp::from_nanos(self.now_ns),
+            seed: u128::from(self.log_index).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+            log_index: self.log_index,
+            version: 1,
+        };
+        let command = Command { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.to_string(), op: Some(op) };
+        let outcome = apply(&context, &self.store, &command).expect("memory does not fail");
+        self.store.write(outcome.changes.clone()).expect("changes fit the store");
+        (outcome.reply, outcome.changes)
+    }
+
+    /// The rows of the timer index that are due first, if that is before `until_ns`: one moment of one run.
+    pub fn next_due(&self, until_ns: i64) -> Option<(i64, Vec<TimerRow>)> {
+        let first = self.store.timers.values().next().filter(|row| row.due_ns <= until_ns)?;
+        let same = |row: &&TimerRow| row.due_ns == first.due_ns && row.run_id == first.run_id;
+        Some((first.due_ns, self.store.timers.values().filter(same).cloned().collect()))
+    }
+
+    /// Fires rows of the timer index, moving the clock to them.
+    pub fn fire(&mut self, due_ns: i64, rows: Vec<TimerRow>) -> (Result<Reply, Error>, Vec<Change>) {
+        self.now_ns = self.now_ns.max(due_ns);
+        let workflow_id = rows.first().map(|row| row.workflow_id.clone()).unwrap_or_default();
+        let (reply, changes) = self.apply(&workflow_id, Op::FireTimers(FireTimers { rows: rows.clone() }));
+        for row in &rows {
+            let armed = self.store.timers.contains_key(&super::store::timer_key(row));
+            assert!(!armed, "a fired row stays in the index: {row:?}");
+        }
+        (reply, changes)
+    }
+}

@@ -1,0 +1,8 @@
+//! What the engine's tests share. Each test uses a part of it.
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+
+pub mod machine;
+pub mod rebuild;
+pub mod script;
+pub mod store;
+pub mod text;

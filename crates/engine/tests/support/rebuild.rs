@@ -1,0 +1,472 @@
+//! Mutable state made anew from history alone, compared with the stored one; and the indexes compared with the rows.
+//!
+//! This knows the grammar of histories, and nothing of how the engine works. It answers problems as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_api::RawHistory;
+use mainstay_api::record::{
+    ActivityRecord, ExecutionRecord, RunRecord, TimerRow, UserTimerRecord, task_row, timer_row,
+};
+use mainstay_api::temporal::common::v1::Payload;
+use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
+use mainstay_api::temporal::history::v1::{HistoryEvent, history_event::Attributes as A};
+use mainstay_base::RunId;
+use mainstay_engine::{EntityKey, Table};
+use prost::Message;
+
+use super::store::{MemStore, TimerKey};
+
+/// What a history says of its run.
+#[derive(Default)]
+struct Rebuilt {
+    next_event_id: i64,
+    size: i64,
+    status: Option<Status>,
+    /// Scheduled event id → (activity id, started event id, cancel requested).
+    activities: BTreeMap<i64, (String, i64, bool)>,
+    /// Timer id → started event id.
+    timers: BTreeMap<String, i64>,
+    /// Scheduled and started event id of the open workflow task.
+    task: Option<(i64, i64)>,
+    last_completed_started: i64,
+    signals: i64,
+    cancel_requested: bool,
+    memo: BTreeMap<String, Payload>,
+    problems: Vec<String>,
+}
+
+/// Every problem of every run of the store.
+pub fn check_all(store: &MemStore) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut tasks, mut timers) = (BTreeSet::new(), BTreeSet::new());
+    for entity in store.rows.keys() {
+        problems.extend(check_entity(store, entity, &mut tasks, &mut timers));
+    }
+    for (key, row) in &store.tasks {
+        if !tasks.contains(key) {
+            problems.push(format!("a task row without an owner: {row:?}"));
+        }
+    }
+    for (key, row) in &store.timers {
+        if !timers.contains(key) {
+            problems.push(format!("a timer row without an owner: {row:?}"));
+        }
+    }
+    problems
+}
+
+type TaskKeys = BTreeSet<super::store::TaskKey>;
+type TimerKeys = BTreeSet<TimerKey>;
+
+fn check_entity(store: &MemStore, entity: &EntityKey, tasks: &mut TaskKeys, timers: &mut TimerKeys) -> Vec<String> {
+    let mut problems = Vec::new();
+    let current: Option<ExecutionRecord> = store.record(entity, Table::Execution, None, &[]);
+    let runs = store.runs(entity);
+    for run in &runs {
+        let Some(record) = store.record::<RunRecord>(entity, Table::Run, Some(*run), &[]) else { continue };
+        let is_current = current.as_ref().is_some_and(|c| c.current_run_id == record.run_id);
+        if record.close_ns == 0 && !is_current {
+            problems.push(format!("run {run} is open and not the current one"));
+        }
+        if is_current && current.as_ref().is_some_and(|c| c.status != record.status) {
+            problems.push(format!("run {run}: the execution record has another status"));
+        }
+        let owned = Owned { store, entity, run: *run, record: &record };
+        problems.extend(owned.check(tasks, timers).into_iter().map(|p| format!("run {run}: {p}")));
+    }
+    for row in store.rows.get(entity).into_iter().flat_map(|rows| rows.keys()) {
+        if row.run.is_some_and(|run| !runs.contains(&run)) {
+            problems.push(format!("a row of a run that is gone: {row:?}"));
+        }
+    }
+    problems
+}
+
+/// One run and all that belongs to it.
+struct Owned<'a> {
+    store: &'a MemStore,
+    entity: &'a EntityKey,
+    run: RunId,
+    record: &'a RunRecord,
+}
+
+impl Owned<'_> {
+    fn check(&self, tasks: &mut TaskKeys, timers: &mut TimerKeys) -> Vec<String> {
+        let rebuilt = rebuild(&self.store.records(self.entity, Table::History, self.run));
+        let mut problems = self.compare(&rebuilt);
+        self.check_activities(&rebuilt, tasks, timers, &mut problems);
+        self.check_timers(&rebuilt, timers, &mut problems);
+        self.check_task(&rebuilt, tasks, timers, &mut problems);
+        self.check_run_timers(timers, &mut problems);
+        problems.extend(rebuilt.problems);
+        problems
+    }
+
+    fn buffered(&self) -> Vec<HistoryEvent> {
+        self.store.records(self.entity, Table::Buffered, self.run).into_iter().map(|(_, event)| event).collect()
+    }
+
+    fn compare(&self, rebuilt: &Rebuilt) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut same = |what: &str, stored: String, made: String| {
+            if stored != made {
+                problems.push(format!("{what} is {stored}, by history {made}"));
+            }
+        };
+        let r = self.record;
+        let buffered = self.buffered();
+        let signals =
+            buffered.iter().filter(|e| matches!(e.attributes, Some(A::WorkflowExecutionSignaledEventAttributes(_))));
+        let canceled = buffered
+            .iter()
+            .any(|e| matches!(e.attributes, Some(A::WorkflowExecutionCancelRequestedEventAttributes(_))));
+        same("next event id", r.next_event_id.to_string(), rebuilt.next_event_id.to_string());
+        same("history size", r.history_size_bytes.to_string(), rebuilt.size.to_string());
+        let status = rebuilt.status.unwrap_or(Status::Running);
+        same("status", format!("{:?}", r.status()), format!("{status:?}"));
+        same("closed", (r.close_ns != 0).to_string(), rebuilt.status.is_some().to_string());
+        if rebuilt.status.is_none() {
+            let count = rebuilt.signals + signals.count() as i64;
+            same("signal count", r.signal_count.to_string(), count.to_string());
+        }
+        same("cancel requested", r.cancel_requested.to_string(), (rebuilt.cancel_requested || canceled).to_string());
+        same("buffered count", r.buffered_count.to_string(), buffered.len().to_string());
+        let bytes: usize = buffered.iter().map(Message::encoded_len).sum();
+        same("buffered bytes", r.buffered_bytes.to_string(), bytes.to_string());
+        let last = rebuilt.last_completed_started;
+        same("last completed start", r.last_completed_started_event_id.to_string(), last.to_string());
+        let memo = r.memo.clone().unwrap_or_default().fields;
+        same("memo", format!("{memo:?}"), format!("{:?}", rebuilt.memo));
+        problems
+    }
+
+    fn timer(&self, kind: timer_row::Kind, id: i64, due_ns: i64) -> TimerKey {
+        super::store::timer_key(&TimerRow {
+            due_ns,
+            namespace_id: self.entity.namespace_id.clone(),
+            workflow_id: self.entity.workflow_id.clone(),
+            run_id: self.record.run_id.clone(),
+            kind: kind as i32,
+            id,
+        })
+    }
+
+    fn own_timer(&self, key: TimerKey, what: &str, timers: &mut TimerKeys, problems: &mut Vec<String>) {
+        if !self.store.timers.contains_key(&key) {
+            problems.push(format!("{what} has no timer row"));
+        }
+        timers.insert(key);
+    }
+
+    fn own_task(
+        &self,
+        kind: task_row::Kind,
+        queue: &str,
+        sequence: u64,
+        what: &str,
+        tasks: &mut TaskKeys,
+        problems: &mut Vec<String>,
+    ) {
+        let key = (kind as i32, self.entity.namespace_id.clone(), queue.to_string(), sequence);
+        if !self.store.tasks.contains_key(&key) {
+            problems.push(format!("{what} has no task row"));
+        }
+        tasks.insert(key);
+    }
+
+    fn check_activities(
+        &self,
+        rebuilt: &Rebuilt,
+        tasks: &mut TaskKeys,
+        timers: &mut TimerKeys,
+        problems: &mut Vec<String>,
+    ) {
+        let mut expected: BTreeMap<i64, &(String, i64, bool)> = if rebuilt.status.is_some() {
+            BTreeMap::new()
+        } else {
+            rebuilt.activities.iter().map(|(k, v)| (*k, v)).collect()
+        };
+        for event in self.buffered() {
+            if let Some((scheduled, _)) = closes_activity(&event) {
+                expected.remove(&scheduled);
+            }
+        }
+        let stored: Vec<(Vec<u8>, ActivityRecord)> = self.store.records(self.entity, Table::Activity, self.run);
+        if self.record.activity_count != stored.len() as i64 {
+            problems.push(format!("activity count is {}, rows {}", self.record.activity_count, stored.len()));
+        }
+        for (_, a) in &stored {
+            let what = format!("activity {}", a.activity_id);
+            match expected.remove(&a.scheduled_event_id) {
+                Some((id, _, cancel)) if *id == a.activity_id && *cancel == a.cancel_requested => {}
+                other => problems.push(format!("{what} is stored; by history {other:?}")),
+            }
+            if a.task_sequence != 0 {
+                let kind = task_row::Kind::Activity;
+                self.own_task(kind, &a.task_queue, a.task_sequence, &what, tasks, problems);
+            }
+            let limited = a.schedule_to_close_ns != 0
+                || (a.started_ns == 0 && a.schedule_to_start_ns != 0)
+                || (a.started_ns != 0 && (a.start_to_close_ns != 0 || a.heartbeat_ns != 0));
+            let waits = a.started_ns == 0 && a.task_sequence == 0;
+            if a.timer_ns != 0 {
+                self.own_timer(
+                    self.timer(timer_row::Kind::Activity, a.scheduled_event_id, a.timer_ns),
+                    &what,
+                    timers,
+                    problems,
+                );
+            } else if limited || waits {
+                problems.push(format!("{what} has a deadline and no timer"));
+            }
+            if self.store.rows[self.entity]
+                .keys()
+                .filter(|row| row.table == Table::ActivityId && row.run == Some(self.run))
+                .all(|row| row.id != a.activity_id.as_bytes())
+            {
+                problems.push(format!("{what} cannot be found by its id"));
+            }
+        }
+        expected
+            .values()
+            .for_each(|(id, ..)| problems.push(format!("activity {id} is open by history and not stored")));
+    }
+
+    fn check_timers(&self, rebuilt: &Rebuilt, timers: &mut TimerKeys, problems: &mut Vec<String>) {
+        let mut expected = if rebuilt.status.is_some() { BTreeMap::new() } else { rebuilt.timers.clone() };
+        for event in self.buffered() {
+            if let Some(A::TimerFiredEventAttributes(a)) = &event.attributes {
+                expected.remove(&a.timer_id);
+            }
+        }
+        let stored: Vec<(Vec<u8>, UserTimerRecord)> = self.store.records(self.entity, Table::UserTimer, self.run);
+        if self.record.timer_count != stored.len() as i64 {
+            problems.push(format!("timer count is {}, rows {}", self.record.timer_count, stored.len()));
+        }
+        for (_, t) in &stored {
+            let what = format!("timer {}", t.timer_id);
+            if expected.remove(&t.timer_id) != Some(t.started_event_id) {
+                problems.push(format!("{what} is stored and not open by history"));
+            }
+            self.own_timer(
+                self.timer(timer_row::Kind::UserTimer, t.started_event_id, t.due_ns),
+                &what,
+                timers,
+                problems,
+            );
+        }
+        expected.keys().for_each(|id| problems.push(format!("timer {id} is open by history and not stored")));
+    }
+
+    fn check_task(&self, rebuilt: &Rebuilt, tasks: &mut TaskKeys, timers: &mut TimerKeys, problems: &mut Vec<String>) {
+        let Some(task) = &self.record.workflow_task else {
+            if rebuilt.task.is_some() && rebuilt.status.is_none() {
+                problems.push("a workflow task is open by history and not stored".into());
+            }
+            return;
+        };
+        let stored = (task.scheduled_event_id, task.started_event_id);
+        if task.attempt == 1 && rebuilt.task != Some(stored) {
+            problems.push(format!("the workflow task is {stored:?}, by history {:?}", rebuilt.task));
+        }
+        if task.attempt > 1 && rebuilt.task.is_some() {
+            problems.push("a transient workflow task is in history".into());
+        }
+        if task.started_event_id == 0 {
+            let kind = task_row::Kind::Workflow;
+            self.own_task(kind, &task.task_queue, task.task_sequence, "the workflow task", tasks, problems);
+        } else if task.timer_ns == 0 {
+            problems.push("a started workflow task has no time-out".into());
+        }
+        if task.timer_ns != 0 {
+            let key = self.timer(timer_row::Kind::WorkflowTask, task.scheduled_event_id, task.timer_ns);
+            self.own_timer(key, "the workflow task", timers, problems);
+        }
+    }
+
+    fn check_run_timers(&self, timers: &mut TimerKeys, problems: &mut Vec<String>) {
+        use timer_row::Kind;
+        let r = self.record;
+        for (kind, due) in [
+            (Kind::RunTimeout, r.run_timer_ns),
+            (Kind::FirstTaskBackoff, r.backoff_timer_ns),
+            (Kind::Retention, r.retention_timer_ns),
+        ] {
+            if due != 0 {
+                self.own_timer(self.timer(kind, 0, due), kind.as_str_name(), timers, problems);
+            }
+        }
+        if r.close_ns == 0 && r.run_deadline_ns != 0 && r.run_timer_ns == 0 {
+            problems.push("an open run with a deadline has no timer".into());
+        }
+        if r.first_task_backoff && r.backoff_timer_ns == 0 {
+            problems.push("a delayed run has no timer".into());
+        }
+        if r.close_ns == 0 && !r.first_task_backoff && r.workflow_task.is_none() && r.buffered_count > 0 {
+            problems.push("events are buffered behind no workflow task".into());
+        }
+    }
+}
+
+fn closes_activity(event: &HistoryEvent) -> Option<(i64, i64)> {
+    match event.attributes.as_ref()? {
+        A::ActivityTaskCompletedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+        A::ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+        A::ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+        A::ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+        _ => None,
+    }
+}
+
+fn rebuild(batches: &[(Vec<u8>, RawHistory)]) -> Rebuilt {
+    let mut made = Rebuilt { next_event_id: 1, ..Rebuilt::default() };
+    for (id, batch) in batches {
+        let first = <[u8; 8]>::try_from(id.as_slice()).map(i64::from_be_bytes).unwrap_or_default();
+        if first != made.next_event_id || batch.events.is_empty() {
+            made.problems.push(format!("a batch of {} events is at {first}", batch.events.len()));
+        }
+        for encoded in &batch.events {
+            let event = HistoryEvent::decode(encoded.clone()).expect("events decode");
+            made.size += encoded.len() as i64;
+            made.take(&event);
+        }
+    }
+    made
+}
+
+impl Rebuilt {
+    fn wrong(&mut self, event: &HistoryEvent, what: &str) {
+        self.problems.push(format!("event {}: {what}", event.event_id));
+    }
+
+    fn take(&mut self, event: &HistoryEvent) {
+        if event.event_id != self.next_event_id {
+            self.wrong(event, &format!("its id should be {}", self.next_event_id));
+        }
+        self.next_event_id = event.event_id + 1;
+        if self.status.is_some() {
+            self.wrong(event, "follows the close event");
+        }
+        let Some(attributes) = &event.attributes else { return self.wrong(event, "has no attributes") };
+        let began = matches!(attributes, A::WorkflowExecutionStartedEventAttributes(_));
+        if began != (event.event_id == 1) {
+            self.wrong(event, "a history begins with its only Started event");
+        }
+        if let Some((scheduled, started)) = closes_activity(event) {
+            return self.close_activity(event, scheduled, started);
+        }
+        self.take_task(event, attributes);
+        self.take_item(event, attributes);
+        self.take_close(event, attributes);
+    }
+
+    fn close_activity(&mut self, event: &HistoryEvent, scheduled: i64, started: i64) {
+        match self.activities.remove(&scheduled) {
+            Some((_, known, _)) if known == started => {}
+            Some((_, known, _)) => self.wrong(event, &format!("names Started {started}, which is {known}")),
+            None => self.wrong(event, "closes an activity that is not open"),
+        }
+    }
+
+    fn take_task(&mut self, event: &HistoryEvent, attributes: &A) {
+        let id = event.event_id;
+        match attributes {
+            A::WorkflowTaskScheduledEventAttributes(_) => {
+                if self.task.replace((id, 0)).is_some() {
+                    self.wrong(event, "a second workflow task");
+                }
+            }
+            A::WorkflowTaskStartedEventAttributes(a) => {
+                if self.task != Some((a.scheduled_event_id, 0)) {
+                    self.wrong(event, "starts no scheduled workflow task");
+                }
+                self.task = Some((a.scheduled_event_id, id));
+            }
+            A::WorkflowTaskCompletedEventAttributes(a) => {
+                self.last_completed_started = a.started_event_id;
+                self.close_task(event, a.scheduled_event_id, a.started_event_id);
+            }
+            A::WorkflowTaskFailedEventAttributes(a) => {
+                self.close_task(event, a.scheduled_event_id, a.started_event_id);
+            }
+            A::WorkflowTaskTimedOutEventAttributes(a) => {
+                self.close_task(event, a.scheduled_event_id, a.started_event_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn close_task(&mut self, event: &HistoryEvent, scheduled: i64, started: i64) {
+        if self.task.take() != Some((scheduled, started)) {
+            self.wrong(event, "closes no such workflow task");
+        }
+    }
+
+    fn take_item(&mut self, event: &HistoryEvent, attributes: &A) {
+        let id = event.event_id;
+        match attributes {
+            A::WorkflowExecutionStartedEventAttributes(a) => {
+                self.memo = a.memo.clone().unwrap_or_default().fields;
+            }
+            A::ActivityTaskScheduledEventAttributes(a) => {
+                if self.activities.values().any(|(other, ..)| *other == a.activity_id) {
+                    self.wrong(event, "the activity id is in use");
+                }
+                self.activities.insert(id, (a.activity_id.clone(), 0, false));
+            }
+            A::ActivityTaskStartedEventAttributes(a) => match self.activities.get_mut(&a.scheduled_event_id) {
+                Some(open) if open.1 == 0 => open.1 = id,
+                _ => self.wrong(event, "starts no open activity"),
+            },
+            A::ActivityTaskCancelRequestedEventAttributes(a) => {
+                if let Some(open) = self.activities.get_mut(&a.scheduled_event_id) {
+                    open.2 = true;
+                }
+            }
+            A::TimerStartedEventAttributes(a) => {
+                if self.timers.insert(a.timer_id.clone(), id).is_some() {
+                    self.wrong(event, "the timer id is in use");
+                }
+            }
+            A::TimerFiredEventAttributes(a) => {
+                if self.timers.remove(&a.timer_id) != Some(a.started_event_id) {
+                    self.wrong(event, "no such timer fires");
+                }
+            }
+            A::TimerCanceledEventAttributes(a) => {
+                if self.timers.remove(&a.timer_id) != Some(a.started_event_id) {
+                    self.wrong(event, "no such timer is cancelled");
+                }
+            }
+            A::WorkflowExecutionSignaledEventAttributes(_) => self.signals += 1,
+            A::WorkflowExecutionCancelRequestedEventAttributes(_) => self.cancel_requested = true,
+            A::WorkflowPropertiesModifiedEventAttributes(a) => {
+                for (name, value) in a.upserted_memo.clone().unwrap_or_default().fields {
+                    let null = value.metadata.get("encoding").is_some_and(|e| e.as_ref() == b"binary/null");
+                    if null {
+                        self.memo.remove(&name)
+                    } else {
+                        self.memo.insert(name, value)
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_close(&mut self, event: &HistoryEvent, attributes: &A) {
+        let status = match attributes {
+            A::WorkflowExecutionCompletedEventAttributes(_) => Status::Completed,
+            A::WorkflowExecutionFailedEventAttributes(_) => Status::Failed,
+            A::WorkflowExecutionCanceledEventAttributes(_) => Status::Canceled,
+            A::WorkflowExecutionTerminatedEventAttributes(_) => Status::Terminated,
+            A::WorkflowExecutionTimedOutEventAttributes(_) => Status::TimedOut,
+            A::WorkflowExecutionContinuedAsNewEventAttributes(_) => Status::ContinuedAsNew,
+            _ => return,
+        };
+        if self.status.replace(status).is_some() {
+            self.wrong(event, "a second close event");
+        }
+    }
+}
