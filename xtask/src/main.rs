@@ -1,6 +1,7 @@
 //! Automation: `cargo xtask test | ci | fix | tidy`. Without dependencies, so that it starts within seconds.
 
 mod setup;
+mod sim;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -8,11 +9,12 @@ use std::process::{Command, ExitCode};
 /// Anything that stops a task, as the sentence to print.
 type Failure = String;
 
-const USAGE: &str = "usage: cargo xtask test | ci | fix | tidy
+const USAGE: &str = "usage: cargo xtask test | ci | fix | tidy | sim
   test   install what is missing, then run every test
   ci     the read-only gate: format, clippy, tidy, tests
   fix    format the code and apply clippy's suggestions
-  tidy   check the layer rules";
+  tidy   check the layer rules
+  sim    build and run the simulator: cargo xtask sim run --seeds 20";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         "test" => setup::prepare().and_then(|()| test()),
         "ci" => setup::prepare().and_then(|()| ci()),
         "fix" => fix(),
+        "sim" => sim::command(),
         "tidy" => tidy::check(),
         _ => {
             eprintln!("{USAGE}");
@@ -37,12 +40,14 @@ fn main() -> ExitCode {
 
 fn test() -> Result<(), Failure> {
     tidy::check()?;
-    cargo(&["test", "--workspace"])
+    cargo(&["test", "--workspace"])?;
+    sim::test()
 }
 
 fn ci() -> Result<(), Failure> {
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--", "-D", "warnings"])?;
+    sim::check()?;
     test()
 }
 
