@@ -3,7 +3,7 @@
 //! One adapter runs on tokio, another on the simulator; the code between knows neither. It extends openraft's `AsyncRuntime`
 //! (spawn, sleep, channels, locks). An adapter's `Instant` is an integer type of its own, so that a clock can drift.
 
-pub use openraft_rt::{AsyncRuntime, Instant, OptionalSend};
+pub use openraft_rt::{AsyncRuntime, Instant, OptionalSend, Select2};
 
 use std::future::Future;
 use std::io;

@@ -1,0 +1,255 @@
+//! Apply: a batch of entries becomes one batch of rows, with the position of the log in it.
+//!
+//! The shard's time never runs back: an entry's `now` is a proposal. What a leader must do afterwards is told as effects; all of
+//! them can also be found as rows, so a new leader needs none that it did not see.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mainstay_api::log::{Entry, Reply};
+use mainstay_api::record::{NamespaceRecord, TaskRow};
+use mainstay_base::{RunId, Timestamp};
+use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, Table};
+use mainstay_storage::{StateStore, StorageError};
+use prost::Message;
+
+use crate::keys::Keys;
+use crate::overlay::Overlay;
+use crate::{corrupt, index};
+
+/// What a leader does after an entry was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A task became dispatchable.
+    TaskAdded(TaskRow),
+    /// A task is no longer dispatchable.
+    TaskRemoved(TaskRow),
+    /// Something is due at this time, in nanoseconds.
+    TimerAdded(i64),
+    /// A run has new events, or closed, or is gone.
+    RunChanged(EntityKey, RunId),
+    /// A namespace was set.
+    NamespacePut(Box<NamespaceRecord>),
+}
+
+/// What came of one entry.
+#[derive(Debug)]
+pub struct Applied {
+    /// For whoever proposed it.
+    pub reply: Result<Reply, Error>,
+    /// In the order in which they happened.
+    pub effects: Vec<Effect>,
+}
+
+/// The state machine of one shard over a store that it shares with others.
+pub struct Shard {
+    keys: Keys,
+    store: Arc<dyn StateStore>,
+}
+
+impl Shard {
+    /// The shard with this number.
+    #[must_use]
+    pub fn new(number: u32, store: Arc<dyn StateStore>) -> Self {
+        Self { keys: Keys(number), store }
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys
+    }
+
+    pub(crate) fn store(&self) -> &dyn StateStore {
+        self.store.as_ref()
+    }
+
+    /// Lets a reader see the shard's rows as the engine does.
+    pub fn read<T>(&self, reader: impl FnOnce(&dyn engine::Store) -> T) -> T {
+        reader(&Overlay::new(self.keys, self.store.as_ref()))
+    }
+
+    /// The position written with the last applied batch.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn applied(&self) -> Result<Option<Bytes>, StorageError> {
+        self.store.get(&self.keys.applied())
+    }
+
+    /// The same, as it would be after a crash now.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn durable(&self) -> Result<Option<Bytes>, StorageError> {
+        self.store.get_persisted(&self.keys.applied())
+    }
+
+    /// Makes what was applied durable. Blocks.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.store.flush()
+    }
+
+    /// The shard's time: of its last entry, in nanoseconds.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn now(&self) -> Result<i64, StorageError> {
+        decode_now(self.store.get(&self.keys.now())?)
+    }
+
+    /// Applies entries (log index and encoded [`Entry`]) in order, and stores `mark` as the position with them.
+    ///
+    /// # Errors
+    /// If the store fails, or an entry or a row does not decode. Then nothing was written, and the replica must stop.
+    pub fn apply(&self, entries: &[(u64, Bytes)], mark: Bytes) -> Result<Vec<Applied>, StorageError> {
+        let mut overlay = Overlay::new(self.keys, self.store.as_ref());
+        let mut now = self.now()?;
+        let mut applied = Vec::with_capacity(entries.len());
+        for (log_index, bytes) in entries {
+            let entry = Entry::decode(bytes.clone()).map_err(|e| corrupt("an entry of the log", e))?;
+            now = now.max(entry.now_ns);
+            applied.push(self.apply_entry(&mut overlay, *log_index, now, entry)?);
+        }
+        overlay.put(self.keys.now(), Bytes::copy_from_slice(&now.to_be_bytes()));
+        overlay.put(self.keys.applied(), mark);
+        self.store.write(overlay.into_batch())?;
+        Ok(applied)
+    }
+
+    fn apply_entry(
+        &self,
+        overlay: &mut Overlay<'_>,
+        log_index: u64,
+        now_ns: i64,
+        entry: Entry,
+    ) -> Result<Applied, StorageError> {
+        let context = Context {
+            now: Timestamp::from_nanos(now_ns),
+            seed: (u128::from(entry.seed_high) << 64) | u128::from(entry.seed_low),
+            log_index,
+            version: entry.version,
+        };
+        let command = entry.command.unwrap_or_default();
+        let outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
+        let mut effects = Vec::new();
+        for change in outcome.changes {
+            effects.extend(effect(&change));
+            index::write(overlay, change)?;
+        }
+        Ok(Applied { reply: outcome.reply, effects })
+    }
+
+    /// A hash of every row of the shard with its key: equal at equal positions of equal logs, on any store.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn digest(&self) -> Result<u64, StorageError> {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let (from, to) = self.keys.whole();
+        self.store.scan(&from, &to, &mut |key, value| {
+            for part in [key, value] {
+                hash.update(&(part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            true
+        })?;
+        Ok(hash.digest())
+    }
+}
+
+fn effect(change: &Change) -> Option<Effect> {
+    match change {
+        Change::AddTask(row) => Some(Effect::TaskAdded(row.clone())),
+        Change::RemoveTask(row) => Some(Effect::TaskRemoved(row.clone())),
+        Change::AddTimer(row) => Some(Effect::TimerAdded(row.due_ns)),
+        Change::Put { entity, row, .. } | Change::Delete { entity, row } if row.table == Table::Run => {
+            row.run.map(|run| Effect::RunChanged(entity.clone(), run))
+        }
+        Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record.clone()))),
+        _ => None,
+    }
+}
+
+fn decode_now(value: Option<Bytes>) -> Result<i64, StorageError> {
+    let Some(value) = value else { return Ok(0) };
+    let bytes = <[u8; 8]>::try_from(value.as_ref()).map_err(|e| corrupt("the shard's time", e))?;
+    Ok(i64::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_api::log::{Command, PutNamespace, StartWorkflow, command::Op};
+    use mainstay_api::temporal::common::v1::WorkflowType;
+    use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+    use mainstay_api::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
+    use mainstay_storage::MemoryState;
+
+    fn entry(now_ns: i64, seed: u64, workflow_id: &str, op: Op) -> Bytes {
+        let command = Command { namespace_id: "n".into(), workflow_id: workflow_id.into(), op: Some(op) };
+        let entry = Entry { now_ns, seed_low: seed, version: 1, command: Some(command), ..Entry::default() };
+        entry.encode_to_vec().into()
+    }
+
+    fn log() -> Vec<(u64, Bytes)> {
+        let namespace = NamespaceRecord { id: "n".into(), name: "default".into(), revision: 1, ..Default::default() };
+        let mut log = vec![(1, entry(10, 0, "", Op::PutNamespace(PutNamespace { namespace: Some(namespace) })))];
+        for index in 2..20u64 {
+            let request = StartWorkflowExecutionRequest {
+                workflow_id: format!("w{}", index % 12),
+                workflow_type: Some(WorkflowType { name: "t".into() }),
+                task_queue: Some(TaskQueue { name: "q".into(), ..TaskQueue::default() }),
+                request_id: format!("r{index}"),
+                ..StartWorkflowExecutionRequest::default()
+            };
+            let op = Op::StartWorkflow(StartWorkflow { request: Some(request.clone()) });
+            log.push((index, entry(100 - index as i64, index, &request.workflow_id, op)));
+        }
+        log
+    }
+
+    #[test]
+    fn the_cut_into_batches_does_not_matter() {
+        let digests: Vec<u64> = [1, 3, 100]
+            .into_iter()
+            .map(|size| {
+                let shard = Shard::new(2, Arc::new(MemoryState::default()));
+                for batch in log().chunks(size) {
+                    let replies = shard.apply(batch, Bytes::from_static(b"mark")).expect("applies");
+                    assert_eq!(replies.len(), batch.len());
+                }
+                assert_eq!(shard.now().expect("reads"), 98, "time does not run back");
+                shard.digest().expect("reads")
+            })
+            .collect();
+        assert_eq!(digests[0], digests[1]);
+        assert_eq!(digests[0], digests[2]);
+    }
+
+    #[test]
+    fn a_start_is_listed_and_dispatchable() {
+        let shard = Shard::new(2, Arc::new(MemoryState::default()));
+        let applied = shard.apply(&log(), Bytes::from_static(b"mark")).expect("applies");
+        assert!(applied[1].reply.is_ok());
+        assert!(applied[1].effects.iter().any(|effect| matches!(effect, Effect::TaskAdded(_))));
+        assert!(matches!(applied[13].reply, Err(Error::AlreadyStarted { .. })), "{:?}", applied[13].reply);
+        let mut listed = 0;
+        let mut count = |_| {
+            listed += 1;
+            true
+        };
+        shard.list("n", crate::ListSpace::Open, None, &mut count).expect("lists");
+        assert_eq!(listed, 12);
+        assert_eq!(shard.listed_runs("n", "w3").expect("lists").len(), 1);
+        let mut tasks = 0;
+        shard
+            .tasks(&mut |_| {
+                tasks += 1;
+                true
+            })
+            .expect("scans");
+        assert_eq!(tasks, 12);
+    }
+}

@@ -1,0 +1,172 @@
+//! The rows that are read across entities: tasks by queue, timers by due time, runs in list order, namespaces.
+
+use bytes::Bytes;
+use mainstay_api::record::{TaskRow, TimerRow, VisibilityRecord};
+use mainstay_engine::Change;
+use mainstay_storage::StorageError;
+use prost::Message;
+
+use crate::Shard;
+use crate::corrupt;
+use crate::keys::after;
+use crate::overlay::Overlay;
+
+/// Which runs a list reads: open and closed ones have an order of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListSpace {
+    /// Open runs, by start, newest first.
+    Open,
+    /// Closed runs, by close, newest first.
+    Closed,
+}
+
+/// A place in a list: of the last row that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPosition {
+    /// Start or close time of that row, in nanoseconds.
+    pub time_ns: i64,
+    /// Its run.
+    pub run_id: String,
+}
+
+/// Writes one change of the engine.
+pub(crate) fn write(overlay: &mut Overlay<'_>, change: Change) -> Result<(), StorageError> {
+    let keys = overlay.keys;
+    match change {
+        Change::Put { entity, row, value } => overlay.put(keys.row(&entity, &row), value),
+        Change::Delete { entity, row } => overlay.delete(keys.row(&entity, &row)),
+        Change::AddTask(row) => overlay.put(keys.task(&row), row.encode_to_vec().into()),
+        Change::RemoveTask(row) => overlay.delete(keys.task(&row)),
+        Change::AddTimer(row) => overlay.put(keys.timer(&row), row.encode_to_vec().into()),
+        Change::RemoveTimer(row) => overlay.delete(keys.timer(&row)),
+        Change::PutVisibility(row) => put_listed(overlay, &row)?,
+        Change::RemoveVisibility(row) => remove_listed(overlay, &row)?,
+        Change::PutNamespace(record) => overlay.put(keys.namespace(&record.id), record.encode_to_vec().into()),
+    }
+    Ok(())
+}
+
+fn put_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), StorageError> {
+    let keys = overlay.keys;
+    let pointer = keys.listed(&row.namespace_id, &row.run_id);
+    let place = keys.list_row(row);
+    if let Some(old) = overlay.value(&pointer)?
+        && old != place
+    {
+        overlay.delete(old.to_vec());
+    }
+    overlay.put(pointer, place.clone().into());
+    let mut by_workflow = keys.listed_by_workflow(&row.namespace_id, &row.workflow_id);
+    by_workflow.extend_from_slice(row.run_id.as_bytes());
+    overlay.put(by_workflow, Bytes::new());
+    overlay.put(place, row.encode_to_vec().into());
+    Ok(())
+}
+
+fn remove_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), StorageError> {
+    let keys = overlay.keys;
+    let pointer = keys.listed(&row.namespace_id, &row.run_id);
+    if let Some(place) = overlay.value(&pointer)? {
+        overlay.delete(place.to_vec());
+    }
+    overlay.delete(pointer);
+    let mut by_workflow = keys.listed_by_workflow(&row.namespace_id, &row.workflow_id);
+    by_workflow.extend_from_slice(row.run_id.as_bytes());
+    overlay.delete(by_workflow);
+    Ok(())
+}
+
+fn decode<M: Message + Default>(what: &str, value: &[u8]) -> Result<M, StorageError> {
+    M::decode(value).map_err(|e| corrupt(what, e))
+}
+
+impl Shard {
+    /// Visits every task row, by kind, namespace, queue and sequence, until `visit` answers false.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn tasks(&self, visit: &mut dyn FnMut(TaskRow) -> bool) -> Result<(), StorageError> {
+        let from = self.keys().tasks();
+        self.records("a task row", &from, &after(&from), visit)
+    }
+
+    /// Visits the timer rows due at `from_ns` or later, earliest first, until `visit` answers false.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn timers_from(&self, from_ns: i64, visit: &mut dyn FnMut(TimerRow) -> bool) -> Result<(), StorageError> {
+        self.records("a timer row", &self.keys().timers_from(from_ns), &after(&self.keys().timers()), visit)
+    }
+
+    /// Visits the runs of a namespace in list order behind `position`, until `visit` answers false.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn list(
+        &self,
+        namespace_id: &str,
+        space: ListSpace,
+        position: Option<&ListPosition>,
+        visit: &mut dyn FnMut(VisibilityRecord) -> bool,
+    ) -> Result<(), StorageError> {
+        let closed = space == ListSpace::Closed;
+        let prefix = self.keys().list_space(namespace_id, closed);
+        let from = match position {
+            None => prefix.clone(),
+            Some(at) => after(&self.keys().list(namespace_id, closed, at.time_ns, &at.run_id)),
+        };
+        self.records("a list row", &from, &after(&prefix), visit)
+    }
+
+    /// The listed runs of a workflow id, in no particular order.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn listed_runs(&self, namespace_id: &str, workflow_id: &str) -> Result<Vec<VisibilityRecord>, StorageError> {
+        let view = self.store().view();
+        let prefix = self.keys().listed_by_workflow(namespace_id, workflow_id);
+        let mut runs = Vec::new();
+        view.scan(&prefix, &after(&prefix), &mut |key, _| {
+            runs.push(String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned());
+            true
+        })?;
+        let mut found = Vec::with_capacity(runs.len());
+        for run in runs {
+            let Some(place) = view.get(&self.keys().listed(namespace_id, &run))? else { continue };
+            if let Some(value) = view.get(&place)? {
+                found.push(decode("a list row", &value)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Visits the namespaces that this shard's log knows.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn namespaces(
+        &self,
+        visit: &mut dyn FnMut(mainstay_api::record::NamespaceRecord) -> bool,
+    ) -> Result<(), StorageError> {
+        let from = self.keys().namespaces();
+        self.records("a namespace", &from, &after(&from), visit)
+    }
+
+    fn records<M: Message + Default>(
+        &self,
+        what: &str,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(M) -> bool,
+    ) -> Result<(), StorageError> {
+        let mut failed = None;
+        self.store().scan(from, to, &mut |_, value| match decode(what, value) {
+            Ok(record) => visit(record),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+}

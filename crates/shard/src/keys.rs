@@ -1,0 +1,227 @@
+//! Where each row is: keys of the state store.
+//!
+//! A key is the shard's number, the space, and the space's own order. Names are escaped so that a key sorts as the tuple of its
+//! parts and no name can pretend to be two: a zero byte becomes `00 ff`, and a name ends with `00 01`. Numbers are big-endian,
+//! signed ones with their sign bit flipped. Entity keys begin with the slot, so that a split copies ranges.
+
+use mainstay_api::record::{TaskRow, TimerRow, VisibilityRecord};
+use mainstay_base::{RunId, Slot};
+use mainstay_engine::{EntityKey, Row, Table};
+
+const ENTITY: u8 = 1;
+const TASK: u8 = 2;
+const TIMER: u8 = 3;
+const LIST: u8 = 4;
+const LISTED: u8 = 5;
+const LISTED_BY_WORKFLOW: u8 = 6;
+const NAMESPACE: u8 = 7;
+const META: u8 = 0;
+
+/// Builds keys of one shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys(pub(crate) u32);
+
+fn name(key: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        key.push(byte);
+        if byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key.extend_from_slice(&[0, 1]);
+}
+
+fn signed(key: &mut Vec<u8>, number: i64) {
+    key.extend_from_slice(&((number as u64) ^ (1 << 63)).to_be_bytes());
+}
+
+/// Newest first.
+fn descending(key: &mut Vec<u8>, number: i64) {
+    key.extend_from_slice(&(!((number as u64) ^ (1 << 63))).to_be_bytes());
+}
+
+impl Keys {
+    fn space(self, space: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(96);
+        key.extend_from_slice(&self.0.to_be_bytes());
+        key.push(space);
+        key
+    }
+
+    /// First key of the shard, and the first after it.
+    pub(crate) fn whole(self) -> (Vec<u8>, Vec<u8>) {
+        (self.0.to_be_bytes().to_vec(), self.0.saturating_add(1).to_be_bytes().to_vec())
+    }
+
+    /// What the log was applied to: written with every batch.
+    pub(crate) fn applied(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"applied");
+        key
+    }
+
+    /// The shard's last time.
+    pub(crate) fn now(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"now");
+        key
+    }
+
+    fn entity(self, entity: &EntityKey) -> Vec<u8> {
+        let mut key = self.space(ENTITY);
+        key.extend_from_slice(&Slot::of(&entity.namespace_id, &entity.workflow_id).get().to_be_bytes());
+        name(&mut key, entity.namespace_id.as_bytes());
+        name(&mut key, entity.workflow_id.as_bytes());
+        key
+    }
+
+    /// All rows of a table of a run: what their ids are appended to.
+    pub(crate) fn rows(self, entity: &EntityKey, table: Table, run: Option<RunId>) -> Vec<u8> {
+        let mut key = self.entity(entity);
+        match run {
+            None => key.push(0),
+            Some(run) => {
+                key.push(1);
+                key.extend_from_slice(&run.to_bytes());
+            }
+        }
+        key.push(table as u8);
+        key
+    }
+
+    pub(crate) fn row(self, entity: &EntityKey, row: &Row) -> Vec<u8> {
+        let mut key = self.rows(entity, row.table, row.run);
+        key.extend_from_slice(&row.id);
+        key
+    }
+
+    pub(crate) fn tasks(self) -> Vec<u8> {
+        self.space(TASK)
+    }
+
+    pub(crate) fn task(self, row: &TaskRow) -> Vec<u8> {
+        let mut key = self.tasks();
+        key.push(row.kind as u8);
+        name(&mut key, row.namespace_id.as_bytes());
+        name(&mut key, row.task_queue.as_bytes());
+        key.extend_from_slice(&row.sequence.to_be_bytes());
+        key
+    }
+
+    pub(crate) fn timers(self) -> Vec<u8> {
+        self.space(TIMER)
+    }
+
+    /// The first timer due at this time.
+    pub(crate) fn timers_from(self, from_ns: i64) -> Vec<u8> {
+        let mut key = self.timers();
+        signed(&mut key, from_ns);
+        key
+    }
+
+    pub(crate) fn timer(self, row: &TimerRow) -> Vec<u8> {
+        let mut key = self.timers();
+        signed(&mut key, row.due_ns);
+        name(&mut key, row.namespace_id.as_bytes());
+        name(&mut key, row.workflow_id.as_bytes());
+        name(&mut key, row.run_id.as_bytes());
+        key.push(row.kind as u8);
+        signed(&mut key, row.id);
+        key
+    }
+
+    /// Runs of a namespace in list order: open ones by start, closed ones by close, newest first.
+    pub(crate) fn list_space(self, namespace_id: &str, closed: bool) -> Vec<u8> {
+        let mut key = self.space(LIST);
+        name(&mut key, namespace_id.as_bytes());
+        key.push(u8::from(closed));
+        key
+    }
+
+    pub(crate) fn list(self, namespace_id: &str, closed: bool, time_ns: i64, run_id: &str) -> Vec<u8> {
+        let mut key = self.list_space(namespace_id, closed);
+        descending(&mut key, time_ns);
+        key.extend_from_slice(run_id.as_bytes());
+        key
+    }
+
+    pub(crate) fn list_row(self, row: &VisibilityRecord) -> Vec<u8> {
+        let closed = row.close_ns != 0;
+        self.list(&row.namespace_id, closed, if closed { row.close_ns } else { row.start_ns }, &row.run_id)
+    }
+
+    /// The list key that a run has now.
+    pub(crate) fn listed(self, namespace_id: &str, run_id: &str) -> Vec<u8> {
+        let mut key = self.space(LISTED);
+        name(&mut key, namespace_id.as_bytes());
+        key.extend_from_slice(run_id.as_bytes());
+        key
+    }
+
+    /// The list keys of the runs of a workflow id.
+    pub(crate) fn listed_by_workflow(self, namespace_id: &str, workflow_id: &str) -> Vec<u8> {
+        let mut key = self.space(LISTED_BY_WORKFLOW);
+        name(&mut key, namespace_id.as_bytes());
+        name(&mut key, workflow_id.as_bytes());
+        key
+    }
+
+    pub(crate) fn namespaces(self) -> Vec<u8> {
+        self.space(NAMESPACE)
+    }
+
+    pub(crate) fn namespace(self, id: &str) -> Vec<u8> {
+        let mut key = self.namespaces();
+        key.extend_from_slice(id.as_bytes());
+        key
+    }
+}
+
+/// The first key that does not begin with `prefix`. Prefixes of this module never consist of 0xff alone.
+pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(parts: &[&str]) -> Vec<u8> {
+        let mut key = Vec::new();
+        parts.iter().for_each(|part| name(&mut key, part.as_bytes()));
+        key
+    }
+
+    proptest! {
+        #[test]
+        fn names_sort_as_tuples(a in "[\\x00\\x01a\u{80}]{0,4}", b in "[\\x00\\x01a]{0,3}", c in "[\\x00\\x01a\u{80}]{0,4}", d in "[\\x00\\x01a]{0,3}") {
+            prop_assert_eq!(named(&[&a, &b]).cmp(&named(&[&c, &d])), (&a, &b).cmp(&(&c, &d)));
+        }
+
+        #[test]
+        fn numbers_sort_as_such(a: i64, b: i64) {
+            let (mut x, mut y) = (Vec::new(), Vec::new());
+            signed(&mut x, a);
+            signed(&mut y, b);
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+            let (mut x, mut y) = (Vec::new(), Vec::new());
+            descending(&mut x, a);
+            descending(&mut y, b);
+            prop_assert_eq!(x.cmp(&y), b.cmp(&a));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_after_all_that_begin_with_it() {
+        assert_eq!(after(&[1, 2]), vec![1, 3]);
+        assert_eq!(after(&[1, 0xff]), vec![2]);
+    }
+}

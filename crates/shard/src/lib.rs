@@ -1,0 +1,27 @@
+//! The deterministic state machine of one shard: entries of its log in, rows of the state store out.
+//!
+//! It knows keys, the order of entries, the shard's time, and which rows other parts of the server look at (tasks, timers, lists).
+//! What a command means is the engine's. It does not know replication, leaders, pollers or clocks: the same entries applied
+//! on any store give the same rows, byte for byte.
+
+mod apply;
+mod index;
+mod keys;
+mod overlay;
+mod reader;
+
+pub use apply::{Applied, Effect, Shard};
+pub use index::{ListPosition, ListSpace};
+
+use mainstay_engine::Fault;
+use mainstay_storage::StorageError;
+
+/// A store's failure, as the engine passes it on.
+fn fault(error: StorageError) -> Fault {
+    Fault(error.to_string())
+}
+
+/// Bytes that do not decode.
+fn corrupt(what: &str, why: impl std::fmt::Display) -> StorageError {
+    StorageError::Corrupt(format!("{what}: {why}"))
+}

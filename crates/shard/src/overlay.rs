@@ -1,0 +1,151 @@
+//! What a batch has changed so far, over what the store holds: later entries of a batch see earlier ones.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mainstay_api::record::{NamespaceRecord, TimerRow};
+use mainstay_base::RunId;
+use mainstay_engine::{EntityKey, Fault, Row, Store, Table};
+use mainstay_storage::{StateBatch, StateView, StorageError};
+use prost::Message;
+
+use crate::keys::{Keys, after};
+use crate::{corrupt, fault};
+
+/// A store and the changes of one batch over it.
+pub(crate) struct Overlay<'a> {
+    pub(crate) keys: Keys,
+    view: &'a dyn StateView,
+    written: BTreeMap<Vec<u8>, Option<Bytes>>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(crate) fn new(keys: Keys, view: &'a dyn StateView) -> Self {
+        Self { keys, view, written: BTreeMap::new() }
+    }
+
+    pub(crate) fn put(&mut self, key: Vec<u8>, value: Bytes) {
+        self.written.insert(key, Some(value));
+    }
+
+    pub(crate) fn delete(&mut self, key: Vec<u8>) {
+        self.written.insert(key, None);
+    }
+
+    pub(crate) fn value(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        match self.written.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.view.get(key),
+        }
+    }
+
+    /// Visits the keys in `from..to` in order, as they are with this batch's changes, until `visit` answers false.
+    pub(crate) fn visit(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StorageError> {
+        let mut own = self.written.range(from.to_vec()..to.to_vec()).peekable();
+        let mut go_on = true;
+        self.view.scan(from, to, &mut |key, value| {
+            while go_on && let Some((written, change)) = own.next_if(|(written, _)| written.as_slice() < key) {
+                if let Some(value) = change {
+                    go_on = visit(written, value.clone());
+                }
+            }
+            if !go_on {
+                return false;
+            }
+            go_on = match own.next_if(|(written, _)| written.as_slice() == key) {
+                Some((_, None)) => true,
+                Some((_, Some(value))) => visit(key, value.clone()),
+                None => visit(key, Bytes::copy_from_slice(value)),
+            };
+            go_on
+        })?;
+        for (key, change) in own {
+            if let Some(value) = change
+                && go_on
+            {
+                go_on = visit(key, value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn into_batch(self) -> StateBatch {
+        let mut batch = StateBatch::new();
+        for (key, change) in self.written {
+            match change {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        batch
+    }
+}
+
+impl Store for Overlay<'_> {
+    fn get(&self, entity: &EntityKey, row: &Row) -> Result<Option<Bytes>, Fault> {
+        self.value(&self.keys.row(entity, row)).map_err(fault)
+    }
+
+    fn scan(
+        &self,
+        entity: &EntityKey,
+        table: Table,
+        run: Option<RunId>,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), Fault> {
+        let prefix = self.keys.rows(entity, table, run);
+        let mut start = prefix.clone();
+        start.extend_from_slice(from);
+        let length = prefix.len();
+        self.visit(&start, &after(&prefix), &mut |key, value| visit(key.get(length..).unwrap_or_default(), value))
+            .map_err(fault)
+    }
+
+    fn namespace(&self, id: &str) -> Result<Option<NamespaceRecord>, Fault> {
+        let value = self.value(&self.keys.namespace(id)).map_err(fault)?;
+        value.map(|bytes| NamespaceRecord::decode(bytes).map_err(|e| fault(corrupt("a namespace", e)))).transpose()
+    }
+
+    fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
+        Ok(self.value(&self.keys.timer(row)).map_err(fault)?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_storage::{MemoryState, StateStore};
+
+    #[test]
+    fn a_scan_sees_the_store_with_the_batch_over_it() {
+        let store = MemoryState::default();
+        let mut batch = StateBatch::new();
+        for key in [1u8, 3, 5, 7] {
+            batch.put([key], Bytes::from(vec![key]));
+        }
+        store.write(batch).expect("writes");
+        let mut overlay = Overlay::new(Keys(0), &store);
+        overlay.put(vec![0], Bytes::from_static(b"a"));
+        overlay.put(vec![4], Bytes::from_static(b"b"));
+        overlay.put(vec![5], Bytes::from_static(b"c"));
+        overlay.delete(vec![3]);
+        overlay.put(vec![9], Bytes::from_static(b"d"));
+        let seen = |limit: usize| {
+            let mut seen = Vec::new();
+            let visit = &mut |key: &[u8], _: Bytes| {
+                seen.push(key[0]);
+                seen.len() < limit
+            };
+            overlay.visit(&[0], &[10], visit).expect("scans");
+            seen
+        };
+        assert_eq!(seen(9), [0, 1, 4, 5, 7, 9]);
+        assert_eq!(seen(3), [0, 1, 4]);
+    }
+}
