@@ -155,7 +155,6 @@ pub(crate) fn start(
         activity.task_sequence = 0;
     }
     activity.started_ns = tx.now();
-    activity.last_started_ns = tx.now();
     activity.last_heartbeat_ns = 0;
     activity.identity = identity.to_string();
     activity.last_worker_identity = identity.to_string();
@@ -330,6 +329,7 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, command: &log::FailActivity) -> Ans
     let failure = command.failure.clone().unwrap_or_default();
     let state = match after_attempt(tx, &activity, &failure) {
         Decision::Retry(interval) => {
+            activity.last_attempt_complete_ns = tx.now();
             retry(tx, &run, activity, failure, interval);
             run.save(tx);
             return Ok(empty());
@@ -369,7 +369,6 @@ fn retry(tx: &mut Transaction<'_>, run: &Run, mut activity: ActivityRecord, fail
     activity.started_ns = 0;
     activity.poll_request_id.clear();
     activity.identity.clear();
-    activity.last_attempt_complete_ns = tx.now();
     activity.current_retry_interval_ns = interval;
     activity.attempt_scheduled_ns = tx.now().saturating_add(interval);
     activity.last_failure = Some(cut(failure));
@@ -427,6 +426,9 @@ fn time_out(tx: &mut Transaction<'_>, run: &mut Run, activity: ActivityRecord, k
             Decision::Retry(interval) => {
                 let mut kept = activity;
                 remove_rows(tx, run, &mut kept);
+                if let Some(FailureInfo::TimeoutFailureInfo(info)) = &mut failure.failure_info {
+                    info.last_heartbeat_details = None;
+                }
                 retry(tx, run, kept, failure, interval);
                 return false;
             }

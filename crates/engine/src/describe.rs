@@ -131,7 +131,7 @@ fn activity_info(a: &ActivityRecord) -> PendingActivityInfo {
         state: state as i32,
         heartbeat_details: a.heartbeat_details.clone(),
         last_heartbeat_time: time(a.last_heartbeat_ns),
-        last_started_time: time(a.last_started_ns),
+        last_started_time: time(a.started_ns),
         attempt: a.attempt,
         maximum_attempts: a.retry_policy.as_ref().map_or(0, |policy| policy.maximum_attempts),
         scheduled_time: time(if backing_off { a.attempt_scheduled_ns } else { a.scheduled_ns }),

@@ -18,7 +18,6 @@ use mainstay_api::temporal::history::v1::{
     WorkflowExecutionTerminatedEventAttributes, WorkflowExecutionTimedOutEventAttributes,
 };
 use mainstay_api::temporal::sdk::v1::UserMetadata;
-use mainstay_api::temporal::workflow::v1::ResetPoints;
 use mainstay_base::RunId;
 
 use crate::convert::{deadline, duration, least, nanos, time, time_ns};
@@ -31,6 +30,8 @@ use crate::workflow_task::{self, TaskFailure};
 use crate::{Answer, Error};
 
 const SECOND: i64 = 1_000_000_000;
+/// Who acts where nobody asked.
+const HISTORY_SERVICE: &str = "history-service";
 /// Runs of one chain start at least this far apart.
 const RUN_INTERVAL_MIN: i64 = SECOND;
 
@@ -156,7 +157,7 @@ pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, status: Status) -> 
     run.record.close_ns = tx.now();
     run.mark_listed();
     run.drop_buffer(tx)?;
-    workflow_task::take(tx, run);
+    workflow_task::withdraw(tx, run);
     end_backoff(tx, run);
     if run.record.run_timer_ns != 0 {
         let due = run.record.run_timer_ns;
@@ -177,17 +178,15 @@ pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, status: Status) -> 
     Ok(())
 }
 
-/// Removes activities and timers, their dispatch and their time-outs. Their rows stay readable until retention removes the run.
+/// Removes what pending activities and timers have in the indexes. The activities' own rows stay as they were until the run is
+/// erased: a closed run still shows what it left behind.
 fn drop_pending(tx: &mut Transaction<'_>, run: &mut Run) -> Result<(), Fault> {
     for mut activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
         crate::activities::remove_rows(tx, run, &mut activity);
-        tx.delete(numbered(Table::Activity, run.id, activity.scheduled_event_id));
-        tx.delete(crate::transaction::named(Table::ActivityId, run.id, &activity.activity_id));
     }
     for pending in tx.scan_records::<UserTimerRecord>(Table::UserTimer, run.id)? {
         crate::timers::remove_rows(tx, run, &pending);
     }
-    run.record.activity_count = 0;
     run.record.timer_count = 0;
     Ok(())
 }
@@ -203,7 +202,7 @@ pub(crate) struct Termination {
 impl Termination {
     /// By the server itself.
     pub(crate) fn by_history(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), details: None, identity: "history-service".into(), links: Vec::new() }
+        Self { reason: reason.into(), details: None, identity: HISTORY_SERVICE.into(), links: Vec::new() }
     }
 }
 
@@ -221,7 +220,7 @@ pub(crate) fn terminate(tx: &mut Transaction<'_>, run: &mut Run, how: Terminatio
 fn force_task_closed(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
     if run.task_started() {
         let cause = WorkflowTaskFailedCause::ForceCloseCommand;
-        workflow_task::fail(tx, run, TaskFailure { cause, failure: None, identity: String::new() });
+        workflow_task::fail(tx, run, TaskFailure { cause, failure: None, identity: HISTORY_SERVICE.into() });
     }
     run.flush_buffer(tx)?;
     Ok(())
@@ -250,7 +249,7 @@ pub(crate) struct Successor {
 /// Carries over what every follow-up run inherits.
 pub(crate) fn successor(
     tx: &mut Transaction<'_>,
-    run: &Run,
+    run: &mut Run,
     mut attributes: StartedAttributes,
     initiator: Initiator,
     backoff: i64,
@@ -263,19 +262,23 @@ pub(crate) fn successor(
     attributes.first_execution_run_id = run.record.first_execution_run_id.clone();
     attributes.workflow_execution_expiration_time = time(run.record.execution_deadline_ns);
     attributes.first_workflow_task_backoff = duration(backoff);
-    attributes.prev_auto_reset_points = expiring(run, tx.now().saturating_add(tx.namespace()?.retention_ns));
-    attributes.workflow_run_timeout = attributes.workflow_run_timeout.or_else(|| duration(0));
+    expire_reset_points(run, tx.now().saturating_add(tx.namespace()?.retention_ns));
+    attributes.prev_auto_reset_points = run.record.reset_points.clone();
+    if initiator == Initiator::Workflow {
+        attributes.workflow_run_timeout = attributes.workflow_run_timeout.or_else(|| duration(0));
+    } else {
+        attributes.identity.clear();
+    }
     attributes.eager_execution_accepted = false;
     Ok(Successor { run_id, attributes })
 }
 
-/// The run's points to reset to, as its successor keeps them: until the run itself is gone.
-fn expiring(run: &Run, expire_ns: i64) -> Option<ResetPoints> {
-    let mut points = run.record.reset_points.clone()?;
-    for point in points.points.iter_mut().filter(|point| point.run_id == run.record.run_id) {
+/// The run's points to reset to last as long as the run: it has a successor, so its end is known.
+fn expire_reset_points(run: &mut Run, expire_ns: i64) {
+    let points = run.record.reset_points.iter_mut().flat_map(|points| &mut points.points);
+    for point in points.filter(|point| point.run_id == run.record.run_id) {
         point.expire_time = time(expire_ns);
     }
-    Some(points)
 }
 
 /// Creates the follow-up run, makes it current, and schedules its first task unless that is delayed.
@@ -300,14 +303,14 @@ pub(crate) fn begin_successor(tx: &mut Transaction<'_>, run: &mut Run, successor
 /// What follows a run that failed or timed out: a retry, then the cron schedule, or nothing.
 pub(crate) fn after_failure(
     tx: &mut Transaction<'_>,
-    run: &Run,
+    run: &mut Run,
     failure: &Failure,
 ) -> Answer<(RetryState, Option<Successor>)> {
-    let state = match &run.record.retry_policy {
+    let state = match run.record.retry_policy.clone() {
         None => RetryState::RetryPolicyNotSet,
         Some(policy) => {
             let attempt = retry::Attempt {
-                policy,
+                policy: &policy,
                 attempt: run.record.attempt,
                 now: tx.now(),
                 expiration: run.record.execution_deadline_ns,
@@ -332,7 +335,7 @@ pub(crate) fn after_failure(
 /// The next run of a cron schedule: a result replaces the last one, a failure is carried along.
 pub(crate) fn after_cron(
     tx: &mut Transaction<'_>,
-    run: &Run,
+    run: &mut Run,
     result: Option<Payloads>,
     failure: Option<Failure>,
 ) -> Answer<Option<Successor>> {

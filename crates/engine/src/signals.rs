@@ -91,6 +91,7 @@ fn relieve_buffer(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
     workflow_task::wake(tx, run)
 }
 
+#[allow(deprecated)]
 pub(crate) fn signal_with_start(
     tx: &mut Transaction<'_>,
     request: &SignalWithStartWorkflowExecutionRequest,
@@ -110,7 +111,7 @@ pub(crate) fn signal_with_start(
     let existing = start::resolve(tx, &request.request_id, &policies)?;
     let mut run = match existing {
         // A repeated request after the close begins a new run, as the reference server does.
-        Existing::Repeated(run, _) if run.is_open() => return Ok(answer(tx, &run, request, true)),
+        Existing::Repeated(run, _) if run.is_open() => return Ok(answer(tx, &run, request, false)),
         Existing::Use(run) => {
             started = false;
             *run

@@ -4,7 +4,7 @@
 use mainstay_api::log::{self, Reply, reply};
 use mainstay_api::record::{ExecutionRecord, RequestIdRecord};
 use mainstay_api::temporal::common::v1::{Link, link};
-use mainstay_api::temporal::enums::v1::TaskQueueKind;
+use mainstay_api::temporal::enums::v1::{ContinueAsNewInitiator as Initiator, TaskQueueKind};
 use mainstay_api::temporal::enums::v1::{
     EventType, WorkflowExecutionStatus as Status, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
 };
@@ -47,6 +47,7 @@ pub(crate) struct Policies {
     pub(crate) conflict: Conflict,
 }
 
+#[allow(deprecated)]
 pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkflow) -> Answer<Reply> {
     let request = command.request.clone().unwrap_or_default();
     let mut policies =
@@ -157,6 +158,7 @@ pub(crate) fn new_run(
         identity: request.identity.clone(),
         retry_policy: request.retry_policy.as_ref().map(|policy| retry::with_defaults(Some(policy))),
         cron_schedule: request.cron_schedule.clone(),
+        initiator: if request.cron_schedule.is_empty() { 0 } else { Initiator::CronSchedule as i32 },
         first_workflow_task_backoff: duration(backoff),
         memo: request.memo.clone(),
         search_attributes: request.search_attributes.clone(),

@@ -5,7 +5,7 @@
 //! they become normal again. (Reference §2.3.)
 
 use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskStarted, reply, task_token};
-use mainstay_api::record::{TaskRow, TimerRow, WorkflowTaskRecord, task_row, timer_row};
+use mainstay_api::record::{RunRecord, TaskRow, TimerRow, WorkflowTaskRecord, task_row, timer_row};
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{
     SuggestContinueAsNewReason, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause as Cause,
@@ -74,7 +74,7 @@ pub(crate) fn schedule_undispatched(tx: &mut Transaction<'_>, run: &mut Run, str
         ..WorkflowTaskRecord::default()
     };
     task.scheduled_event_id = if attempt == 1 {
-        let event = scheduled_event(run, &task);
+        let event = scheduled_event(&run.record, &task);
         run.write(tx, event)
     } else {
         run.record.next_event_id
@@ -92,19 +92,19 @@ fn task_timeout(run: &Run, attempt: i32) -> i64 {
     base.saturating_add((GROWTH_FIRST << doublings).min(GROWTH_MAX))
 }
 
-fn scheduled_event(run: &Run, task: &WorkflowTaskRecord) -> NewEvent {
+fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> NewEvent {
     let queue = if task.sticky {
         Some(TaskQueue {
             name: task.task_queue.clone(),
             kind: TaskQueueKind::Sticky as i32,
-            normal_name: run.record.task_queue.clone(),
+            normal_name: record.task_queue.clone(),
         })
     } else {
-        normal_queue(&run.record.task_queue)
+        normal_queue(&record.task_queue)
     };
     NewEvent::from(Attributes::WorkflowTaskScheduledEventAttributes(WorkflowTaskScheduledEventAttributes {
         task_queue: queue,
-        start_to_close_timeout: duration(run.record.task_timeout_ns),
+        start_to_close_timeout: duration(record.task_timeout_ns),
         attempt: task.attempt,
     }))
 }
@@ -178,6 +178,14 @@ fn timer_row(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> Time
     }
 }
 
+/// Removes the pending task's index rows, when the run closes; the record keeps what was pending.
+pub(crate) fn withdraw(tx: &mut Transaction<'_>, run: &mut Run) {
+    if let Some(task) = run.record.workflow_task.take() {
+        remove_rows(tx, run, &task);
+        run.record.workflow_task = Some(task);
+    }
+}
+
 /// Takes the pending task out of the run, with its task and timer rows.
 pub(crate) fn take(tx: &mut Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> {
     let task = run.record.workflow_task.take()?;
@@ -238,7 +246,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
     remove_rows(tx, run, &task);
     if task.attempt > 1 && task.scheduled_event_id != run.record.next_event_id {
         task.attempt = 1;
-        task.scheduled_event_id = run.write(tx, scheduled_event(run, &task));
+        task.scheduled_event_id = run.write(tx, scheduled_event(&run.record, &task));
         run.record.next_task_attempt = 1;
     }
     task.task_sequence = 0;
@@ -283,29 +291,32 @@ fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTa
         }),
         first_event_id: if sticky { previous + 1 } else { 1 },
         next_event_id: if task.attempt == 1 { task.started_event_id + 1 } else { r.next_event_id },
-        unwritten_events: unwritten_events(run),
+        unwritten_events: unwritten_events(r, &task),
     }
 }
 
-/// The encoded Scheduled and Started events of a pending transient task, which history does not hold. A task that is only
-/// scheduled gives one. Empty for a normal task.
+/// The encoded Scheduled and Started events of a pending transient task, as a reader of history is shown them: without the
+/// worker's identity. A task that is only scheduled gives one. Empty for a normal task and for a closed run.
 pub fn unwritten(record: &mainstay_api::record::RunRecord) -> Vec<bytes::Bytes> {
-    let Some(task) = record.workflow_task.as_ref().filter(|task| task.attempt > 1) else {
+    if record.close_ns != 0 {
         return Vec::new();
-    };
-    let Ok(id) = record.run_id.parse() else { return Vec::new() };
-    let run = Run::new(id, record.clone());
-    let scheduled = scheduled_event(&run, task).into_event(task.scheduled_event_id, task.scheduled_ns, 0);
+    }
+    let Some(task) = &record.workflow_task else { return Vec::new() };
+    let task = WorkflowTaskRecord { identity: String::new(), ..task.clone() };
+    unwritten_events(record, &task)
+}
+
+fn unwritten_events(record: &RunRecord, task: &WorkflowTaskRecord) -> Vec<bytes::Bytes> {
+    if task.attempt == 1 {
+        return Vec::new();
+    }
+    let scheduled = scheduled_event(record, task).into_event(task.scheduled_event_id, task.scheduled_ns, 0);
     let mut events = vec![scheduled.encode_to_vec().into()];
     if task.started_event_id != 0 {
         let started = started_event(task).into_event(task.started_event_id, task.started_ns, 0);
         events.push(started.encode_to_vec().into());
     }
     events
-}
-
-fn unwritten_events(run: &Run) -> Vec<bytes::Bytes> {
-    unwritten(&run.record)
 }
 
 fn token(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskToken {
@@ -335,9 +346,15 @@ pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
 }
 
 /// Writes the events of a transient task that closes well.
-pub(crate) fn write_transient_start(tx: &Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord) {
+pub(crate) fn write_transient_start(
+    tx: &Transaction<'_>,
+    run: &mut Run,
+    task: &mut WorkflowTaskRecord,
+    identity: &str,
+) {
     if task.attempt > 1 {
-        let scheduled = scheduled_event(run, task);
+        task.identity = identity.to_string();
+        let scheduled = scheduled_event(&run.record, task);
         task.scheduled_event_id = run.write(tx, scheduled);
         task.started_event_id = run.write(tx, started_event(task));
         run.end_batch();
@@ -394,11 +411,11 @@ pub(crate) fn fail_by_worker(tx: &mut Transaction<'_>, command: &log::FailWorkfl
     let mut run = Run::load_open(tx, &token.run_id)?;
     check_token(&run, &token)?;
     let too_large = request.cause() == Cause::GrpcMessageTooLarge;
-    let cause = if too_large { Cause::ForceCloseCommand } else { request.cause() };
-    fail(tx, &mut run, TaskFailure { cause, failure: request.failure, identity: request.identity });
     if too_large {
         lifecycle::terminate(tx, &mut run, lifecycle::Termination::by_history("GrpcMessageTooLarge"))?;
     } else {
+        let failure = TaskFailure { cause: request.cause(), failure: request.failure, identity: request.identity };
+        fail(tx, &mut run, failure);
         wake(tx, &mut run)?;
     }
     run.save(tx);

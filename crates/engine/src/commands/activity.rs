@@ -19,7 +19,6 @@ use crate::transaction::named;
 use crate::workflow_task::normal_queue;
 
 const NOT_STARTED: &str = "\"ACTIVITY_ID_NOT_STARTED\"";
-const EAGER_REQUEST_ID: &str = "eager-from-RespondWorkflowTaskCompleted";
 
 fn bad(text: impl Into<String>) -> Rejection {
     Rejection::Bad(Cause::BadScheduleActivityAttributes, text.into())
@@ -100,10 +99,10 @@ fn begin(
     a: &ScheduleActivityTaskCommandAttributes,
     activity: &mut ActivityRecord,
 ) -> Checked<()> {
-    let eager = a.request_eager_execution && activity.task_queue == c.run.record.task_queue;
-    if eager {
+    if a.request_eager_execution {
         let identity = c.identity.clone();
-        activities::start(c.tx, c.run, activity, &identity, EAGER_REQUEST_ID);
+        let request_id = c.tx.prng.run_id().to_string();
+        activities::start(c.tx, c.run, activity, &identity, &request_id);
         let started = activities::describe_started(c.tx, c.run, activity)?;
         c.eager.push(started);
     } else {

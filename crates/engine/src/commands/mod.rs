@@ -190,7 +190,7 @@ fn apply(
     request: &RespondWorkflowTaskCompletedRequest,
 ) -> Checked<WorkflowTaskCompleted> {
     let mut task = workflow_task::take(tx, run).unwrap_or_default();
-    workflow_task::write_transient_start(tx, run, &mut task);
+    workflow_task::write_transient_start(tx, run, &mut task, &request.identity);
     let completed_event_id = write_completed(tx, run, &task, request);
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
@@ -344,11 +344,7 @@ fn next_task(
         return Ok(None);
     }
     workflow_task::schedule_undispatched(tx, run, streak_start)?;
-    let starter = Starter {
-        identity: &request.identity,
-        request_id: INLINE_REQUEST_ID,
-        sticky: !run.record.sticky_queue.is_empty(),
-    };
+    let starter = Starter { identity: &request.identity, request_id: INLINE_REQUEST_ID, sticky: true };
     Ok(Some(workflow_task::start(tx, run, &starter)?))
 }
 

@@ -182,11 +182,8 @@ impl Owned<'_> {
         timers: &mut TimerKeys,
         problems: &mut Vec<String>,
     ) {
-        let mut expected: BTreeMap<i64, &(String, i64, bool)> = if rebuilt.status.is_some() {
-            BTreeMap::new()
-        } else {
-            rebuilt.activities.iter().map(|(k, v)| (*k, v)).collect()
-        };
+        let mut expected: BTreeMap<i64, &(String, i64, bool)> =
+            rebuilt.activities.iter().map(|(k, v)| (*k, v)).collect();
         for event in self.buffered() {
             if let Some((scheduled, _)) = closes_activity(&event) {
                 expected.remove(&scheduled);
@@ -201,6 +198,9 @@ impl Owned<'_> {
             match expected.remove(&a.scheduled_event_id) {
                 Some((id, _, cancel)) if *id == a.activity_id && *cancel == a.cancel_requested => {}
                 other => problems.push(format!("{what} is stored; by history {other:?}")),
+            }
+            if rebuilt.status.is_some() {
+                continue;
             }
             if a.task_sequence != 0 {
                 let kind = task_row::Kind::Activity;
@@ -260,6 +260,9 @@ impl Owned<'_> {
     }
 
     fn check_task(&self, rebuilt: &Rebuilt, tasks: &mut TaskKeys, timers: &mut TimerKeys, problems: &mut Vec<String>) {
+        if rebuilt.status.is_some() {
+            return;
+        }
         let Some(task) = &self.record.workflow_task else {
             if rebuilt.task.is_some() && rebuilt.status.is_none() {
                 problems.push("a workflow task is open by history and not stored".into());
