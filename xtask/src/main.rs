@@ -1,7 +1,11 @@
-//! Automation: `cargo xtask test | ci | fix | tidy`. Without dependencies, so that it starts within seconds.
+//! Automation: `cargo xtask demo | test | ci | fix | tidy | bench | sim`. Without dependencies, so that it starts within seconds.
 
+mod bounded;
+mod demo;
+mod server;
 mod setup;
 mod sim;
+mod suites;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -9,16 +13,20 @@ use std::process::{Command, ExitCode};
 /// Anything that stops a task, as the sentence to print.
 type Failure = String;
 
-const USAGE: &str = "usage: cargo xtask test | ci | fix | tidy | sim
+const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim
+  demo   build a server, run one workflow on it, show its history
   test   install what is missing, then run every test
   ci     the read-only gate: format, clippy, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
+  bench  load on a fresh server; --smoke is short; the rest goes to `mainstay bench`
   sim    build and run the simulator: cargo xtask sim run --seeds 20";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
     let done = match task.as_str() {
+        "demo" => setup::prepare().and_then(|()| demo::demo()),
+        "bench" => setup::prepare().and_then(|()| demo::bench()),
         "test" => setup::prepare().and_then(|()| test()),
         "ci" => setup::prepare().and_then(|()| ci()),
         "fix" => fix(),
@@ -41,6 +49,7 @@ fn main() -> ExitCode {
 fn test() -> Result<(), Failure> {
     tidy::check()?;
     cargo(&["test", "--workspace"])?;
+    suites::test()?;
     sim::test()
 }
 

@@ -1,0 +1,87 @@
+//! A server of this checkout for as long as a task needs it, on a free port, with a data directory of its own.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::bounded::{end, wait};
+use crate::{Failure, cargo, setup};
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Builds the server; `release` for figures that mean something.
+pub fn build(release: bool) -> Result<PathBuf, Failure> {
+    let mut arguments = vec!["build", "--package", "mainstay-server"];
+    if release {
+        arguments.push("--release");
+    }
+    cargo(&arguments)?;
+    Ok(binary(release))
+}
+
+/// Where cargo puts the server.
+pub fn binary(release: bool) -> PathBuf {
+    let target = setup::target_directory().or_else(|| std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
+    target.unwrap_or_else(|| "target".into()).join(if release { "release" } else { "debug" }).join("mainstay")
+}
+
+/// A running server. It ends with this value.
+pub struct Server {
+    pub address: String,
+    pub data: PathBuf,
+    process: Child,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    pub fn start(binary: &PathBuf) -> Result<Self, Failure> {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.map_err(|error| format!("no free port: {error}"))?.port();
+        let data = std::env::temp_dir().join(format!("mainstay-xtask-{}", std::process::id()));
+        let mut command = Command::new(binary);
+        command.args(["server", "start-dev", "--ip", "127.0.0.1", "--headless", "--port", &port.to_string()]);
+        command.arg("--db-filename").arg(&data).stdin(Stdio::null()).stdout(Stdio::null());
+        let process = command.spawn().map_err(|error| format!("{} did not start: {error}", binary.display()))?;
+        let mut server = Self { address: format!("127.0.0.1:{port}"), data, process };
+        server.await_ready().map(|()| server)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn await_ready(&mut self) -> Result<(), Failure> {
+        let ready = wait(READY_WITHIN, LOOK_AGAIN, || {
+            let ended = self.process.try_wait().ok().flatten();
+            (ended.is_some() || TcpStream::connect(&self.address).is_ok()).then_some(ended)
+        });
+        match ready {
+            Some(None) => Ok(()),
+            Some(Some(status)) => Err(format!("the server ended at its start ({status})")),
+            None => Err(format!("the server does not listen on {} after {READY_WITHIN:?}", self.address)),
+        }
+    }
+
+    /// Asks the server to stop, and waits; it must end well.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        match end(&mut self.process, "TERM", STOP_WITHIN) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the server ended with {status}")),
+            None => Err(format!("the server did not stop within {STOP_WITHIN:?}")),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.data);
+    }
+}

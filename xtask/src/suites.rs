@@ -1,0 +1,40 @@
+//! The suites that run against the built server: the public SDKs and the recorded conformance scenarios. Each starts its own
+//! servers, and each is bounded in time.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::bounded::run;
+use crate::{Failure, server};
+
+const WITHIN: Duration = Duration::from_secs(600);
+
+/// Runs all suites, and then fails if one of them did.
+pub fn test() -> Result<(), Failure> {
+    let binary = server::build(false)?;
+    let failures: Vec<Failure> = [
+        in_venv(&["python", "-m", "pytest", "-q", "tests/python"], &binary),
+        in_venv(&["python", "tests/conformance/run.py"], &binary),
+        go(&binary),
+        in_venv(&["python", "-m", "pytest", "-q", "tests/python/kill"], &binary),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n  ")) }
+}
+
+fn in_venv(words: &[&str], binary: &Path) -> Result<(), Failure> {
+    run(Command::new("tests/venv").args(words).env("MAINSTAY_BIN", binary).env("MAINSTAY_KILL_SMOKE", "1"), WITHIN)
+}
+
+fn go(binary: &Path) -> Result<(), Failure> {
+    if Command::new("go").arg("version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("xtask: SKIPPED the suite of the Go SDK: there is no `go` here; install Go 1.26 or newer to run it");
+        return Ok(());
+    }
+    let mut command = Command::new("go");
+    command.args(["test", "-count=1", "./..."]).current_dir("tests/go").env("MAINSTAY_BIN", binary);
+    run(&mut command, WITHIN)
+}
