@@ -1,0 +1,62 @@
+//! The frontend: everything between a socket and a node.
+//!
+//! It serves Temporal's gRPC services: it knows HTTP/2, deadlines, limits, what a valid request is, how tokens look outside, and which
+//! status an error becomes. It knows no state: whatever needs some is asked of [`mainstay_node::Service`]. A request passes
+//! `serve` (connection), `router` (which service, deadline, transport errors), `workflow_service` or `operator` (validation by
+//! `validate`, then one call of the node), and `status` on the way back.
+
+mod closing;
+mod deadline;
+mod health;
+mod operator;
+mod page_token;
+mod router;
+mod serve;
+mod status;
+mod timer;
+mod token;
+mod transport;
+mod validate;
+mod workflow_service;
+
+pub use router::Router;
+pub use serve::serve;
+pub use status::{Refusal, status_of};
+
+use std::time::Duration;
+
+/// The version that clients are told. SDKs gate features on it.
+pub const SERVER_VERSION: &str = "1.32.0";
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Longest wait of a poll for a task.
+    pub poll_timeout: Duration,
+    /// Longest wait of a history long poll.
+    pub history_timeout: Duration,
+    /// How long a query may take if the caller sets no deadline.
+    pub query_timeout: Duration,
+    /// How long open calls may take after the stop signal.
+    pub shutdown_timeout: Duration,
+    /// Streams that one connection may have open.
+    pub streams_max: u32,
+    /// Name of the store that GetClusterInfo shows.
+    pub store_name: String,
+    /// Number of shards that GetClusterInfo shows.
+    pub shard_count: i32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            poll_timeout: Duration::from_secs(60),
+            history_timeout: Duration::from_secs(20),
+            query_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(3),
+            streams_max: 10_000,
+            store_name: "mainstay".into(),
+            shard_count: 1,
+        }
+    }
+}
