@@ -72,7 +72,18 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     ///
     /// # Errors
     /// If what is stored does not allow it: it is corrupt, log and state do not belong together, or the group is another node's.
-    pub async fn start(id: u32, node_id: u64, log: Log<R>, machine: Arc<M>, config: Config) -> Result<Self, Error> {
+    // Not an `async fn`: that a caller may spawn it is decided here, where the compiler can still see it.
+    pub fn start(
+        id: u32,
+        node_id: u64,
+        log: Log<R>,
+        machine: Arc<M>,
+        config: Config,
+    ) -> impl Future<Output = Result<Self, Error>> + Send {
+        Self::begin(id, node_id, log, machine, config)
+    }
+
+    async fn begin(id: u32, node_id: u64, log: Log<R>, machine: Arc<M>, config: Config) -> Result<Self, Error> {
         let health = Arc::new(Health::new::<R>(id));
         let group_log = log.open(id, health.clone()).await?;
         let mark = read_mark(machine.applied())?;
@@ -94,7 +105,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             applier: alive,
         };
         let group = Self(Arc::new(inner));
-        match group.lead(node_id).await {
+        match group.clone().lead(node_id).await {
             Ok(()) => {
                 health.serves();
                 Ok(group)
@@ -107,8 +118,9 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     }
 
     /// Makes this node the leader and waits until an entry of its own term is applied, and with it all before.
-    async fn lead(&self, node_id: u64) -> Result<(), Error> {
-        let Inner { raft, log, config, .. } = &*self.0;
+    async fn lead(self, node_id: u64) -> Result<(), Error> {
+        let inner = self.0.clone();
+        let (raft, config) = (inner.raft.clone(), inner.config.clone());
         let members = BTreeMap::from([(node_id, Address(config.address.clone()))]);
         match raft.initialize(members).await {
             // It has elected itself.
@@ -117,12 +129,13 @@ impl<R: Runtime, M: Machine> Group<R, M> {
                 let members = raft.metrics().borrow_watched().membership_config.clone();
                 if !members.voter_ids().any(|id| id == node_id) {
                     let voters: Vec<_> = members.voter_ids().collect();
-                    let reason = format!("group {} belongs to nodes {voters:?}, and this is node {node_id}", log.id());
+                    let reason =
+                        format!("group {} belongs to nodes {voters:?}, and this is node {node_id}", inner.log.id());
                     return Err(StorageError::Corrupt(reason).into());
                 }
-                raft.trigger().elect(false).await.map_err(|fatal| start_failure(log.health(), &fatal))?;
+                raft.trigger().elect(false).await.map_err(|fatal| start_failure(inner.log.health(), &fatal))?;
             }
-            Err(RaftError::Fatal(fatal)) => return Err(start_failure(log.health(), &fatal)),
+            Err(RaftError::Fatal(fatal)) => return Err(start_failure(inner.log.health(), &fatal)),
             Err(RaftError::APIError(error)) => return Err(Error::Settings(error.to_string())),
         }
         let leads = |metrics: &RaftMetrics<Types<R, M::Reply>>| {
@@ -130,7 +143,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             metrics.running_state.is_err() || (metrics.state.is_leader() && applied == Some(metrics.current_term))
         };
         let metrics = raft.wait(None).metrics(leads, "to lead").await.map_err(|_| self.ended())?;
-        metrics.running_state.map_err(|fatal| start_failure(log.health(), &fatal))
+        metrics.running_state.map_err(|fatal| start_failure(inner.log.health(), &fatal))
     }
 
     /// Why the group ended by itself.

@@ -122,7 +122,7 @@ impl GroupLog {
 
     /// Changes the tail and queues the operation that does the same to the store.
     async fn submit(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         bytes: usize,
         done: Done,
         change: impl FnOnce(&mut Tail) -> (u64, LogOp) + Send,
@@ -134,7 +134,7 @@ impl GroupLog {
         Ok(())
     }
 
-    async fn append(self: &Arc<Self>, entries: Vec<LogEntry>, done: Done) -> Result<(), StorageError> {
+    async fn append(self: Arc<Self>, entries: Vec<LogEntry>, done: Done) -> Result<(), StorageError> {
         let Some(first) = entries.first().map(|entry| entry.log_id.index) else {
             done.tell();
             return Ok(());
@@ -145,14 +145,14 @@ impl GroupLog {
         self.submit(bytes, done, |tail| (tail.append(entries), op)).await
     }
 
-    async fn save_vote(self: &Arc<Self>, vote: Vote) -> Result<(), StorageError> {
+    async fn save_vote(self: Arc<Self>, vote: Vote) -> Result<(), StorageError> {
         let op = LogOp::Vote { group: self.id, value: codec::vote(&vote) };
         let (tell, told) = oneshot::channel();
         self.submit(0, Done::Signal(tell), |tail| (tail.set_vote(vote), op)).await?;
         told.await.map_err(|_| Queue::closed())
     }
 
-    async fn save_committed(self: &Arc<Self>, committed: LogId) -> Result<(), StorageError> {
+    async fn save_committed(self: Arc<Self>, committed: LogId) -> Result<(), StorageError> {
         let op = LogOp::Committed { group: self.id, value: codec::log_id(&committed) };
         let slot = self.queue.slot(0).await?;
         let mut tail = self.tail();
@@ -162,12 +162,12 @@ impl GroupLog {
         Ok(())
     }
 
-    async fn truncate_after(self: &Arc<Self>, last: Option<LogId>) -> Result<(), StorageError> {
+    async fn truncate_after(self: Arc<Self>, last: Option<LogId>) -> Result<(), StorageError> {
         let op = LogOp::Truncate { group: self.id, from: last.map_or(0, |last| last.index + 1) };
         self.submit(0, Done::Nobody, |tail| (tail.truncate_after(last), op)).await
     }
 
-    async fn purge(self: &Arc<Self>, upto: LogId) -> Result<(), StorageError> {
+    async fn purge(self: Arc<Self>, upto: LogId) -> Result<(), StorageError> {
         let op = LogOp::Purge { group: self.id, upto: upto.index, mark: codec::log_id(&upto) };
         self.submit(0, Done::Nobody, |tail| (tail.purge(upto), op)).await
     }
@@ -282,12 +282,12 @@ impl<R: Runtime, P: Send + Sync + 'static> RaftLogStorage<Types<R, P>> for Adapt
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.checked(self.log.save_vote(*vote).await)
+        self.checked(self.log.clone().save_vote(*vote).await)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         match committed {
-            Some(committed) => self.checked(self.log.save_committed(committed).await),
+            Some(committed) => self.checked(self.log.clone().save_committed(committed).await),
             None => Ok(()),
         }
     }
@@ -302,14 +302,14 @@ impl<R: Runtime, P: Send + Sync + 'static> RaftLogStorage<Types<R, P>> for Adapt
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().collect();
-        self.checked(self.log.append(entries, Done::Call(Box::new(|| callback.io_completed(Ok(()))))).await)
+        self.checked(self.log.clone().append(entries, Done::Call(Box::new(|| callback.io_completed(Ok(()))))).await)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        self.checked(self.log.truncate_after(last).await)
+        self.checked(self.log.clone().truncate_after(last).await)
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        self.checked(self.log.purge(upto).await)
+        self.checked(self.log.clone().purge(upto).await)
     }
 }
