@@ -8,17 +8,17 @@ use mainstay_api::log::{
     self, ActivityTarget, ActivityTaskStarted, Reply, TaskToken, activity_target::Target, reply, task_token,
 };
 use mainstay_api::record::{ActivityRecord, TimerRow, timer_row};
-use mainstay_api::temporal::common::v1::{ActivityType, Payloads, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{ActivityType, Payloads, Priority, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{RetryState, TimeoutType};
 use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::{
     ActivityTaskCanceledEventAttributes, ActivityTaskCompletedEventAttributes, ActivityTaskFailedEventAttributes,
-    ActivityTaskStartedEventAttributes, ActivityTaskTimedOutEventAttributes,
+    ActivityTaskScheduledEventAttributes, ActivityTaskStartedEventAttributes, ActivityTaskTimedOutEventAttributes,
 };
 use mainstay_api::temporal::workflowservice::v1::{PollActivityTaskQueueResponse, RecordActivityTaskHeartbeatResponse};
 use prost::Message;
 
-use crate::convert::{deadline, duration, least, time};
+use crate::convert::{deadline, duration, least, nanos, time};
 use crate::event::Attributes;
 use crate::lifecycle::activity_task_row;
 use crate::retry::{self, Decision};
@@ -39,6 +39,55 @@ fn gone() -> Error {
 /// Stores an activity.
 pub(crate) fn put(tx: &mut Transaction<'_>, run: &Run, activity: &ActivityRecord) {
     tx.put(numbered(Table::Activity, run.id, activity.scheduled_event_id), activity);
+}
+
+/// The activity that a Scheduled event describes; its event id is yet to be set.
+pub(crate) fn scheduled(
+    now: i64,
+    a: &ActivityTaskScheduledEventAttributes,
+    workflow_priority: Option<&Priority>,
+) -> ActivityRecord {
+    ActivityRecord {
+        activity_id: a.activity_id.clone(),
+        activity_type: a.activity_type.clone().unwrap_or_default().name,
+        task_queue: a.task_queue.clone().unwrap_or_default().name,
+        scheduled_ns: now,
+        attempt_scheduled_ns: now,
+        attempt: 1,
+        schedule_to_close_ns: nanos(a.schedule_to_close_timeout.as_ref()),
+        schedule_to_start_ns: nanos(a.schedule_to_start_timeout.as_ref()),
+        start_to_close_ns: nanos(a.start_to_close_timeout.as_ref()),
+        heartbeat_ns: nanos(a.heartbeat_timeout.as_ref()),
+        retry_policy: a.retry_policy.clone(),
+        input: a.input.clone(),
+        header: a.header.clone(),
+        priority: merged(workflow_priority, a.priority.as_ref()),
+        ..ActivityRecord::default()
+    }
+}
+
+/// The activity's own priority, filled field by field from the workflow's.
+fn merged(workflow: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
+    let (Some(base), Some(own)) = (workflow, own) else { return own.or(workflow).cloned() };
+    let mut priority = own.clone();
+    if priority.priority_key == 0 {
+        priority.priority_key = base.priority_key;
+    }
+    if priority.fairness_key.is_empty() {
+        priority.fairness_key = base.fairness_key.clone();
+    }
+    if priority.fairness_weight == 0.0 {
+        priority.fairness_weight = base.fairness_weight;
+    }
+    Some(priority)
+}
+
+/// Adds a pending activity.
+pub(crate) fn add(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRecord) {
+    let id_row = named(Table::ActivityId, run.id, &activity.activity_id);
+    tx.put_bytes(id_row, activity.scheduled_event_id.to_be_bytes().to_vec().into());
+    put(tx, run, activity);
+    run.record.activity_count += 1;
 }
 
 /// The pending activity with this id.

@@ -13,6 +13,8 @@ mod describe;
 mod error;
 mod event;
 mod lifecycle;
+mod replay;
+mod reset;
 mod retry;
 mod run;
 mod search_attribute_value;
@@ -104,7 +106,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::RequestCancel(c) => cancellation::request_cancel(tx, c),
         Op::Terminate(c) => cancellation::terminate(tx, c),
         Op::Delete(c) => cancellation::delete(tx, c),
-        Op::Reset(_) => Err(Error::Unimplemented("ResetWorkflowExecution is not implemented yet".into()).into()),
+        Op::Reset(c) => reset::reset(tx, c),
         Op::StartWorkflowTask(c) => workflow_task::start_polled(tx, c),
         Op::CompleteWorkflowTask(c) => commands::complete(tx, c),
         Op::FailWorkflowTask(c) => workflow_task::fail_by_worker(tx, c),

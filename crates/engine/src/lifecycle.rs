@@ -76,7 +76,7 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
     run
 }
 
-fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
+pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
     let execution_timeout = nanos(a.workflow_execution_timeout.as_ref());
     let run_timeout = nanos(a.workflow_run_timeout.as_ref());
     let carried = time_ns(a.workflow_execution_expiration_time.as_ref());
@@ -121,7 +121,7 @@ fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, b
     }
 }
 
-fn arm_run_timer(tx: &mut Transaction<'_>, run: &mut Run) {
+pub(crate) fn arm_run_timer(tx: &mut Transaction<'_>, run: &mut Run) {
     let due = run.record.run_deadline_ns;
     if due != 0 {
         run.record.run_timer_ns = due;

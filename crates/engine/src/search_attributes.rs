@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay_api::record::NamespaceRecord;
-use mainstay_api::temporal::common::v1::{Payload, SearchAttributes};
+use mainstay_api::temporal::common::v1::{Memo, Payload, SearchAttributes};
 use mainstay_api::temporal::enums::v1::IndexedValueType;
-use mainstay_api::temporal::workflowservice::v1::RespondWorkflowTaskCompletedRequest;
 
 use crate::run::Run;
 use crate::search_attribute_value as value;
@@ -96,7 +95,7 @@ pub(crate) fn typed(fields: &SearchAttributes, namespace: &NamespaceRecord) -> R
 }
 
 /// Whether a payload says that the value is to be removed.
-pub(crate) fn is_null(value: &Payload) -> bool {
+fn is_null(value: &Payload) -> bool {
     let encoding = value.metadata.get(ENCODING).map(|e| e.as_ref());
     match encoding {
         Some(b"binary/null") => true,
@@ -121,10 +120,20 @@ pub(crate) fn merge(into: &mut Option<SearchAttributes>, fields: &SearchAttribut
     }
 }
 
+/// Sets what is given in a memo and removes what is null.
+pub(crate) fn merge_memo(into: &mut Option<Memo>, upserted: &Memo) {
+    let memo = into.get_or_insert_with(Memo::default);
+    for (name, value) in &upserted.fields {
+        if is_null(value) {
+            memo.fields.remove(name);
+        } else {
+            memo.fields.insert(name.clone(), value.clone());
+        }
+    }
+}
+
 /// Adds the worker's build to the list of builds that worked on the run; answers whether it was new.
-pub(crate) fn add_build_id(run: &mut Run, request: &RespondWorkflowTaskCompletedRequest) -> bool {
-    #[allow(deprecated)]
-    let build = request.worker_version_stamp.as_ref().map(|v| v.build_id.as_str()).unwrap_or_default();
+pub(crate) fn add_build_id(run: &mut Run, build: &str) -> bool {
     let all = run.record.search_attributes.get_or_insert_with(SearchAttributes::default);
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();

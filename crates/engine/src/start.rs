@@ -2,7 +2,7 @@
 //! closed. (Reference §2.12.)
 
 use mainstay_api::log::{self, Reply, reply};
-use mainstay_api::record::{ExecutionRecord, RequestIdRecord};
+use mainstay_api::record::{ExecutionRecord, RequestIdRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::common::v1::{Link, link};
 use mainstay_api::temporal::enums::v1::{ContinueAsNewInitiator as Initiator, TaskQueueKind};
 use mainstay_api::temporal::enums::v1::{
@@ -28,6 +28,8 @@ use crate::{Answer, Error, reply_of};
 /// Default and largest time-out of a workflow task.
 const TASK_TIMEOUT_DEFAULT: i64 = 10_000_000_000;
 const TASK_TIMEOUT_MAX: i64 = 120_000_000_000;
+/// The Started event of a task that begins with its run.
+const EAGER_STARTED_EVENT_ID: i64 = 3;
 
 /// What an existing run means for a start.
 pub(crate) enum Existing {
@@ -200,7 +202,17 @@ fn backoff_of(request: &StartWorkflowExecutionRequest, now: i64) -> i64 {
 fn repeated(tx: &Transaction<'_>, run: Run, request: &StartWorkflowExecutionRequest, seen: RequestIdRecord) -> Reply {
     let by_start = seen.event_type() == EventType::WorkflowExecutionStarted;
     let reference = if by_start { None } else { Some(seen.event_type()) };
-    reply_of(reply::Reply::StartWorkflow(response(tx, &run, request, by_start, reference)))
+    let mut reply = reply_of(reply::Reply::StartWorkflow(response(tx, &run, request, by_start, reference)));
+    // An eager start whose answer was lost gets its task again while that is still the first.
+    let first = |task: &WorkflowTaskRecord| task.started_event_id == EAGER_STARTED_EVENT_ID && task.attempt == 1;
+    if by_start
+        && request.request_eager_execution
+        && run.is_open()
+        && run.record.workflow_task.as_ref().is_some_and(first)
+    {
+        reply.eager_workflow_task = Some(workflow_task::describe_started(tx, &run, false));
+    }
+    reply
 }
 
 fn use_existing(tx: &mut Transaction<'_>, mut run: Run, request: &StartWorkflowExecutionRequest) -> Answer<Reply> {

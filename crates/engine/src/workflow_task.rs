@@ -109,7 +109,7 @@ fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> NewEvent {
     }))
 }
 
-fn started_event(task: &WorkflowTaskRecord) -> NewEvent {
+pub(crate) fn started_event(task: &WorkflowTaskRecord) -> NewEvent {
     let reasons = if task.suggest_continue_as_new { suggestion_reasons(task) } else { Vec::new() };
     NewEvent::from(Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
         scheduled_event_id: task.scheduled_event_id,
@@ -269,7 +269,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
 }
 
 /// What a worker is told of the started task.
-fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTaskStarted {
+pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTaskStarted {
     let r = &run.record;
     let task = r.workflow_task.clone().unwrap_or_default();
     let previous = r.last_completed_started_event_id;

@@ -2,7 +2,6 @@
 
 use mainstay_api::record::ActivityRecord;
 use mainstay_api::temporal::command::v1::{Command, ScheduleActivityTaskCommandAttributes};
-use mainstay_api::temporal::common::v1::Priority;
 use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
 use mainstay_api::temporal::history::v1::{
     ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
@@ -14,8 +13,6 @@ use crate::activities::{self, Timeouts};
 use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
 use crate::retry;
-use crate::store::Table;
-use crate::transaction::named;
 use crate::workflow_task::normal_queue;
 
 const NOT_STARTED: &str = "\"ACTIVITY_ID_NOT_STARTED\"";
@@ -49,7 +46,6 @@ pub(super) fn schedule(
     let queue = a.task_queue.as_ref().map(|q| q.name.clone()).unwrap_or_default();
     let timeouts = timeouts(a).normalised(c.run.record.run_timeout_ns);
     let policy = retry::with_defaults(a.retry_policy.as_ref());
-    let priority = merged(c.run.record.priority.as_ref(), a.priority.as_ref());
     let attributes = ActivityTaskScheduledEventAttributes {
         activity_id: a.activity_id.clone(),
         activity_type: a.activity_type.clone(),
@@ -61,35 +57,14 @@ pub(super) fn schedule(
         start_to_close_timeout: duration(timeouts.start_to_close),
         heartbeat_timeout: duration(timeouts.heartbeat),
         workflow_task_completed_event_id: c.completed_event_id,
-        retry_policy: Some(policy.clone()),
+        retry_policy: Some(policy),
         priority: a.priority.clone(),
         ..ActivityTaskScheduledEventAttributes::default()
     };
-    let event_id = c.write(command, Attributes::ActivityTaskScheduledEventAttributes(attributes));
-    let now = c.tx.now();
-    let mut activity = ActivityRecord {
-        scheduled_event_id: event_id,
-        activity_id: a.activity_id.clone(),
-        activity_type: a.activity_type.clone().unwrap_or_default().name,
-        task_queue: queue,
-        scheduled_ns: now,
-        attempt_scheduled_ns: now,
-        attempt: 1,
-        schedule_to_close_ns: timeouts.schedule_to_close,
-        schedule_to_start_ns: timeouts.schedule_to_start,
-        start_to_close_ns: timeouts.start_to_close,
-        heartbeat_ns: timeouts.heartbeat,
-        retry_policy: Some(policy),
-        input: a.input.clone(),
-        header: a.header.clone(),
-        priority,
-        ..ActivityRecord::default()
-    };
+    let mut activity = activities::scheduled(c.tx.now(), &attributes, c.run.record.priority.as_ref());
+    activity.scheduled_event_id = c.write(command, Attributes::ActivityTaskScheduledEventAttributes(attributes));
     begin(c, a, &mut activity)?;
-    let id_row = named(Table::ActivityId, c.run.id, &activity.activity_id);
-    c.tx.put_bytes(id_row, event_id.to_be_bytes().to_vec().into());
-    activities::put(c.tx, c.run, &activity);
-    c.run.record.activity_count += 1;
+    activities::add(c.tx, c.run, &activity);
     Ok(())
 }
 
@@ -110,22 +85,6 @@ fn begin(
         activities::arm(c.tx, c.run, activity);
     }
     Ok(())
-}
-
-/// The activity's own priority, filled field by field from the workflow's.
-fn merged(workflow: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
-    let (Some(base), Some(own)) = (workflow, own) else { return own.or(workflow).cloned() };
-    let mut priority = own.clone();
-    if priority.priority_key == 0 {
-        priority.priority_key = base.priority_key;
-    }
-    if priority.fairness_key.is_empty() {
-        priority.fairness_key = base.fairness_key.clone();
-    }
-    if priority.fairness_weight == 0.0 {
-        priority.fairness_weight = base.fairness_weight;
-    }
-    Some(priority)
 }
 
 fn timeouts(a: &ScheduleActivityTaskCommandAttributes) -> Timeouts {

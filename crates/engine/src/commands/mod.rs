@@ -183,6 +183,7 @@ fn heartbeat_streak_over(
     true
 }
 
+#[allow(deprecated)]
 fn apply(
     tx: &mut Transaction<'_>,
     run: &mut Run,
@@ -195,8 +196,12 @@ fn apply(
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
     set_sticky(run, request);
-    add_reset_point(tx, run, request, completed_event_id);
-    if search_attributes::add_build_id(run, request) | search_attributes::set_problems(run, None) {
+    let worker = Worker {
+        checksum: &request.binary_checksum,
+        build_id: request.worker_version_stamp.as_ref().map_or("", |v| v.build_id.as_str()),
+    };
+    add_reset_point(tx.now(), run, &worker, completed_event_id);
+    if search_attributes::add_build_id(run, worker.build_id) | search_attributes::set_problems(run, None) {
         run.mark_listed();
     }
     let mut completion =
@@ -241,18 +246,15 @@ fn set_sticky(run: &mut Run, request: &RespondWorkflowTaskCompletedRequest) {
     run.record.sticky_queue = queue;
 }
 
+/// What a completion says of the code that made it.
+pub(crate) struct Worker<'a> {
+    pub(crate) checksum: &'a str,
+    pub(crate) build_id: &'a str,
+}
+
 /// Remembers the first completion of each worker build, as a point to reset to.
-fn add_reset_point(
-    tx: &Transaction<'_>,
-    run: &mut Run,
-    request: &RespondWorkflowTaskCompletedRequest,
-    completed_event_id: i64,
-) {
-    #[allow(deprecated)]
-    let (checksum, build_id) = (
-        request.binary_checksum.clone(),
-        request.worker_version_stamp.as_ref().map(|v| v.build_id.clone()).unwrap_or_default(),
-    );
+pub(crate) fn add_reset_point(now: i64, run: &mut Run, worker: &Worker<'_>, completed_event_id: i64) {
+    let (checksum, build_id) = (worker.checksum.to_string(), worker.build_id.to_string());
     let points = run.record.reset_points.get_or_insert_with(ResetPoints::default);
     #[allow(deprecated)]
     let known = points.points.iter().any(|p| p.build_id == build_id && p.binary_checksum == checksum);
@@ -265,7 +267,7 @@ fn add_reset_point(
         binary_checksum: checksum,
         run_id: run.record.run_id.clone(),
         first_workflow_task_completed_id: completed_event_id,
-        create_time: time(tx.now()),
+        create_time: time(now),
         expire_time: None,
         resettable: true,
     });

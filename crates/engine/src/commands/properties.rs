@@ -46,19 +46,13 @@ pub(super) fn modify(
         let text = "UpsertedMemo.Fields is not set on ModifyWorkflowPropertiesCommand.";
         return Err(Rejection::Bad(Cause::BadModifyWorkflowPropertiesAttributes, text.into()));
     }
-    let mut memo = c.run.record.memo.clone().unwrap_or_default();
-    for (name, value) in &upserted.fields {
-        if search_attributes::is_null(value) {
-            memo.fields.remove(name);
-        } else {
-            memo.fields.insert(name.clone(), value.clone());
-        }
-    }
-    if memo.encoded_len() > limits::MEMO_SIZE_MAX {
+    let mut memo = c.run.record.memo.clone();
+    search_attributes::merge_memo(&mut memo, &upserted);
+    if memo.as_ref().map_or(0, Message::encoded_len) > limits::MEMO_SIZE_MAX {
         let text = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit.";
         return Err(Rejection::Fatal(Cause::BadModifyWorkflowPropertiesAttributes, text.into()));
     }
-    c.run.record.memo = Some(memo);
+    c.run.record.memo = memo;
     c.run.mark_listed();
     let attributes = WorkflowPropertiesModifiedEventAttributes {
         workflow_task_completed_event_id: c.completed_event_id,

@@ -1,0 +1,148 @@
+//! A run's state made from the beginning of a history: what a reset continues from. (Reference §2.15.)
+//!
+//! It reads events and writes nothing; whoever uses it stores what it found.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mainstay_api::record::{ActivityRecord, UserTimerRecord, WorkflowTaskRecord};
+use mainstay_api::temporal::enums::v1::EventType;
+use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes as StartedAttributes};
+use mainstay_base::RunId;
+
+use crate::commands::{Worker, add_reset_point};
+use crate::convert::{nanos, time_ns};
+use crate::event::{self, Attributes as A};
+use crate::run::Run;
+use crate::store::{Fault, Table};
+use crate::transaction::{Transaction, decode};
+use crate::{activities, lifecycle, search_attributes};
+
+/// What the events say, beside the run's own record.
+pub(crate) struct Replayed {
+    pub(crate) run: Run,
+    /// By scheduled event id.
+    pub(crate) activities: BTreeMap<i64, ActivityRecord>,
+    /// By timer id.
+    pub(crate) timers: BTreeMap<String, UserTimerRecord>,
+    /// Request ids with the type and id of the event that each caused.
+    pub(crate) request_ids: Vec<(String, EventType, i64)>,
+}
+
+impl Replayed {
+    /// The state of run `id` after these events, the first of which begins a run.
+    pub(crate) fn new(tx: &Transaction<'_>, id: RunId, events: &[Bytes]) -> Result<Self, Fault> {
+        let first: HistoryEvent = match events.first() {
+            Some(encoded) => decode(Table::History, encoded.clone())?,
+            None => HistoryEvent::default(),
+        };
+        let Some(A::WorkflowExecutionStartedEventAttributes(started)) = first.attributes else {
+            return Err(Fault("a history does not begin with a Started event".into()));
+        };
+        let mut made = Self {
+            run: begun(tx, id, &started),
+            activities: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            request_ids: Vec::new(),
+        };
+        for encoded in events {
+            let event: HistoryEvent = decode(Table::History, encoded.clone())?;
+            made.run.record.next_event_id = event.event_id + 1;
+            made.run.record.history_size_bytes += encoded.len() as i64;
+            made.take(event);
+        }
+        Ok(made)
+    }
+
+    fn take(&mut self, event: HistoryEvent) {
+        let (id, at) = (event.event_id, time_ns(event.event_time.as_ref()));
+        let Some(mut attributes) = event.attributes else { return };
+        if let Some((scheduled, _)) = event::activity_close(&mut attributes) {
+            self.activities.remove(&scheduled);
+            return;
+        }
+        let record = &mut self.run.record;
+        match attributes {
+            A::WorkflowTaskScheduledEventAttributes(a) => {
+                let task = WorkflowTaskRecord {
+                    scheduled_event_id: id,
+                    attempt: a.attempt,
+                    scheduled_ns: at,
+                    ..Default::default()
+                };
+                record.workflow_task = Some(task);
+            }
+            A::WorkflowTaskStartedEventAttributes(_) => {
+                if let Some(task) = &mut record.workflow_task {
+                    task.started_event_id = id;
+                }
+            }
+            A::WorkflowTaskCompletedEventAttributes(a) => {
+                record.workflow_task = None;
+                record.last_completed_started_event_id = a.started_event_id;
+                #[allow(deprecated)]
+                let worker = Worker {
+                    checksum: &a.binary_checksum,
+                    build_id: a.worker_version.as_ref().map_or("", |v| v.build_id.as_str()),
+                };
+                add_reset_point(at, &mut self.run, &worker, id);
+                search_attributes::add_build_id(&mut self.run, worker.build_id);
+            }
+            A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
+                record.workflow_task = None;
+            }
+            other => self.take_item(id, at, other),
+        }
+    }
+
+    fn take_item(&mut self, id: i64, at: i64, attributes: A) {
+        let record = &mut self.run.record;
+        match attributes {
+            A::ActivityTaskScheduledEventAttributes(a) => {
+                let mut activity = activities::scheduled(at, &a, record.priority.as_ref());
+                activity.scheduled_event_id = id;
+                self.activities.insert(id, activity);
+            }
+            A::ActivityTaskCancelRequestedEventAttributes(a) => {
+                if let Some(activity) = self.activities.get_mut(&a.scheduled_event_id) {
+                    activity.cancel_requested = true;
+                    activity.cancel_requested_event_id = id;
+                }
+            }
+            A::TimerStartedEventAttributes(a) => {
+                let due_ns = at.saturating_add(nanos(a.start_to_fire_timeout.as_ref()));
+                let timer = UserTimerRecord { timer_id: a.timer_id.clone(), started_event_id: id, due_ns };
+                self.timers.insert(a.timer_id, timer);
+            }
+            A::TimerFiredEventAttributes(a) => {
+                self.timers.remove(&a.timer_id);
+            }
+            A::TimerCanceledEventAttributes(a) => {
+                self.timers.remove(&a.timer_id);
+            }
+            A::WorkflowExecutionSignaledEventAttributes(a) => {
+                record.signal_count += 1;
+                self.request_ids.push((a.request_id, EventType::WorkflowExecutionSignaled, id));
+            }
+            A::WorkflowExecutionCancelRequestedEventAttributes(_) => record.cancel_requested = true,
+            A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+                self.request_ids.push((a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id));
+            }
+            A::UpsertWorkflowSearchAttributesEventAttributes(a) => {
+                let fields = a.search_attributes.unwrap_or_default();
+                search_attributes::merge(&mut record.search_attributes, &fields);
+            }
+            A::WorkflowPropertiesModifiedEventAttributes(a) => {
+                search_attributes::merge_memo(&mut record.memo, &a.upserted_memo.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The run as its first event describes it, begun now: its time-out counts anew, that of the chain does not.
+fn begun(tx: &Transaction<'_>, id: RunId, started: &StartedAttributes) -> Run {
+    let mut record = lifecycle::record_of(tx, id, started, tx.now(), 0);
+    record.original_execution_run_id.clone_from(&started.original_execution_run_id);
+    Run::new(id, record)
+}

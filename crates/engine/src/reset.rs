@@ -1,0 +1,223 @@
+//! ResetWorkflowExecution: a new run that shares the beginning of an old one's history and goes on differently.
+//!
+//! The history up to the reset point is copied, its open workflow task fails, what came from outside afterwards is applied
+//! again, and a new workflow task follows. The current run ends if it is open. (Reference §2.15.)
+
+use bytes::Bytes;
+use mainstay_api::RawHistory;
+use mainstay_api::log::{Reply, reply};
+use mainstay_api::record::WorkflowTaskRecord;
+use mainstay_api::temporal::enums::v1::{
+    EventType, ResetReapplyExcludeType as Exclude, ResetReapplyType, WorkflowTaskFailedCause as Cause,
+};
+use mainstay_api::temporal::failure::v1::{Failure, ResetWorkflowFailureInfo, failure::FailureInfo};
+use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowTaskFailedEventAttributes};
+use mainstay_api::temporal::workflowservice::v1::{ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse};
+use mainstay_base::RunId;
+
+use crate::event::{Attributes, NewEvent};
+use crate::lifecycle::{self, Termination};
+use crate::replay::Replayed;
+use crate::run::Run;
+use crate::store::{Fault, Table};
+use crate::transaction::{Transaction, decode, numbered};
+use crate::{Answer, Error, activities, reply_of, timers, workflow_task};
+
+const RESETTER: &str = "history-resetter";
+const HISTORY_SERVICE: &str = "history-service";
+/// Request id of a workflow task that nobody polled.
+const NO_POLL: &str = "emptyUuid";
+
+/// The part of a history that a new run keeps.
+struct Prefix {
+    /// First event id and events of each batch.
+    batches: Vec<(i64, RawHistory)>,
+}
+
+pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRequest) -> Answer<Reply> {
+    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let base = Run::load(tx, &execution.run_id)?;
+    let finish = request.workflow_task_finish_event_id;
+    let id = tx.prng.run_id();
+    let prefix = prefix(tx, &base, finish)?;
+    let events: Vec<Bytes> = prefix.batches.iter().flat_map(|(_, batch)| batch.events.iter().cloned()).collect();
+    let mut replayed = Replayed::new(tx, id, &events)?;
+    let Some(task) = replayed.run.record.workflow_task.take() else {
+        let text = "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, WorkflowTaskStarted + 1]";
+        return Err(Error::invalid(format!("{text}: {finish}")).into());
+    };
+    let base_id = base.id;
+    inherit(&base, &mut replayed.run);
+    end_current(tx, &request.reason)?;
+    mark_reset(tx, base_id, id)?;
+    for (first, batch) in &prefix.batches {
+        tx.put(numbered(Table::History, id, *first), batch);
+    }
+    let mut run = store(tx, replayed);
+    fail_task(tx, &mut run, task, base_id, &request.reason);
+    reapply(tx, &mut run, base_id, request)?;
+    run.make_current(tx);
+    workflow_task::wake(tx, &mut run)?;
+    let response = ResetWorkflowExecutionResponse { run_id: id.to_string() };
+    run.save(tx);
+    Ok(reply_of(reply::Reply::Reset(response)))
+}
+
+/// The batches before the finish event, which must begin a batch.
+fn prefix(tx: &Transaction<'_>, base: &Run, finish: i64) -> Answer<Prefix> {
+    if finish <= 1 || finish >= base.record.next_event_id {
+        return Err(Error::invalid("Workflow task finish ID must be > 1 && <= workflow last event ID.").into());
+    }
+    let mut batches = Vec::new();
+    for (first, batch) in histories(tx, base.id)? {
+        if first >= finish {
+            break;
+        }
+        if first + batch.events.len() as i64 > finish {
+            let text = "StateRebuilder unable to Rebuild mutable state to event ID";
+            let last = finish - 1;
+            return Err(
+                Error::invalid(format!("{text}: {last}, version: 0, this event must be at the boundary")).into()
+            );
+        }
+        batches.push((first, batch));
+    }
+    Ok(Prefix { batches })
+}
+
+/// All batches of a run with their first event ids.
+fn histories(tx: &Transaction<'_>, run: RunId) -> Result<Vec<(i64, RawHistory)>, Fault> {
+    let mut batches = Vec::new();
+    for (id, value) in tx.scan(Table::History, run)? {
+        let first = <[u8; 8]>::try_from(id.as_slice()).map(i64::from_be_bytes).unwrap_or_default();
+        batches.push((first, decode(Table::History, value)?));
+    }
+    Ok(batches)
+}
+
+/// What a history does not say.
+fn inherit(base: &Run, run: &mut Run) {
+    run.record.start_request_id.clone_from(&base.record.start_request_id);
+    run.record.user_metadata.clone_from(&base.record.user_metadata);
+    run.record.completion_callbacks.clone_from(&base.record.completion_callbacks);
+    run.record.last_reset_ns = run.record.start_ns;
+}
+
+/// The current run makes way.
+fn end_current(tx: &mut Transaction<'_>, reason: &str) -> Answer<()> {
+    let mut current = Run::load(tx, "")?;
+    if !current.is_open() {
+        return Ok(());
+    }
+    let how = Termination { reason: reason.to_string(), details: None, identity: RESETTER.into(), links: Vec::new() };
+    lifecycle::terminate(tx, &mut current, how)?;
+    current.save(tx);
+    Ok(())
+}
+
+fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
+    let mut base = Run::load(tx, &base.to_string())?;
+    base.record.reset_run_id = id.to_string();
+    base.save(tx);
+    Ok(())
+}
+
+/// Stores what was pending: activities are handed out anew, timers keep their time.
+fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
+    let Replayed { mut run, activities, timers, request_ids } = replayed;
+    let start_request_id = run.record.start_request_id.clone();
+    run.remember(tx, &start_request_id, EventType::WorkflowExecutionStarted, 1);
+    for (request_id, kind, event_id) in request_ids {
+        run.remember(tx, &request_id, kind, event_id);
+    }
+    for mut activity in activities.into_values() {
+        activity.scheduled_ns = tx.now();
+        activity.attempt_scheduled_ns = tx.now();
+        activities::dispatch(tx, &run, &mut activity);
+        activities::arm(tx, &run, &mut activity);
+        activities::add(tx, &mut run, &activity);
+    }
+    for timer in timers.into_values() {
+        timers::add(tx, &mut run, &timer);
+    }
+    lifecycle::arm_run_timer(tx, &mut run);
+    run
+}
+
+/// Fails the workflow task that is open at the reset point; one that was not started is started first.
+fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, base: RunId, reason: &str) {
+    if task.started_event_id == 0 {
+        task.identity = HISTORY_SERVICE.into();
+        task.poll_request_id = NO_POLL.into();
+        task.history_size_bytes = run.record.history_size_bytes;
+        task.started_event_id = run.write(tx, workflow_task::started_event(&task));
+        run.end_batch();
+    }
+    let failure = Failure {
+        message: reason.to_string(),
+        failure_info: Some(FailureInfo::ResetWorkflowFailureInfo(ResetWorkflowFailureInfo::default())),
+        ..Failure::default()
+    };
+    let attributes = WorkflowTaskFailedEventAttributes {
+        scheduled_event_id: task.scheduled_event_id,
+        started_event_id: task.started_event_id,
+        cause: Cause::ResetWorkflow as i32,
+        failure: Some(failure),
+        identity: HISTORY_SERVICE.into(),
+        base_run_id: base.to_string(),
+        new_run_id: run.record.run_id.clone(),
+        ..WorkflowTaskFailedEventAttributes::default()
+    };
+    run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
+}
+
+/// Applies again what came from outside after the reset point, also to runs that continued the base.
+#[allow(deprecated)]
+fn reapply(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    base: RunId,
+    request: &ResetWorkflowExecutionRequest,
+) -> Answer<()> {
+    let excluded = request.reset_reapply_exclude_types().any(|kind| kind == Exclude::Signal);
+    if excluded || request.reset_reapply_type() == ResetReapplyType::None {
+        return Ok(());
+    }
+    let (mut from, mut source) = (request.workflow_task_finish_event_id, Some(base));
+    while let Some(id) = source.take() {
+        for (first, batch) in histories(tx, id)? {
+            for (encoded, event_id) in batch.events.into_iter().zip(first..) {
+                if event_id < from {
+                    continue;
+                }
+                let event: HistoryEvent = decode(Table::History, encoded)?;
+                if let Some(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(a)) = &event.attributes {
+                    source = a.new_execution_run_id.parse().ok();
+                }
+                reapply_event(tx, run, event);
+            }
+        }
+        from = 1;
+        if source.is_some_and(|next| matches!(tx.run_record(next), Ok(None))) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn reapply_event(tx: &mut Transaction<'_>, run: &mut Run, event: HistoryEvent) {
+    let HistoryEvent { attributes: Some(attributes), links, user_metadata, .. } = event else { return };
+    let (request_id, kind) = match &attributes {
+        Attributes::WorkflowExecutionSignaledEventAttributes(a) => {
+            run.record.signal_count += 1;
+            (a.request_id.clone(), EventType::WorkflowExecutionSignaled)
+        }
+        Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+            (a.attached_request_id.clone(), EventType::WorkflowExecutionOptionsUpdated)
+        }
+        _ => return,
+    };
+    let new = NewEvent::from(attributes).with_links(links).with_metadata(user_metadata);
+    let event_id = run.write(tx, new);
+    run.remember(tx, &request_id, kind, event_id);
+}
