@@ -11,7 +11,7 @@ use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::NamespaceState;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_engine::Error;
-use mainstay_node::{
+use mainstay_node::service::{
     HistoryPage, HistoryPosition, HistoryQuery, ListPage, Namespace, Service, WorkflowTask, WorkflowTaskCompletion,
 };
 
