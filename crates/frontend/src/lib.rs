@@ -5,6 +5,8 @@
 //! `serve` (connection), `router` (which service, deadline, transport errors), `workflow_service` or `operator` (validation by
 //! `validate`, then one call of the node), and `status` on the way back.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod closing;
 mod deadline;
 mod health;

@@ -51,13 +51,6 @@ impl<R: Runtime, S: Service> Operator<R, S> {
         Ok(self.frontend.service.namespace(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?)
     }
 
-    async fn put(&self, found: &Namespace, record: NamespaceRecord) -> Answer<()> {
-        if record != **found {
-            self.frontend.service.put_namespace(record).await?;
-        }
-        Ok(())
-    }
-
     async fn add(&self, r: AddSearchAttributesRequest) -> Answer<AddSearchAttributesResponse> {
         if r.search_attributes.is_empty() {
             return Err(invalid("SearchAttributes are not set on request."));
@@ -70,12 +63,12 @@ impl<R: Runtime, S: Service> Operator<R, S> {
                 return Err(invalid(format!("Unknown search attribute type: {kind}.")));
             }
         }
-        let found = self.namespace(&r.namespace)?;
-        let mut record = (*found).clone();
-        for (name, kind) in r.search_attributes {
-            add_attribute(&mut record, &name, Type::try_from(kind).unwrap_or_default())?;
-        }
-        self.put(&found, record).await?;
+        self.namespace(&r.namespace)?;
+        let add = |record: &mut NamespaceRecord| {
+            let mut all = r.search_attributes.iter();
+            all.try_for_each(|(name, kind)| add_attribute(record, name, Type::try_from(*kind).unwrap_or_default()))
+        };
+        self.frontend.change_namespace(&r.namespace, add).await?;
         Ok(AddSearchAttributesResponse::default())
     }
 
@@ -83,17 +76,19 @@ impl<R: Runtime, S: Service> Operator<R, S> {
         if r.search_attributes.is_empty() {
             return Err(invalid("SearchAttributes are not set on request."));
         }
-        let found = self.namespace(&r.namespace)?;
-        let mut record = (*found).clone();
+        self.namespace(&r.namespace)?;
         for name in &r.search_attributes {
             let column = || columns().any(|(column, _)| column == *name);
             let known = |all: &[(&str, Type)]| all.iter().any(|(known, _)| known == name);
             if known(&SYSTEM) || known(&PREDEFINED) || column() {
                 return Err(invalid(format!("Unable to remove non-custom search attributes: {name}.")));
             }
-            record.search_attributes.remove(name);
         }
-        self.put(&found, record).await?;
+        let remove = |record: &mut NamespaceRecord| {
+            record.search_attributes.retain(|name, _| !r.search_attributes.contains(name));
+            Ok(())
+        };
+        self.frontend.change_namespace(&r.namespace, remove).await?;
         Ok(RemoveSearchAttributesResponse::default())
     }
 
@@ -119,12 +114,14 @@ impl<R: Runtime, S: Service> Operator<R, S> {
         if found.name == SYSTEM_NAMESPACE {
             return Err(precondition("unable to delete system namespace"));
         }
-        let mut record = (*found).clone();
         let short_id: String = found.id.chars().take(DELETED_ID_LENGTH).collect();
-        record.name = format!("{}-deleted-{short_id}", found.name);
-        record.state = NamespaceState::Deleted as i32;
-        let deleted_namespace = record.name.clone();
-        self.frontend.service.put_namespace(record).await?;
+        let deleted_namespace = format!("{}-deleted-{short_id}", found.name);
+        let delete = |record: &mut NamespaceRecord| {
+            record.name.clone_from(&deleted_namespace);
+            record.state = NamespaceState::Deleted as i32;
+            Ok(())
+        };
+        self.frontend.change_namespace(&found.name, delete).await?;
         Ok(DeleteNamespaceResponse { deleted_namespace })
     }
 

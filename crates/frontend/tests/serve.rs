@@ -1,5 +1,7 @@
 //! The frontend over a real socket, in front of a node that does nothing.
 
+#![allow(clippy::unwrap_used)]
+
 mod fake;
 
 use std::net::SocketAddr;

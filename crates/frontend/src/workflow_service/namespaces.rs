@@ -32,6 +32,9 @@ const SYSTEM_NAMESPACE_ID: &str = "32049b68-7872-4094-8e63-d0dd59896a83";
 const SECOND: i64 = 1_000_000_000;
 const RETENTION_MIN: i64 = 3600 * SECOND;
 const PAGE_SIZE_MAX: usize = 1_000;
+/// How often a change is tried when others change the same namespace, and how long it rests between.
+const CHANGE_TRIES: u32 = 20;
+const CHANGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// A completion may come in several pages in newer SDKs; this is what all together may weigh.
 const COMPLETION_SIZE_MAX: i64 = 40 << 20;
 
@@ -103,29 +106,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn update_namespace(&self, call: Call<UpdateNamespaceRequest>) -> Answer<UpdateNamespaceResponse> {
         let r = call.request;
         name_is_set(&r.namespace)?;
-        let found = self.namespace_by_name(&r.namespace);
-        let found = found.ok_or_else(|| Error::NamespaceNotFound(r.namespace.clone()))?;
-        if r.promote_namespace {
-            let text = "global namespace is not enabled on this cluster, cannot update global namespace or promote local namespace";
-            return Err(invalid(format!("{text}: {}", r.namespace)));
-        }
-        if let Some(replication) = &r.replication_config {
-            check_clusters(&replication.active_cluster_name, &replication.clusters)?;
-        }
-        if !r.delete_bad_binary.is_empty() {
-            return Err(invalid(format!("Bad binary checksum {} doesn't exists.", r.delete_bad_binary)));
-        }
-        let mut record = (*found).clone();
-        if let Some(info) = &r.update_info {
-            update_info(&mut record, info)?;
-        }
-        if let Some(config) = &r.config {
-            if config.workflow_execution_retention_ttl.is_some() {
-                record.retention_ns = retention(config.workflow_execution_retention_ttl.as_ref())?;
-            }
-            update_aliases(&mut record, &config.custom_search_attribute_aliases)?;
-        }
-        let stored = if record == *found { found } else { self.service.put_namespace(record).await? };
+        let stored = self.change_namespace(&r.namespace, |record| update(record, &r)).await?;
         let DescribeNamespaceResponse { namespace_info, config, replication_config, failover_version, .. } =
             describe(&stored);
         Ok(UpdateNamespaceResponse {
@@ -143,11 +124,34 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<DeprecateNamespaceResponse> {
         let name = call.request.namespace;
         name_is_set(&name)?;
-        let found = self.namespace_by_name(&name).ok_or(Error::NamespaceNotFound(name))?;
-        let mut record = (*found).clone();
-        record.state = NamespaceState::Deprecated as i32;
-        self.service.put_namespace(record).await?;
+        let deprecate = |record: &mut NamespaceRecord| {
+            record.state = NamespaceState::Deprecated as i32;
+            Ok(())
+        };
+        self.change_namespace(&name, deprecate).await?;
         Ok(DeprecateNamespaceResponse::default())
+    }
+
+    /// Reads, changes and writes a namespace; again, if somebody else changed it between.
+    pub(crate) async fn change_namespace(
+        &self,
+        name: &str,
+        change: impl Fn(&mut NamespaceRecord) -> Answer<()>,
+    ) -> Answer<Namespace> {
+        let mut tries = CHANGE_TRIES;
+        loop {
+            let found = self.namespace_by_name(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?;
+            let mut record = (*found).clone();
+            change(&mut record)?;
+            if record == *found {
+                return Ok(found);
+            }
+            tries -= 1;
+            match self.service.put_namespace(record).await {
+                Err(Error::Unavailable(_)) if tries > 0 => R::sleep(CHANGE_PAUSE).await,
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     /// A namespace of any state.
@@ -191,6 +195,27 @@ fn check_clusters(active: &str, clusters: &[ClusterReplicationConfig]) -> Answer
         Some(name) => Err(invalid(format!("Invalid cluster name: {name}"))),
         None => Ok(()),
     }
+}
+
+fn update(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest) -> Answer<()> {
+    if r.promote_namespace {
+        let text = "global namespace is not enabled on this cluster, cannot update global namespace or promote local namespace";
+        return Err(invalid(format!("{text}: {}", r.namespace)));
+    }
+    if let Some(replication) = &r.replication_config {
+        check_clusters(&replication.active_cluster_name, &replication.clusters)?;
+    }
+    if !r.delete_bad_binary.is_empty() {
+        return Err(invalid(format!("Bad binary checksum {} doesn't exists.", r.delete_bad_binary)));
+    }
+    if let Some(info) = &r.update_info {
+        update_info(record, info)?;
+    }
+    let Some(config) = &r.config else { return Ok(()) };
+    if config.workflow_execution_retention_ttl.is_some() {
+        record.retention_ns = retention(config.workflow_execution_retention_ttl.as_ref())?;
+    }
+    update_aliases(record, &config.custom_search_attribute_aliases)
 }
 
 fn update_info(record: &mut NamespaceRecord, info: &UpdateNamespaceInfo) -> Answer<()> {

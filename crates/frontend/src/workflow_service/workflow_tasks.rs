@@ -1,6 +1,5 @@
 //! A worker's side of workflow tasks: poll, complete, fail.
 
-use bytes::Bytes;
 use mainstay_api::log::{ActivityTaskStarted, FailWorkflowTask, command::Op, task_token::Kind};
 use mainstay_api::temporal::enums::v1::QueryResultType;
 use mainstay_api::temporal::query::v1::WorkflowQueryResult;
@@ -92,6 +91,6 @@ pub(super) fn with_token(seal: Seal, task: WorkflowTask) -> PollWorkflowTaskQueu
 /// The same for an activity.
 pub(super) fn activity_with_token(seal: Seal, task: ActivityTaskStarted) -> PollActivityTaskQueueResponse {
     let mut response = task.response.unwrap_or_default();
-    response.task_token = task.token.map(|token| seal.task(&token)).unwrap_or_else(Bytes::new);
+    response.task_token = task.token.map(|token| seal.task(&token)).unwrap_or_default();
     response
 }
