@@ -21,6 +21,9 @@ use crate::workflow_task::{self, TaskFailure};
 use crate::{Answer, Error, reply_of};
 use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause;
 
+/// The signal of a run that begins with one.
+const SIGNAL_OF_START_EVENT_ID: i64 = 2;
+
 /// A signal, whoever sends it.
 struct Signal {
     name: String,
@@ -135,6 +138,10 @@ pub(crate) fn signal_with_start(
         lifecycle::end_backoff(tx, &mut run);
     }
     deliver(tx, &mut run, signal)?;
+    if started {
+        // One request id means both events; it is known as that of the start.
+        run.remember(tx, &request.request_id, EventType::WorkflowExecutionStarted, SIGNAL_OF_START_EVENT_ID);
+    }
     workflow_task::wake(tx, &mut run)?;
     let reply = answer(tx, &run, request, started);
     run.save(tx);

@@ -301,7 +301,9 @@ pub fn unwritten(record: &mainstay_api::record::RunRecord) -> Vec<bytes::Bytes> 
     if record.close_ns != 0 {
         return Vec::new();
     }
-    let Some(task) = &record.workflow_task else { return Vec::new() };
+    // An event that arrived before the task started makes it normal again; until then there is nothing to show.
+    let foreseen = |task: &&WorkflowTaskRecord| task.scheduled_event_id == record.next_event_id;
+    let Some(task) = record.workflow_task.as_ref().filter(foreseen) else { return Vec::new() };
     let task = WorkflowTaskRecord { identity: String::new(), ..task.clone() };
     unwritten_events(record, &task)
 }

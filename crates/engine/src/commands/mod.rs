@@ -6,6 +6,7 @@
 
 mod activity;
 mod close;
+mod external;
 mod marker;
 mod properties;
 mod sequence;
@@ -313,6 +314,17 @@ fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()>
         (CommandType::ScheduleActivityTask, _) => unset(Cause::BadScheduleActivityAttributes, "ScheduleActivityTask"),
         (CommandType::CancelTimer, _) => unset(Cause::BadCancelTimerAttributes, "CancelTimer"),
         (CommandType::RecordMarker, _) => unset(Cause::BadRecordMarkerAttributes, "RecordMarker"),
+        (CommandType::StartChildWorkflowExecution, Some(A::StartChildWorkflowExecutionCommandAttributes(a))) => {
+            external::start_child(completion, a)
+        }
+        (
+            CommandType::SignalExternalWorkflowExecution,
+            Some(A::SignalExternalWorkflowExecutionCommandAttributes(a)),
+        ) => external::signal(completion, a),
+        (
+            CommandType::RequestCancelExternalWorkflowExecution,
+            Some(A::RequestCancelExternalWorkflowExecutionCommandAttributes(a)),
+        ) => external::request_cancel(completion, a),
         (CommandType::ProtocolMessage, Some(A::ProtocolMessageCommandAttributes(a))) => {
             let text = match a.message_id.as_str() {
                 "" => "MessageID is not set on ProtocolMessageCommand.".to_string(),
