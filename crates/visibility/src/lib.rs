@@ -1,0 +1,156 @@
+//! Visibility: the language in which people filter and count workflow executions, and its meaning for one row.
+//!
+//! It knows Temporal's filter language with its error texts, names and types of attributes, and the order of rows. It does
+//! not know where rows are or how many there are: the caller brings each row, and uses what a filter pins
+//! ([`Query::workflow_id`], [`Query::status`]) to bring fewer.
+//!
+//! Where Temporal's smallest store answers by an accident of how it keeps values (a custom time never equals itself, a
+//! double quote is never found), this crate answers as the other stores do.
+
+mod ast;
+mod attributes;
+mod condition;
+mod convert;
+mod grammar;
+mod keywords;
+mod lexer;
+mod literal;
+mod pins;
+mod row;
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use mainstay_api::record::VisibilityRecord;
+use mainstay_api::temporal::common::v1::Payload;
+use mainstay_api::temporal::enums::v1::{IndexedValueType, WorkflowExecutionStatus};
+
+use attributes::Attribute;
+use condition::Condition;
+use convert::{Converter, Refusal, refuse_clause, refuse_group};
+use row::Cell;
+
+pub use pins::Openness;
+
+const LOW_CARDINALITY: &str = "TemporalLowCardinalityKeyword";
+
+/// A filter, ready to test rows.
+#[derive(Clone, Debug)]
+pub struct Query {
+    condition: Option<Condition>,
+    group_by: Option<Attribute>,
+    hides_system: bool,
+}
+
+impl Query {
+    /// Reads a filter that may group, as counting does. `custom` are the namespace's own attributes and their types.
+    ///
+    /// # Errors
+    /// Temporal's text for INVALID_ARGUMENT.
+    pub fn parse<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
+        let kind = |value: T| IndexedValueType::try_from(value.into()).unwrap_or_default();
+        let custom = custom.iter().map(|(name, value)| (name.clone(), kind(*value))).collect();
+        Self::read(filter, &custom).map_err(in_words)
+    }
+
+    /// Reads a filter that may not group, as listing and scanning do.
+    ///
+    /// # Errors
+    /// Temporal's text for INVALID_ARGUMENT.
+    pub fn parse_list<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
+        let query = Self::parse(filter, custom)?;
+        if query.group_by.is_some() { Err(in_words(refuse_clause("GROUP BY"))) } else { Ok(query) }
+    }
+
+    fn read(filter: &str, custom: &BTreeMap<String, IndexedValueType>) -> Result<Self, Refusal> {
+        let malformed = |error| Refusal::Query(format!("malformed SQL query: {error}"));
+        let statement = grammar::parse(filter).map_err(malformed)?;
+        if statement.has_order_by {
+            return Err(refuse_clause("ORDER BY"));
+        }
+        if statement.has_limit {
+            return Err(refuse_clause("LIMIT"));
+        }
+        let mut converter = Converter::new(custom);
+        let condition = statement.filter.map(|filter| converter.condition(&filter)).transpose()?;
+        let hides_system = !converter.names_division;
+        if statement.group_by.len() > 1 {
+            return Err(refuse_group("supports only a single field"));
+        }
+        let group_by = statement.group_by.first().map(|group| converter.attribute(group)).transpose()?;
+        if let Some(group) = &group_by
+            && !(group.is_status() || group.is_division() || group.alias.starts_with(LOW_CARDINALITY))
+        {
+            return Err(refuse_group(&format!("is not supported for search attribute {}", group.alias)));
+        }
+        Ok(Self { condition, group_by, hides_system })
+    }
+
+    /// Whether the filter lets a row through. Rows of the system are hidden unless the filter names their division.
+    pub fn matches(&self, row: &VisibilityRecord) -> bool {
+        if self.hides_system && has_division(row) {
+            return false;
+        }
+        self.condition.as_ref().is_none_or(|condition| condition.test(row) == Some(true))
+    }
+
+    /// The attribute to group a count by.
+    pub fn group_by(&self) -> Option<&str> {
+        self.group_by.as_ref().map(|group| group.alias.as_str())
+    }
+
+    /// The group of a row, as a search attribute's payload; an empty keyword where the row has no value.
+    pub fn group_value(&self, row: &VisibilityRecord) -> Payload {
+        let text = match self.group_by.as_ref() {
+            Some(group) if group.is_status() => {
+                let status = WorkflowExecutionStatus::try_from(row.status).unwrap_or_default();
+                literal::status_name(status)
+            }
+            Some(group) => match row::read(row, group) {
+                Cell::Text(text) => text.into_owned(),
+                _ => String::new(),
+            },
+            None => String::new(),
+        };
+        keyword(&text)
+    }
+
+    /// The one workflow id that rows must have, if the filter says so.
+    pub fn workflow_id(&self) -> Option<&str> {
+        self.condition.as_ref().and_then(pins::workflow_id)
+    }
+
+    /// Whether rows must be open or closed, if the filter says so.
+    pub fn status(&self) -> Option<Openness> {
+        self.condition.as_ref().and_then(pins::openness)
+    }
+}
+
+/// The order of rows in answers: open runs first, then the latest close, the latest start, and the run id.
+pub fn row_order(a: &VisibilityRecord, b: &VisibilityRecord) -> Ordering {
+    let close = |row: &VisibilityRecord| if row::is_closed(row) { row.close_ns } else { i64::MAX };
+    let by_time = close(b).cmp(&close(a)).then(b.start_ns.cmp(&a.start_ns));
+    by_time.then_with(|| a.run_id.cmp(&b.run_id))
+}
+
+fn has_division(row: &VisibilityRecord) -> bool {
+    let fields = row.search_attributes.as_ref().map(|all| &all.indexed_fields);
+    fields.and_then(|fields| fields.get(attributes::DIVISION)).is_some_and(|value| value.data.as_ref() != b"null")
+}
+
+fn keyword(text: &str) -> Payload {
+    let metadata = [("encoding", "json/plain"), ("type", "Keyword")];
+    let data = serde_json::Value::String(text.to_string()).to_string();
+    Payload {
+        metadata: metadata.into_iter().map(|(key, value)| (key.to_string(), value.into())).collect(),
+        data: data.into(),
+        ..Payload::default()
+    }
+}
+
+fn in_words(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Query(text) => format!("invalid query: {text}"),
+        Refusal::Plain(text) => text,
+    }
+}
