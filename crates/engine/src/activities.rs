@@ -451,7 +451,9 @@ pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRo
         return Ok(false);
     };
     activity.timer_ns = 0;
-    if is_backing_off(&activity) {
+    let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
+    let over = close != 0 && close <= tx.now();
+    if is_backing_off(&activity) && !over {
         dispatch(tx, run, &mut activity);
         arm(tx, run, &mut activity);
         put(tx, run, &activity);

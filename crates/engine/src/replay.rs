@@ -23,8 +23,8 @@ pub(crate) struct Replayed {
     pub(crate) run: Run,
     /// By scheduled event id.
     pub(crate) activities: BTreeMap<i64, ActivityRecord>,
-    /// By timer id.
-    pub(crate) timers: BTreeMap<String, UserTimerRecord>,
+    /// By started event id: a timer id may be used again while its last fire is still held back.
+    pub(crate) timers: BTreeMap<i64, UserTimerRecord>,
     /// Request ids with the type and id of the event that each caused.
     pub(crate) request_ids: Vec<(String, EventType, i64)>,
 }
@@ -111,14 +111,14 @@ impl Replayed {
             }
             A::TimerStartedEventAttributes(a) => {
                 let due_ns = at.saturating_add(nanos(a.start_to_fire_timeout.as_ref()));
-                let timer = UserTimerRecord { timer_id: a.timer_id.clone(), started_event_id: id, due_ns };
-                self.timers.insert(a.timer_id, timer);
+                let timer = UserTimerRecord { timer_id: a.timer_id, started_event_id: id, due_ns };
+                self.timers.insert(id, timer);
             }
             A::TimerFiredEventAttributes(a) => {
-                self.timers.remove(&a.timer_id);
+                self.timers.remove(&a.started_event_id);
             }
             A::TimerCanceledEventAttributes(a) => {
-                self.timers.remove(&a.timer_id);
+                self.timers.remove(&a.started_event_id);
             }
             A::WorkflowExecutionSignaledEventAttributes(a) => {
                 record.signal_count += 1;

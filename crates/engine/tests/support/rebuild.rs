@@ -25,8 +25,8 @@ struct Rebuilt {
     status: Option<Status>,
     /// Scheduled event id → (activity id, started event id, cancel requested).
     activities: BTreeMap<i64, (String, i64, bool)>,
-    /// Timer id → started event id.
-    timers: BTreeMap<String, i64>,
+    /// Started event id → timer id. An id may be used again while its last fire is still held back.
+    timers: BTreeMap<i64, String>,
     /// Scheduled and started event id of the open workflow task.
     task: Option<(i64, i64)>,
     last_completed_started: i64,
@@ -237,7 +237,7 @@ impl Owned<'_> {
         let mut expected = if rebuilt.status.is_some() { BTreeMap::new() } else { rebuilt.timers.clone() };
         for event in self.buffered() {
             if let Some(A::TimerFiredEventAttributes(a)) = &event.attributes {
-                expected.remove(&a.timer_id);
+                expected.remove(&a.started_event_id);
             }
         }
         let stored: Vec<(Vec<u8>, UserTimerRecord)> = self.store.records(self.entity, Table::UserTimer, self.run);
@@ -246,7 +246,7 @@ impl Owned<'_> {
         }
         for (_, t) in &stored {
             let what = format!("timer {}", t.timer_id);
-            if expected.remove(&t.timer_id) != Some(t.started_event_id) {
+            if expected.remove(&t.started_event_id).as_ref() != Some(&t.timer_id) {
                 problems.push(format!("{what} is stored and not open by history"));
             }
             self.own_timer(
@@ -256,7 +256,7 @@ impl Owned<'_> {
                 problems,
             );
         }
-        expected.keys().for_each(|id| problems.push(format!("timer {id} is open by history and not stored")));
+        expected.values().for_each(|id| problems.push(format!("timer {id} is open by history and not stored")));
     }
 
     fn check_task(&self, rebuilt: &Rebuilt, tasks: &mut TaskKeys, timers: &mut TimerKeys, problems: &mut Vec<String>) {
@@ -413,9 +413,6 @@ impl Rebuilt {
                 self.memo = a.memo.clone().unwrap_or_default().fields;
             }
             A::ActivityTaskScheduledEventAttributes(a) => {
-                if self.activities.values().any(|(other, ..)| *other == a.activity_id) {
-                    self.wrong(event, "the activity id is in use");
-                }
                 self.activities.insert(id, (a.activity_id.clone(), 0, false));
             }
             A::ActivityTaskStartedEventAttributes(a) => match self.activities.get_mut(&a.scheduled_event_id) {
@@ -428,17 +425,15 @@ impl Rebuilt {
                 }
             }
             A::TimerStartedEventAttributes(a) => {
-                if self.timers.insert(a.timer_id.clone(), id).is_some() {
-                    self.wrong(event, "the timer id is in use");
-                }
+                self.timers.insert(id, a.timer_id.clone());
             }
             A::TimerFiredEventAttributes(a) => {
-                if self.timers.remove(&a.timer_id) != Some(a.started_event_id) {
+                if self.timers.remove(&a.started_event_id).as_ref() != Some(&a.timer_id) {
                     self.wrong(event, "no such timer fires");
                 }
             }
             A::TimerCanceledEventAttributes(a) => {
-                if self.timers.remove(&a.timer_id) != Some(a.started_event_id) {
+                if self.timers.remove(&a.started_event_id).as_ref() != Some(&a.timer_id) {
                     self.wrong(event, "no such timer is cancelled");
                 }
             }

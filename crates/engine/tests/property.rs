@@ -1,0 +1,400 @@
+//! Random conversations: after each step, state rebuilt from history equals the stored state, histories obey their grammar, and
+//! every index row has an owner. The same steps give the same bytes.
+
+mod support;
+
+use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
+use mainstay_api::record::{TaskRow, task_row};
+use mainstay_api::temporal::command::v1::{self as command, Command, command::Attributes as A};
+use mainstay_api::temporal::common::v1::{ActivityType, Payload, RetryPolicy, WorkflowType};
+use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind, WorkflowTaskFailedCause};
+use mainstay_api::temporal::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
+use mainstay_api::temporal::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
+use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_engine::Error;
+use proptest::prelude::*;
+use prost_types::Duration;
+
+use support::machine::Machine;
+use support::rebuild;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Start { conflict: i32, delay: i64, retry: bool, cron: bool, run_timeout: i64, eager: bool },
+    Signal { request: u8 },
+    SignalWithStart { conflict: i32, request: u8 },
+    Cancel,
+    Terminate,
+    Delete,
+    Reset { finish: i64 },
+    ResetSticky,
+    Poll { sticky: bool },
+    Complete { commands: Vec<Order>, heartbeat: bool, inline: bool, sticky: bool },
+    FailTask,
+    PollActivity,
+    CloseActivity { how: u8, by_id: bool, id: u8, stale: bool },
+    Advance { ms: i64 },
+}
+
+#[derive(Clone, Debug)]
+enum Order {
+    Activity { id: u8, start_to_close: i64, schedule_to_close: i64, heartbeat: i64, attempts: i32, eager: bool },
+    CancelActivity { event: i64 },
+    Timer { id: u8, ms: i64 },
+    CancelTimer { id: u8 },
+    Marker,
+    Memo { key: u8, null: bool },
+    Close { how: u8 },
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let activity = (0..4_u8, 1..6_i64, 0..12_i64, 0..4_i64, 0..4_i32, any::<bool>()).prop_map(
+        |(id, start_to_close, schedule_to_close, heartbeat, attempts, eager)| Order::Activity {
+            id,
+            start_to_close,
+            schedule_to_close,
+            heartbeat,
+            attempts,
+            eager,
+        },
+    );
+    prop_oneof![
+        5 => activity,
+        2 => (4..20_i64).prop_map(|event| Order::CancelActivity { event }),
+        4 => (0..4_u8, 0..5_000_i64).prop_map(|(id, ms)| Order::Timer { id, ms }),
+        2 => (0..4_u8).prop_map(|id| Order::CancelTimer { id }),
+        1 => Just(Order::Marker),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(key, null)| Order::Memo { key, null }),
+        2 => (0..4_u8).prop_map(|how| Order::Close { how }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let start = (0..4_i32, 0..3_i64, any::<bool>(), prop::bool::weighted(0.1), 0..20_i64, any::<bool>());
+    prop_oneof![
+        2 => start.prop_map(|(conflict, delay, retry, cron, run_timeout, eager)| Step::Start {
+            conflict, delay, retry, cron, run_timeout, eager,
+        }),
+        4 => any::<u8>().prop_map(|request| Step::Signal { request }),
+        1 => (prop_oneof![Just(0), Just(2), Just(3)], any::<u8>())
+            .prop_map(|(conflict, request)| Step::SignalWithStart { conflict, request }),
+        1 => Just(Step::Cancel),
+        1 => prop::bool::weighted(0.3).prop_map(|yes| if yes { Step::Terminate } else { Step::Cancel }),
+        1 => prop::bool::weighted(0.2).prop_map(|yes| if yes { Step::Delete } else { Step::ResetSticky }),
+        1 => (2..14_i64).prop_map(|finish| Step::Reset { finish }),
+        9 => any::<bool>().prop_map(|sticky| Step::Poll { sticky }),
+        9 => (prop::collection::vec(order(), 0..4), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(commands, heartbeat, inline, sticky)| Step::Complete { commands, heartbeat, inline, sticky }
+        ),
+        2 => Just(Step::FailTask),
+        5 => Just(Step::PollActivity),
+        7 => (0..5_u8, prop::bool::weighted(0.3), 0..4_u8, prop::bool::weighted(0.2))
+            .prop_map(|(how, by_id, id, stale)| Step::CloseActivity { how, by_id, id, stale }),
+        4 => (0..6_000_i64).prop_map(|ms| Step::Advance { ms }),
+    ]
+}
+
+fn span(seconds: i64) -> Option<Duration> {
+    (seconds > 0).then_some(Duration { seconds, nanos: 0 })
+}
+
+fn queue(name: &str) -> Option<TaskQueue> {
+    Some(TaskQueue { name: name.into(), ..TaskQueue::default() })
+}
+
+/// The conversation and what it remembers.
+struct Talk {
+    machine: Machine,
+    task: TaskToken,
+    activities: Vec<TaskToken>,
+    polls: u32,
+}
+
+impl Talk {
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Advance { ms } => self.advance(*ms),
+            Step::Poll { sticky } => self.poll(if *sticky { "sticky" } else { "tq" }),
+            Step::PollActivity => self.poll_activity(),
+            other => {
+                let op = self.op(other);
+                self.apply(op);
+            }
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        let (reply, _) = self.machine.apply("wf", op);
+        match reply {
+            Ok(reply) => self.remember(reply),
+            Err(Error::Internal(text)) => panic!("{text}"),
+            Err(_) => {}
+        }
+    }
+
+    fn remember(&mut self, reply: Reply) {
+        let mut tasks: Vec<log::WorkflowTaskStarted> = reply.eager_workflow_task.into_iter().collect();
+        match reply.reply {
+            Some(reply::Reply::WorkflowTaskStarted(task)) => tasks.push(task),
+            Some(reply::Reply::ActivityTaskStarted(task)) => self.activities.extend(task.token),
+            Some(reply::Reply::WorkflowTaskCompleted(done)) => {
+                tasks.extend(done.workflow_task);
+                self.activities.extend(done.activity_tasks.into_iter().filter_map(|task| task.token));
+            }
+            _ => {}
+        }
+        if let Some(task) = tasks.pop() {
+            self.task = task.token.unwrap_or_default();
+        }
+    }
+
+    fn advance(&mut self, ms: i64) {
+        let until = self.machine.now_ns + ms * 1_000_000;
+        for _ in 0..200 {
+            let Some((due, rows)) = self.machine.next_due(until) else { break };
+            let (reply, _) = self.machine.fire(due, rows);
+            reply.expect("timers fire");
+        }
+        self.machine.now_ns = self.machine.now_ns.max(until);
+    }
+
+    fn offered(&self, kind: task_row::Kind, name: &str) -> Option<TaskRow> {
+        self.machine.store.tasks.values().find(|row| row.kind() == kind && row.task_queue == name).cloned()
+    }
+
+    fn poll(&mut self, name: &str) {
+        let Some(row) = self.offered(task_row::Kind::Workflow, name) else { return };
+        self.polls += 1;
+        let kind = if name == "sticky" { TaskQueueKind::Sticky } else { TaskQueueKind::Normal };
+        let task_queue = Some(TaskQueue { name: name.into(), kind: kind as i32, ..TaskQueue::default() });
+        self.apply(Op::StartWorkflowTask(log::StartWorkflowTask {
+            run_id: row.run_id.clone(),
+            scheduled_event_id: row.scheduled_event_id,
+            attempt: row.attempt,
+            task_sequence: row.sequence,
+            poll_request_id: format!("poll-{}", self.polls),
+            poll: Some(api::PollWorkflowTaskQueueRequest { task_queue, ..Default::default() }),
+        }));
+    }
+
+    fn poll_activity(&mut self) {
+        let Some(row) = self.offered(task_row::Kind::Activity, "tq") else { return };
+        self.polls += 1;
+        self.apply(Op::StartActivityTask(log::StartActivityTask {
+            run_id: row.run_id.clone(),
+            scheduled_event_id: row.scheduled_event_id,
+            attempt: row.attempt,
+            task_sequence: row.sequence,
+            poll_request_id: format!("poll-{}", self.polls),
+            poll: Some(api::PollActivityTaskQueueRequest::default()),
+        }));
+    }
+
+    fn op(&mut self, step: &Step) -> Op {
+        let base = || Default::default();
+        match step {
+            Step::Start { .. } => Op::StartWorkflow(log::StartWorkflow { request: Some(self.start_request(step)) }),
+            Step::Signal { request } => Op::SignalWorkflow(api::SignalWorkflowExecutionRequest {
+                signal_name: "s".into(),
+                request_id: format!("signal-{request}"),
+                ..Default::default()
+            }),
+            Step::SignalWithStart { conflict, request } => {
+                Op::SignalWithStart(api::SignalWithStartWorkflowExecutionRequest {
+                    workflow_id: "wf".into(),
+                    workflow_type: Some(WorkflowType { name: "T".into() }),
+                    task_queue: queue("tq"),
+                    signal_name: "s".into(),
+                    request_id: format!("signal-{request}"),
+                    workflow_id_conflict_policy: *conflict,
+                    ..Default::default()
+                })
+            }
+            Step::Cancel => Op::RequestCancel(base()),
+            Step::Terminate => Op::Terminate(Default::default()),
+            Step::Delete => Op::Delete(Default::default()),
+            Step::Reset { finish } => Op::Reset(api::ResetWorkflowExecutionRequest {
+                workflow_task_finish_event_id: *finish,
+                reason: "r".into(),
+                ..Default::default()
+            }),
+            Step::FailTask => Op::FailWorkflowTask(log::FailWorkflowTask {
+                token: Some(self.task.clone()),
+                request: Some(api::RespondWorkflowTaskFailedRequest {
+                    cause: WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure as i32,
+                    ..Default::default()
+                }),
+            }),
+            Step::Complete { commands, heartbeat, inline, sticky } => {
+                self.completion(commands, *heartbeat, *inline, *sticky)
+            }
+            Step::CloseActivity { how, by_id, id, stale } => self.close_activity(*how, *by_id, *id, *stale),
+            Step::ResetSticky | Step::Poll { .. } | Step::PollActivity | Step::Advance { .. } => {
+                Op::ResetSticky(log::ResetStickyTaskQueue::default())
+            }
+        }
+    }
+
+    fn start_request(&mut self, step: &Step) -> api::StartWorkflowExecutionRequest {
+        let Step::Start { conflict, delay, retry, cron, run_timeout, eager } = step else { return Default::default() };
+        self.polls += 1;
+        api::StartWorkflowExecutionRequest {
+            workflow_id: "wf".into(),
+            workflow_type: Some(WorkflowType { name: "T".into() }),
+            task_queue: queue("tq"),
+            request_id: format!("start-{}", self.polls / 2),
+            workflow_id_conflict_policy: *conflict,
+            workflow_start_delay: if *cron { None } else { span(*delay) },
+            retry_policy: retry.then(|| RetryPolicy { maximum_attempts: 3, ..Default::default() }),
+            cron_schedule: if *cron { "@every 2s".into() } else { String::new() },
+            workflow_run_timeout: span(*run_timeout),
+            request_eager_execution: *eager,
+            ..Default::default()
+        }
+    }
+
+    fn completion(&mut self, orders: &[Order], heartbeat: bool, inline: bool, sticky: bool) -> Op {
+        let commands = orders.iter().map(make).collect();
+        let sticky_attributes = sticky.then(|| StickyExecutionAttributes {
+            worker_task_queue: queue("sticky"),
+            schedule_to_start_timeout: span(2),
+        });
+        let request = api::RespondWorkflowTaskCompletedRequest {
+            commands,
+            sticky_attributes,
+            force_create_new_workflow_task: heartbeat,
+            return_new_workflow_task: inline,
+            identity: "worker".into(),
+            ..Default::default()
+        };
+        Op::CompleteWorkflowTask(log::CompleteWorkflowTask { token: Some(self.task.clone()), request: Some(request) })
+    }
+
+    fn close_activity(&mut self, how: u8, by_id: bool, id: u8, stale: bool) -> Op {
+        let target = if by_id {
+            Target::ById(log::ActivityById { run_id: String::new(), activity_id: format!("a{id}") })
+        } else {
+            let token = if stale { self.activities.first() } else { self.activities.last() };
+            Target::Token(token.cloned().unwrap_or_default())
+        };
+        let target = Some(ActivityTarget { target: Some(target) });
+        let failure = |non_retryable| {
+            let info = ApplicationFailureInfo { non_retryable, ..Default::default() };
+            Some(Failure { failure_info: Some(FailureInfo::ApplicationFailureInfo(info)), ..Default::default() })
+        };
+        match how {
+            0 => Op::CompleteActivity(log::CompleteActivity { target, ..Default::default() }),
+            1 => Op::FailActivity(log::FailActivity { target, failure: failure(false), ..Default::default() }),
+            2 => Op::FailActivity(log::FailActivity { target, failure: failure(true), ..Default::default() }),
+            3 => Op::CancelActivity(log::CancelActivity { target, ..Default::default() }),
+            _ => Op::HeartbeatActivity(log::HeartbeatActivity { target, ..Default::default() }),
+        }
+    }
+}
+
+fn make(order: &Order) -> Command {
+    let of = |kind: CommandType, attributes: A| Command {
+        command_type: kind as i32,
+        attributes: Some(attributes),
+        ..Command::default()
+    };
+    match order {
+        Order::Activity { id, start_to_close, schedule_to_close, heartbeat, attempts, eager } => {
+            let attributes = command::ScheduleActivityTaskCommandAttributes {
+                activity_id: format!("a{id}"),
+                activity_type: Some(ActivityType { name: "Act".into() }),
+                task_queue: queue("tq"),
+                start_to_close_timeout: span(*start_to_close),
+                schedule_to_close_timeout: span(*schedule_to_close),
+                heartbeat_timeout: span(*heartbeat),
+                retry_policy: Some(RetryPolicy { maximum_attempts: *attempts, ..Default::default() }),
+                request_eager_execution: *eager,
+                ..Default::default()
+            };
+            of(CommandType::ScheduleActivityTask, A::ScheduleActivityTaskCommandAttributes(attributes))
+        }
+        Order::CancelActivity { event } => of(
+            CommandType::RequestCancelActivityTask,
+            A::RequestCancelActivityTaskCommandAttributes(command::RequestCancelActivityTaskCommandAttributes {
+                scheduled_event_id: *event,
+            }),
+        ),
+        Order::Timer { id, ms } => of(
+            CommandType::StartTimer,
+            A::StartTimerCommandAttributes(command::StartTimerCommandAttributes {
+                timer_id: format!("t{id}"),
+                start_to_fire_timeout: Some(Duration { seconds: ms / 1000, nanos: (ms % 1000 * 1_000_000) as i32 }),
+            }),
+        ),
+        Order::CancelTimer { id } => of(
+            CommandType::CancelTimer,
+            A::CancelTimerCommandAttributes(command::CancelTimerCommandAttributes { timer_id: format!("t{id}") }),
+        ),
+        Order::Marker => of(
+            CommandType::RecordMarker,
+            A::RecordMarkerCommandAttributes(command::RecordMarkerCommandAttributes {
+                marker_name: "m".into(),
+                ..Default::default()
+            }),
+        ),
+        Order::Memo { key, null } => {
+            let metadata =
+                if *null { [("encoding".to_string(), "binary/null".into())].into() } else { Default::default() };
+            let value = Payload { metadata, data: "1".into(), ..Payload::default() };
+            let memo = mainstay_api::temporal::common::v1::Memo { fields: [(format!("k{key}"), value)].into() };
+            of(
+                CommandType::ModifyWorkflowProperties,
+                A::ModifyWorkflowPropertiesCommandAttributes(command::ModifyWorkflowPropertiesCommandAttributes {
+                    upserted_memo: Some(memo),
+                }),
+            )
+        }
+        Order::Close { how } => match how {
+            0 => of(
+                CommandType::CompleteWorkflowExecution,
+                A::CompleteWorkflowExecutionCommandAttributes(Default::default()),
+            ),
+            1 => of(
+                CommandType::FailWorkflowExecution,
+                A::FailWorkflowExecutionCommandAttributes(command::FailWorkflowExecutionCommandAttributes {
+                    failure: Some(Failure::default()),
+                }),
+            ),
+            2 => of(
+                CommandType::CancelWorkflowExecution,
+                A::CancelWorkflowExecutionCommandAttributes(Default::default()),
+            ),
+            _ => of(
+                CommandType::ContinueAsNewWorkflowExecution,
+                A::ContinueAsNewWorkflowExecutionCommandAttributes(Default::default()),
+            ),
+        },
+    }
+}
+
+fn talk(steps: &[Step], check: bool) -> Result<Talk, TestCaseError> {
+    let mut talk = Talk { machine: Machine::new(), task: TaskToken::default(), activities: Vec::new(), polls: 0 };
+    for (at, step) in steps.iter().enumerate() {
+        talk.take(step);
+        if check {
+            let problems = rebuild::check_all(&talk.machine.store);
+            prop_assert!(problems.is_empty(), "after step {at} {step:?}: {problems:#?}");
+        }
+    }
+    Ok(talk)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn stored_state_follows_from_history(steps in prop::collection::vec(step(), 1..70)) {
+        talk(&steps, true)?;
+    }
+
+    #[test]
+    fn the_same_log_gives_the_same_state(steps in prop::collection::vec(step(), 1..70)) {
+        let (a, b) = (talk(&steps, false)?, talk(&steps, false)?);
+        prop_assert_eq!(a.machine.store.rows, b.machine.store.rows);
+    }
+}
