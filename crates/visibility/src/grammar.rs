@@ -301,24 +301,25 @@ impl<'a> Parser<'a> {
         Ok(Ast::Tuple(items))
     }
 
-    /// Operands joined by arithmetic, which no filter may use.
+    /// Operands joined by arithmetic, which no filter may use: of a whole chain only its last kind is kept.
     fn value(&mut self) -> Parsed<Ast> {
         let start = self.token.start;
-        let mut operand = self.operand()?;
+        let operand = self.operand()?;
+        let mut chain = None;
         loop {
             match self.token.kind {
-                Kind::Sign("->" | "->>") if matches!(operand, Ast::Column(_)) => {
+                Kind::Sign("->" | "->>") if chain.is_none() && matches!(operand, Ast::Column(_)) => {
                     self.advance();
                     if !self.is_literal() {
                         return self.fail();
                     }
                     self.operand()?;
-                    operand = self.other("*sqlparser.BinaryExpr", start);
+                    chain = Some("*sqlparser.BinaryExpr");
                 }
                 Kind::Sign("|" | "&" | "<<" | ">>" | "+" | "-" | "*" | "/" | "%" | "^") | Kind::Word("div" | "mod") => {
                     self.advance();
                     self.operand()?;
-                    operand = self.other("*sqlparser.BinaryExpr", start);
+                    chain = Some("*sqlparser.BinaryExpr");
                 }
                 Kind::Word("collate") => {
                     self.advance();
@@ -326,9 +327,9 @@ impl<'a> Parser<'a> {
                         return self.fail();
                     }
                     self.advance();
-                    operand = self.other("*sqlparser.CollateExpr", start);
+                    chain = Some("*sqlparser.CollateExpr");
                 }
-                _ => return Ok(operand),
+                _ => return Ok(chain.map_or(operand, |kind| self.other(kind, start))),
             }
         }
     }

@@ -70,7 +70,8 @@ fn refusals_are_word_for_word() {
         let plain = answer(filter, counts);
         let scoped = answer(&format!("({filter}){SCOPE}"), counts);
         let end = if filter.contains("-- comment") { "syntax error at position" } else { "\0" };
-        let same = [&plain, &scoped].into_iter().any(|got| *got == wanted || (got.contains(end) && wanted.contains(end)));
+        let same =
+            [&plain, &scoped].into_iter().any(|got| *got == wanted || (got.contains(end) && wanted.contains(end)));
         // Positions depend on the scenario's own workflow type where a grouping filter shows it.
         let grouped = filter.contains("GROUP BY ") && wanted.contains("position") && plain.contains("position");
         checked += 1;
