@@ -1,5 +1,37 @@
 //! A node: shards, consensus, matching, routing and what only a leader remembers. The simulator runs this, whole.
+//!
+//! A [`Node`] is an object: given a runtime and two stores it starts, serves [`Service`], and stops; nothing of it is global, so that
+//! several live in one process and any can be killed and started again on what its stores kept. It knows no gRPC.
 
+mod board;
+mod dispatch;
+mod execute;
+mod history;
+mod keeper;
+mod list;
+mod machine;
+mod namespaces;
+mod node;
+mod poll;
+mod queries;
+mod query;
+mod serve;
 pub mod service;
+mod task_queues;
+mod timers;
+mod waits;
 
+pub use node::{Config, Node, StartError, Stores};
 pub use service::Service;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; what is behind these locks is whole after every statement, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a failed read means for a caller. The store's own words go to the log, not to clients.
+fn unreadable(error: mainstay_storage::StorageError) -> mainstay_engine::Error {
+    mainstay_engine::Error::Internal(format!("the shard cannot be read: {error}"))
+}

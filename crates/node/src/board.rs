@@ -1,0 +1,77 @@
+//! What only a leader remembers, and what apply tells it: effects become offered tasks, armed timers and woken waits.
+//!
+//! Nothing here is needed for safety: all of it is made again from rows when a node starts.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use mainstay_base::Timestamp;
+use mainstay_shard::Effect;
+use tokio::sync::Notify;
+
+use crate::dispatch::Dispatch;
+use crate::namespaces::Registry;
+use crate::queries::Questions;
+use crate::waits::Waits;
+
+/// A shard's next due timer, as far as its timer task knows.
+pub(crate) struct Alarm {
+    /// It sleeps until then.
+    pub(crate) armed_ns: AtomicI64,
+    /// The earliest row that was added since it last looked.
+    pub(crate) lowest_ns: AtomicI64,
+    pub(crate) earlier: Notify,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { armed_ns: AtomicI64::new(i64::MAX), lowest_ns: AtomicI64::new(i64::MAX), earlier: Notify::new() }
+    }
+}
+
+/// The memory of a node.
+pub(crate) struct Board {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) waits: Waits,
+    pub(crate) questions: Questions,
+    pub(crate) registry: Registry,
+    /// One for each group.
+    pub(crate) alarms: Vec<Alarm>,
+    /// Bytes applied since the last flush.
+    pub(crate) unflushed_bytes: AtomicU64,
+    pub(crate) flush_wanted: Notify,
+}
+
+impl Board {
+    pub(crate) fn new(groups: u32) -> Self {
+        Self {
+            dispatch: Dispatch::new(),
+            waits: Waits::default(),
+            questions: Questions::default(),
+            registry: Registry::default(),
+            alarms: (0..groups).map(|_| Alarm::default()).collect(),
+            unflushed_bytes: AtomicU64::new(0),
+            flush_wanted: Notify::new(),
+        }
+    }
+
+    /// Does what an applied entry asks a leader to do.
+    pub(crate) fn carry_out(&self, group: u32, effects: Vec<Effect>, now: Timestamp) {
+        for effect in effects {
+            match effect {
+                Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
+                Effect::TaskRemoved(row) => self.dispatch.retract_row(group, row.sequence, now),
+                Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
+                Effect::RunChanged(entity, run) => self.waits.wake(entity, run),
+                Effect::NamespacePut(record) => self.registry.applied(group, *record),
+            }
+        }
+    }
+
+    fn arm(&self, group: u32, due_ns: i64) {
+        let Some(alarm) = self.alarms.get(group as usize) else { return };
+        alarm.lowest_ns.fetch_min(due_ns, Ordering::AcqRel);
+        if due_ns < alarm.armed_ns.load(Ordering::Acquire) {
+            alarm.earlier.notify_one();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Reads of history: pages of whole batches, long polls for what is new, the close event alone, newest first.
+//!
+//! Events stay encoded: a page is the stored bytes. A page holds at most so many *batches*, as with Temporal, and a bounded number of
+//! bytes; a page that is full is followed by a token even if it was the last.
+
+use bytes::Bytes;
+use mainstay_api::RawHistory;
+use mainstay_api::record::RunRecord;
+use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
+use mainstay_base::{RunId, limits};
+use mainstay_engine::{EntityKey, Error};
+use mainstay_runtime::{Instant, Runtime};
+
+use crate::node::Node;
+use crate::service::{HistoryPage, HistoryPosition, HistoryQuery, Namespace};
+use crate::unreadable;
+
+/// A page ends behind the batch that makes it this large.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Part of a history: where it begins and ends, and how much of it is wanted.
+pub(crate) struct Range {
+    pub(crate) first: i64,
+    /// Exclusive.
+    pub(crate) end: i64,
+    pub(crate) batches: usize,
+    pub(crate) reverse: bool,
+}
+
+/// What was read.
+pub(crate) struct Read {
+    pub(crate) events: Vec<Bytes>,
+    /// The first event that was not read; of a reverse read the last one that was not.
+    pub(crate) next: i64,
+    /// As many batches were read as were wanted.
+    pub(crate) is_full: bool,
+}
+
+impl<R: Runtime> Node<R> {
+    /// The run that a client means, with its record.
+    pub(crate) fn read_run(&self, group: u32, entity: &EntityKey, run_id: &str) -> Result<(RunId, RunRecord), Error> {
+        let shard = self.shard(group)?;
+        let unknown = || Error::not_found(format!("workflow not found for ID: {}", entity.workflow_id));
+        let current;
+        let text = if run_id.is_empty() {
+            current = shard.execution(entity).map_err(unreadable)?.ok_or_else(unknown)?.current_run_id;
+            current.as_str()
+        } else {
+            run_id
+        };
+        let run: RunId = text.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
+        if let Some(record) = shard.run(entity, run).map_err(unreadable)? {
+            return Ok((run, record));
+        }
+        if shard.execution(entity).map_err(unreadable)?.is_none() {
+            return Err(unknown());
+        }
+        let id = &entity.workflow_id;
+        let text = format!("workflow execution not found for workflow ID \"{id}\" and run ID \"{run}\"");
+        Err(Error::not_found(text))
+    }
+
+    pub(crate) fn read_events(&self, group: u32, entity: &EntityKey, run: RunId, range: &Range) -> Result<Read, Error> {
+        let next = if range.reverse { range.end - 1 } else { range.first };
+        let mut read = Read { events: Vec::new(), next, is_full: false };
+        let (mut batches, mut bytes) = (0, 0);
+        let visit = &mut |(first, batch): (i64, RawHistory)| {
+            batches += 1;
+            bytes += batch.events.iter().map(Bytes::len).sum::<usize>();
+            let count = i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
+            if range.reverse {
+                read.next = first - 1;
+                read.events.extend(batch.events.into_iter().rev());
+            } else {
+                read.next = first + count;
+                read.events.extend(batch.events);
+            }
+            read.is_full = batches >= range.batches || bytes >= PAGE_BYTES;
+            !read.is_full
+        };
+        let shard = self.shard(group)?;
+        shard.history(entity, run, range.first, range.end, range.reverse, visit).map_err(unreadable)?;
+        Ok(read)
+    }
+
+    pub(crate) async fn read_history(&self, namespace: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {
+        let deadline = R::Instant::now() + query.timeout;
+        let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: query.execution.workflow_id.clone() };
+        let group = self.route(&entity);
+        let run_id = query.position.as_ref().map_or(query.execution.run_id.as_str(), |at| at.run_id.as_str());
+        let (run, record) = self.read_run(group, &entity, run_id)?;
+        if query.close_event_only {
+            return self.close_event(group, &entity, run, &query, deadline).await;
+        }
+        if query.reverse {
+            return self.reverse_page(group, &entity, run, &record, &query);
+        }
+        let waits = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
+        if !waits {
+            return self.page(group, &entity, run, &record, &query);
+        }
+        self.awaited_page(group, &entity, run, &query, deadline).await
+    }
+
+    fn page(
+        &self,
+        group: u32,
+        entity: &EntityKey,
+        run: RunId,
+        record: &RunRecord,
+        query: &HistoryQuery,
+    ) -> Result<HistoryPage, Error> {
+        let at = query.position.clone().unwrap_or_default();
+        let bound = if at.until_event_id > 0 { at.until_event_id } else { record.next_event_id };
+        let range =
+            Range { first: at.event_id.max(1), end: bound, batches: page_size(query.page_size), reverse: false };
+        let mut read = self.read_events(group, entity, run, &range)?;
+        let next = (read.is_full).then(|| HistoryPosition {
+            run_id: run.to_string(),
+            event_id: read.next,
+            until_event_id: bound,
+            wait: false,
+        });
+        if next.is_none() && !query.skip_unwritten && bound == record.next_event_id {
+            read.events.extend(mainstay_engine::unwritten(record));
+        }
+        Ok(HistoryPage { history: RawHistory { events: read.events }, next })
+    }
+
+    fn reverse_page(
+        &self,
+        group: u32,
+        entity: &EntityKey,
+        run: RunId,
+        record: &RunRecord,
+        query: &HistoryQuery,
+    ) -> Result<HistoryPage, Error> {
+        let last = query.position.as_ref().map_or(record.next_event_id - 1, |at| at.event_id);
+        let range = Range { first: 1, end: last + 1, batches: page_size(query.page_size), reverse: true };
+        let read = self.read_events(group, entity, run, &range)?;
+        let next = (read.is_full && read.next >= 1).then(|| HistoryPosition {
+            run_id: run.to_string(),
+            event_id: read.next,
+            until_event_id: 0,
+            wait: false,
+        });
+        Ok(HistoryPage { history: RawHistory { events: read.events }, next })
+    }
+
+    /// A page behind the position; if there is nothing yet, waits for it. An open run always has a next page.
+    async fn awaited_page(
+        &self,
+        group: u32,
+        entity: &EntityKey,
+        run: RunId,
+        query: &HistoryQuery,
+        deadline: R::Instant,
+    ) -> Result<HistoryPage, Error> {
+        let first = query.position.as_ref().map_or(1, |at| at.event_id.max(1));
+        let position = |event_id| HistoryPosition { run_id: run.to_string(), event_id, until_event_id: 0, wait: true };
+        let wait = self.board().waits.register(entity.clone(), run);
+        loop {
+            let changed = wait.changed();
+            let (_, record) = self.read_run(group, entity, &run.to_string())?;
+            let range = Range { first, end: record.next_event_id, batches: page_size(query.page_size), reverse: false };
+            let read = self.read_events(group, entity, run, &range)?;
+            let open = is_open(&record);
+            if !read.events.is_empty() || !open {
+                let more = open || read.next < record.next_event_id;
+                let next = more.then(|| position(read.next));
+                return Ok(HistoryPage { history: RawHistory { events: read.events }, next });
+            }
+            if self.within(deadline, changed).await.is_none() {
+                return Ok(HistoryPage { history: RawHistory::default(), next: Some(position(first)) });
+            }
+        }
+    }
+
+    async fn close_event(
+        &self,
+        group: u32,
+        entity: &EntityKey,
+        run: RunId,
+        query: &HistoryQuery,
+        deadline: R::Instant,
+    ) -> Result<HistoryPage, Error> {
+        let wait = self.board().waits.register(entity.clone(), run);
+        loop {
+            let changed = wait.changed();
+            let (_, record) = self.read_run(group, entity, &run.to_string())?;
+            if !is_open(&record) {
+                let range = Range { first: 1, end: record.next_event_id, batches: 1, reverse: true };
+                let mut read = self.read_events(group, entity, run, &range)?;
+                read.events.truncate(1);
+                return Ok(HistoryPage { history: RawHistory { events: read.events }, next: None });
+            }
+            if self.within(deadline, changed).await.is_none() {
+                let again = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
+                let next = again.then(|| HistoryPosition {
+                    run_id: run.to_string(),
+                    event_id: record.next_event_id,
+                    until_event_id: 0,
+                    wait: true,
+                });
+                return Ok(HistoryPage { history: RawHistory::default(), next });
+            }
+        }
+    }
+}
+
+fn is_open(record: &RunRecord) -> bool {
+    matches!(record.status(), Status::Running | Status::Paused)
+}
+
+fn page_size(asked: usize) -> usize {
+    if asked == 0 { limits::HISTORY_PAGE_MAX } else { asked.min(limits::HISTORY_PAGE_MAX) }
+}

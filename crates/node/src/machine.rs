@@ -1,0 +1,59 @@
+//! The seam between a Raft group and its shard: committed entries are applied, and what a leader must do goes to the board.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use mainstay_api::log::Reply;
+use mainstay_base::Timestamp;
+use mainstay_consensus::{Entry, Machine};
+use mainstay_engine::Error;
+use mainstay_shard::Shard;
+use mainstay_storage::StorageError;
+
+use crate::board::Board;
+
+/// Bytes applied after which the state is flushed, so that a start has little log to apply again.
+const FLUSH_AFTER_BYTES: u64 = 64 << 20;
+
+/// A shard as the machine of its group.
+pub(crate) struct ShardMachine {
+    pub(crate) group: u32,
+    pub(crate) shard: Shard,
+    pub(crate) board: Arc<Board>,
+    pub(crate) clock: fn() -> Timestamp,
+}
+
+impl Machine for ShardMachine {
+    type Reply = Result<Reply, Error>;
+
+    fn applied(&self) -> Result<Option<Bytes>, StorageError> {
+        self.shard.applied()
+    }
+
+    fn durable(&self) -> Result<Option<Bytes>, StorageError> {
+        self.shard.durable()
+    }
+
+    fn apply(&self, entries: Vec<Entry>, mark: Bytes) -> Result<Vec<Self::Reply>, StorageError> {
+        let batch: Vec<(u64, Bytes)> =
+            entries.into_iter().filter_map(|entry| Some((entry.index, entry.data?))).collect();
+        let bytes: usize = batch.iter().map(|(_, data)| data.len()).sum();
+        let applied = self.shard.apply(&batch, mark)?;
+        let now = (self.clock)();
+        let mut replies = Vec::with_capacity(applied.len());
+        for one in applied {
+            self.board.carry_out(self.group, one.effects, now);
+            replies.push(one.reply);
+        }
+        let unflushed = self.board.unflushed_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if unflushed > FLUSH_AFTER_BYTES {
+            self.board.flush_wanted.notify_one();
+        }
+        Ok(replies)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.shard.flush()
+    }
+}

@@ -1,0 +1,106 @@
+//! Namespaces as this node knows them: the metadata group's records, and how far each shard's log knows them.
+//!
+//! A shard must not depend on another group's log, so a namespace is logged to it before the first command that needs it; the
+//! registry remembers which revision each shard has.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use mainstay_api::log::{Command, PutNamespace, command::Op};
+use mainstay_api::record::NamespaceRecord;
+use mainstay_base::RunId;
+use mainstay_engine::Error;
+use mainstay_runtime::Runtime;
+
+use crate::lock;
+use crate::node::{METADATA_GROUP, Node};
+use crate::service::Namespace;
+
+#[derive(Default)]
+struct Known {
+    by_id: BTreeMap<String, Namespace>,
+    id_by_name: BTreeMap<String, String>,
+    revisions: BTreeMap<(u32, String), u64>,
+}
+
+/// Namespaces in memory.
+#[derive(Default)]
+pub(crate) struct Registry {
+    known: Mutex<Known>,
+}
+
+impl Registry {
+    /// A group's log set a namespace.
+    pub(crate) fn applied(&self, group: u32, record: NamespaceRecord) {
+        let mut known = lock(&self.known);
+        if group != METADATA_GROUP {
+            known.revisions.insert((group, record.id), record.revision);
+            return;
+        }
+        if let Some(old) = known.by_id.get(&record.id).map(|old| old.name.clone()) {
+            known.id_by_name.remove(&old);
+        }
+        known.id_by_name.insert(record.name.clone(), record.id.clone());
+        known.by_id.insert(record.id.clone(), Arc::new(record));
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<Namespace> {
+        let known = lock(&self.known);
+        known.id_by_name.get(name).and_then(|id| known.by_id.get(id)).cloned()
+    }
+
+    pub(crate) fn by_id(&self, id: &str) -> Option<Namespace> {
+        lock(&self.known).by_id.get(id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Namespace> {
+        let known = lock(&self.known);
+        known.id_by_name.values().filter_map(|id| known.by_id.get(id)).cloned().collect()
+    }
+
+    /// The namespace, if this group's log does not know its newest revision.
+    fn missing(&self, group: u32, id: &str) -> Result<Option<Namespace>, Error> {
+        let known = lock(&self.known);
+        let namespace = known.by_id.get(id).ok_or_else(|| Error::NamespaceNotFound(id.to_string()))?;
+        let has = known.revisions.get(&(group, id.to_string()));
+        Ok((has != Some(&namespace.revision)).then(|| Arc::clone(namespace)))
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    /// Makes sure that a shard's log knows a namespace as this node does.
+    pub(crate) async fn ensure_namespace(&self, group: u32, namespace_id: &str) -> Result<(), Error> {
+        match self.board().registry.missing(group, namespace_id)? {
+            None => Ok(()),
+            Some(namespace) => self.propose(group, put(&namespace)).await.map(|_| ()),
+        }
+    }
+
+    /// Creates or replaces a namespace. One at a time, so that two of one name cannot both be new.
+    pub(crate) async fn store_namespace(&self, mut record: NamespaceRecord) -> Result<Namespace, Error> {
+        let _one_at_a_time = self.namespace_changes().lock().await;
+        let registry = &self.board().registry;
+        let current = if record.id.is_empty() { None } else { registry.by_id(&record.id) };
+        if record.revision == 0 {
+            if registry.by_name(&record.name).is_some() || current.is_some() {
+                return Err(Error::NamespaceAlreadyExists("Namespace already exists.".into()));
+            }
+            if record.id.is_empty() {
+                record.id = RunId::from_random(R::random()).to_string();
+            }
+            record.created_ns = self.now().as_nanos();
+        } else {
+            let current = current.ok_or_else(|| Error::NamespaceNotFound(record.name.clone()))?;
+            if current.revision != record.revision {
+                return Err(Error::Unavailable("the namespace was changed meanwhile; try again".into()));
+            }
+        }
+        record.revision += 1;
+        self.propose(METADATA_GROUP, put(&record)).await?;
+        registry.by_id(&record.id).ok_or_else(|| Error::Internal("a namespace was stored and is not there".into()))
+    }
+}
+
+fn put(record: &NamespaceRecord) -> Command {
+    Command { op: Some(Op::PutNamespace(PutNamespace { namespace: Some(record.clone()) })), ..Command::default() }
+}

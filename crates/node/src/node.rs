@@ -1,0 +1,272 @@
+//! A node as an object: started on two stores, stopped, and started again.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use mainstay_api::record::NamespaceRecord;
+use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
+use mainstay_base::{SLOT_COUNT, Slot, Timestamp};
+use mainstay_consensus::{Group, Log};
+use mainstay_engine::{EntityKey, Error};
+use mainstay_runtime::Runtime;
+use mainstay_shard::Shard;
+use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
+use tokio::sync::Notify;
+
+use crate::board::Board;
+use crate::machine::ShardMachine;
+use crate::{keeper, timers};
+
+/// The group of namespaces and cluster configuration. Shards are the groups behind it.
+pub(crate) const METADATA_GROUP: u32 = 0;
+const NODE_ID: u64 = 1;
+const DAY_NS: i64 = 86_400_000_000_000;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Stable for a data directory: a UUID.
+    pub cluster_id: String,
+    /// Shards of a new cluster. Must be what it was when the data directory was made.
+    pub shards: u32,
+    /// How far the stores may grow.
+    pub budget: Budget,
+    /// Namespaces that exist after the start.
+    pub namespaces: Vec<String>,
+    /// Custom search attributes of those namespaces.
+    pub search_attributes: BTreeMap<String, IndexedValueType>,
+    /// Retention of those namespaces when they are new, in nanoseconds.
+    pub retention_ns: i64,
+    /// Queries that may wait for one run's workflow task.
+    pub buffered_queries_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cluster_id: String::new(),
+            shards: 4,
+            budget: Budget::default(),
+            namespaces: vec!["default".into()],
+            search_attributes: BTreeMap::new(),
+            retention_ns: DAY_NS,
+            buffered_queries_max: 1,
+        }
+    }
+}
+
+/// What a node keeps its data in.
+#[derive(Clone)]
+pub struct Stores {
+    /// Logs of all groups.
+    pub log: Arc<dyn LogStore>,
+    /// State of all groups.
+    pub state: Arc<dyn StateStore>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A group did not start.
+    #[error("group {group} did not start: {source}")]
+    Group {
+        /// Its number.
+        group: u32,
+        /// Why.
+        source: mainstay_consensus::Error,
+    },
+    /// The state cannot be read.
+    #[error("the state cannot be read: {0}")]
+    Storage(#[from] StorageError),
+    /// A namespace that should exist could not be made.
+    #[error("namespace {name}: {source}")]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Error,
+    },
+}
+
+pub(crate) struct Inner<R: Runtime> {
+    config: Config,
+    board: Arc<Board>,
+    groups: Vec<Group<R, ShardMachine>>,
+    pub(crate) stores: Stores,
+    last_stamp_ns: AtomicI64,
+    namespace_changes: tokio::sync::Mutex<()>,
+    pub(crate) full: AtomicBool,
+    stopped: AtomicBool,
+    stopping: Notify,
+}
+
+/// A node. Cheap to clone; all clones are the same node.
+pub struct Node<R: Runtime>(pub(crate) Arc<Inner<R>>);
+
+impl<R: Runtime> Clone for Node<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    /// Starts a node on what its stores hold: applies what the log has beyond the state, then serves.
+    ///
+    /// # Errors
+    /// If a store cannot be read, or holds what this node cannot have written.
+    pub async fn start(config: Config, stores: Stores) -> Result<Self, StartError> {
+        let count = config.shards + 1;
+        let board = Arc::new(Board::new(count));
+        let log = Log::<R>::start(Arc::clone(&stores.log));
+        let mut groups = Vec::with_capacity(count as usize);
+        for group in 0..count {
+            let machine = Arc::new(ShardMachine {
+                group,
+                shard: Shard::new(group, Arc::clone(&stores.state)),
+                board: Arc::clone(&board),
+                clock: R::wall_clock,
+            });
+            let started = Group::start(group, NODE_ID, log.clone(), machine, mainstay_consensus::Config::default());
+            groups.push(started.await.map_err(|source| StartError::Group { group, source })?);
+        }
+        let inner = Inner {
+            config,
+            board,
+            groups,
+            stores,
+            last_stamp_ns: AtomicI64::new(i64::MIN),
+            namespace_changes: tokio::sync::Mutex::new(()),
+            full: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            stopping: Notify::new(),
+        };
+        let node = Self(Arc::new(inner));
+        node.load()?;
+        node.ensure_configured_namespaces().await?;
+        for group in 1..count {
+            drop(R::spawn(timers::run(node.clone(), group)));
+        }
+        drop(R::spawn(timers::run_matching(node.clone())));
+        drop(R::spawn(keeper::run(node.clone())));
+        Ok(node)
+    }
+
+    /// Fills the memory from rows: namespaces, and tasks to offer.
+    fn load(&self) -> Result<(), StartError> {
+        let now = self.now();
+        for (group, started) in (0..).zip(&self.0.groups) {
+            let shard = &started.machine().shard;
+            shard.namespaces(&mut |record| {
+                self.0.board.registry.applied(group, record);
+                true
+            })?;
+            shard.tasks(&mut |row| {
+                self.0.board.dispatch.offer_row(group, row, now);
+                true
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn ensure_configured_namespaces(&self) -> Result<(), StartError> {
+        let attributes = self.0.config.search_attributes.iter().map(|(name, kind)| (name.clone(), *kind as i32));
+        let attributes: BTreeMap<String, i32> = attributes.collect();
+        for name in self.0.config.namespaces.clone() {
+            let record = match self.0.board.registry.by_name(&name) {
+                None => NamespaceRecord {
+                    name: name.clone(),
+                    state: NamespaceState::Registered as i32,
+                    retention_ns: self.0.config.retention_ns,
+                    search_attributes: attributes.clone(),
+                    ..NamespaceRecord::default()
+                },
+                Some(known) if attributes.iter().any(|(key, kind)| known.search_attributes.get(key) != Some(kind)) => {
+                    let mut record = (*known).clone();
+                    record.search_attributes.extend(attributes.clone());
+                    record
+                }
+                Some(_) => continue,
+            };
+            let stored = self.store_namespace(record).await;
+            stored.map_err(|source| StartError::Namespace { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// Stops serving: background work ends, what was applied is flushed. Idempotent.
+    pub async fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+        self.0.stopping.notify_waiters();
+        for group in &self.0.groups {
+            group.stop().await;
+        }
+        let state = Arc::clone(&self.0.stores.state);
+        // What is lost of the state here is made again from the log.
+        let _flushed = R::disk(move || state.flush()).await;
+    }
+
+    /// Resolves when the node stops.
+    pub(crate) async fn stopping(&self) {
+        let stopping = self.0.stopping.notified();
+        if !self.is_stopped() {
+            stopping.await;
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
+    }
+
+    pub(crate) fn namespace_changes(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.namespace_changes
+    }
+
+    pub(crate) fn group(&self, group: u32) -> Result<&Group<R, ShardMachine>, Error> {
+        let missing = || Error::Internal(format!("there is no group {group}"));
+        self.0.groups.get(group as usize).ok_or_else(missing)
+    }
+
+    pub(crate) fn groups(&self) -> &[Group<R, ShardMachine>] {
+        &self.0.groups
+    }
+
+    pub(crate) fn shard(&self, group: u32) -> Result<&Shard, Error> {
+        Ok(&self.group(group)?.machine().shard)
+    }
+
+    /// The group of an entity: shards are equal ranges of the hash slots.
+    pub(crate) fn route(&self, entity: &EntityKey) -> u32 {
+        let slot = u32::from(Slot::of(&entity.namespace_id, &entity.workflow_id).get());
+        1 + slot * self.0.config.shards / u32::from(SLOT_COUNT)
+    }
+
+    /// The time that entries are stamped with: the wall clock, but never less than the last stamp.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = R::wall_clock().as_nanos();
+        let last = self.0.last_stamp_ns.fetch_max(now, Ordering::AcqRel);
+        Timestamp::from_nanos(now.max(last))
+    }
+
+    /// Runs something until it ends, or the time is up, or the node stops.
+    pub(crate) async fn within<T, F>(&self, deadline: R::Instant, future: F) -> Option<T>
+    where
+        F: Future<Output = T> + Send,
+        T: Send,
+    {
+        let guarded = R::select2(future, self.stopping());
+        match R::timeout_at(deadline, guarded).await {
+            Ok(mainstay_runtime::Select2::First(value)) => Some(value),
+            Ok(mainstay_runtime::Select2::Second(())) | Err(_) => None,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Polls: a worker waits in a queue, is given a task, and gets it once its start is durable.
+
+use std::time::Duration;
+
+use mainstay_api::RawHistory;
+use mainstay_api::log::{
+    ActivityTaskStarted, Command, CompleteWorkflowTask, Reply, StartActivityTask, StartWorkflowTask, TaskToken,
+    WorkflowTaskStarted, command::Op, reply, task_token,
+};
+use mainstay_api::record::TaskRow;
+use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::TaskQueueKind;
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_base::{RunId, limits};
+use mainstay_engine::{EntityKey, Error};
+use mainstay_matching::{Poller, QueueKey, QueueKind};
+use mainstay_runtime::{Instant, Runtime};
+
+use crate::dispatch::Given;
+use crate::history::Range;
+use crate::node::Node;
+use crate::queries::Question;
+use crate::query::answer_of;
+use crate::service::{HistoryPosition, Namespace, WorkflowTask, WorkflowTaskCompletion};
+
+/// Gives a task back if the poll ends before its start was proposed.
+struct Unstarted<'a, R: Runtime> {
+    node: &'a Node<R>,
+    given: Option<Given>,
+}
+
+impl<R: Runtime> Drop for Unstarted<'_, R> {
+    fn drop(&mut self) {
+        if let Some(given) = self.given.take() {
+            self.node.board().dispatch.give_back(given, self.node.now());
+        }
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    async fn next_given(&self, queue: &QueueKey, poller: &Poller, deadline: R::Instant) -> Option<Given> {
+        let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), R::wall_clock);
+        self.within(deadline, poll.given()).await.flatten()
+    }
+
+    /// Proposes the start of a task. None if the task is gone: the poll goes on.
+    async fn start_row(&self, group: u32, row: TaskRow, op: Op) -> Result<Option<Reply>, Error> {
+        let (namespace_id, workflow_id) = (row.namespace_id.clone(), row.workflow_id.clone());
+        let mut unstarted = Unstarted { node: self, given: Some(Given::Row { group, row }) };
+        let command = Command { namespace_id, workflow_id, op: Some(op) };
+        if let Err(error) = self.ensure_namespace(group, &command.namespace_id).await {
+            return if matches!(error, Error::NamespaceNotFound(_)) { Ok(None) } else { Err(error) };
+        }
+        let started = self.propose(group, command).await;
+        match started {
+            Ok(reply) => {
+                unstarted.given = None;
+                Ok(Some(reply))
+            }
+            Err(Error::NotFound(_)) => {
+                unstarted.given = None;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn poll_workflow(
+        &self,
+        namespace: Namespace,
+        request: api::PollWorkflowTaskQueueRequest,
+        timeout: Duration,
+    ) -> Result<Option<WorkflowTask>, Error> {
+        let deadline = R::Instant::now() + timeout;
+        let queue = request.task_queue.clone().unwrap_or_default();
+        let sticky = queue.kind() == TaskQueueKind::Sticky;
+        let key = QueueKey { namespace_id: namespace.id.clone(), name: queue.name, kind: QueueKind::Workflow };
+        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second: None, build_id: None };
+        while let Some(given) = self.next_given(&key, &poller, deadline).await {
+            let (group, row) = match given {
+                Given::Row { group, row } => (group, row),
+                Given::Question(question) => match self.query_task(&question, sticky)? {
+                    Some(task) => return Ok(Some(task)),
+                    None => continue,
+                },
+            };
+            let start = StartWorkflowTask {
+                run_id: row.run_id.clone(),
+                scheduled_event_id: row.scheduled_event_id,
+                attempt: row.attempt,
+                task_sequence: row.sequence,
+                poll_request_id: RunId::from_random(R::random()).to_string(),
+                poll: Some(request.clone()),
+            };
+            let reply = self.start_row(group, row, Op::StartWorkflowTask(start)).await?;
+            if let Some(reply::Reply::WorkflowTaskStarted(started)) = reply.and_then(|reply| reply.reply) {
+                return self.task_of(started).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) async fn poll_activity(
+        &self,
+        namespace: Namespace,
+        request: api::PollActivityTaskQueueRequest,
+        timeout: Duration,
+    ) -> Result<Option<ActivityTaskStarted>, Error> {
+        let deadline = R::Instant::now() + timeout;
+        let key = QueueKey {
+            namespace_id: namespace.id.clone(),
+            name: request.task_queue.clone().unwrap_or_default().name,
+            kind: QueueKind::Activity,
+        };
+        let rate_per_second = request.task_queue_metadata.as_ref().and_then(|m| m.max_tasks_per_second);
+        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second, build_id: None };
+        while let Some(given) = self.next_given(&key, &poller, deadline).await {
+            let Given::Row { group, row } = given else { continue };
+            let start = StartActivityTask {
+                run_id: row.run_id.clone(),
+                scheduled_event_id: row.scheduled_event_id,
+                attempt: row.attempt,
+                task_sequence: row.sequence,
+                poll_request_id: RunId::from_random(R::random()).to_string(),
+                poll: Some(request.clone()),
+            };
+            let reply = self.start_row(group, row, Op::StartActivityTask(start)).await?;
+            if let Some(reply::Reply::ActivityTaskStarted(started)) = reply.and_then(|reply| reply.reply) {
+                return Ok(Some(started));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds history and waiting queries to a started task.
+    pub(crate) fn task_of(&self, started: WorkflowTaskStarted) -> Result<WorkflowTask, Error> {
+        let token = started.token.unwrap_or_default();
+        let mut response = started.response.unwrap_or_default();
+        let (entity, run) = entity_of(&token)?;
+        let group = self.route(&entity);
+        let range = Range {
+            first: started.first_event_id,
+            end: started.next_event_id,
+            batches: limits::HISTORY_PAGE_MAX,
+            reverse: false,
+        };
+        let mut read = self.read_events(group, &entity, run, &range)?;
+        let is_whole = read.next >= started.next_event_id;
+        if is_whole {
+            read.events.extend(started.unwritten_events);
+        }
+        let rest = (!is_whole).then(|| HistoryPosition {
+            run_id: run.to_string(),
+            event_id: read.next,
+            until_event_id: started.next_event_id,
+            wait: false,
+        });
+        response.history = Some(RawHistory { events: read.events });
+        response.queries = self.board().questions.attach(&entity, run);
+        Ok(WorkflowTask { token, response, rest })
+    }
+
+    /// A query as a task of its own. None if its asker is gone.
+    fn query_task(&self, question: &Question, sticky: bool) -> Result<Option<WorkflowTask>, Error> {
+        let group = self.route(&question.entity);
+        let Ok((run, record)) = self.read_run(group, &question.entity, &question.run.to_string()) else {
+            return Ok(None);
+        };
+        let previous = record.last_completed_started_event_id;
+        let range = Range {
+            first: if sticky { previous + 1 } else { 1 },
+            end: record.next_event_id,
+            batches: limits::HISTORY_PAGE_MAX,
+            reverse: false,
+        };
+        let read = self.read_events(group, &question.entity, run, &range)?;
+        let rest = (read.next < record.next_event_id).then(|| HistoryPosition {
+            run_id: run.to_string(),
+            event_id: read.next,
+            until_event_id: record.next_event_id,
+            wait: false,
+        });
+        let token = TaskToken {
+            kind: task_token::Kind::QueryTask as i32,
+            namespace_id: question.entity.namespace_id.clone(),
+            workflow_id: question.entity.workflow_id.clone(),
+            run_id: run.to_string(),
+            query_id: question.id.clone(),
+            ..TaskToken::default()
+        };
+        let response = api::PollWorkflowTaskQueueResponse {
+            workflow_execution: Some(WorkflowExecution {
+                workflow_id: question.entity.workflow_id.clone(),
+                run_id: run.to_string(),
+            }),
+            workflow_type: Some(WorkflowType { name: record.workflow_type.clone() }),
+            previous_started_event_id: previous,
+            attempt: 1,
+            history: Some(RawHistory { events: read.events }),
+            query: Some(question.query.clone()),
+            workflow_execution_task_queue: Some(TaskQueue {
+                name: record.task_queue,
+                kind: TaskQueueKind::Normal as i32,
+                normal_name: String::new(),
+            }),
+            ..api::PollWorkflowTaskQueueResponse::default()
+        };
+        Ok(question.taken().then_some(WorkflowTask { token, response, rest }))
+    }
+
+    pub(crate) async fn complete_workflow(
+        &self,
+        token: TaskToken,
+        mut request: api::RespondWorkflowTaskCompletedRequest,
+    ) -> Result<WorkflowTaskCompletion, Error> {
+        let (entity, run) = entity_of(&token)?;
+        let results = std::mem::take(&mut request.query_results);
+        let held = self.board().questions.hold(&entity, run);
+        let command = Command {
+            namespace_id: entity.namespace_id,
+            workflow_id: entity.workflow_id,
+            op: Some(Op::CompleteWorkflowTask(CompleteWorkflowTask { token: Some(token), request: Some(request) })),
+        };
+        let reply = self.run_command(command).await?;
+        for (id, result) in results {
+            held.answer(&id, answer_of(result));
+        }
+        drop(held);
+        let Some(reply::Reply::WorkflowTaskCompleted(completed)) = reply.reply else {
+            return Err(Error::Internal("a completion was answered by something else".into()));
+        };
+        Ok(WorkflowTaskCompletion {
+            response: completed.response.unwrap_or_default(),
+            workflow_task: completed.workflow_task.map(|started| self.task_of(started)).transpose()?,
+            activity_tasks: completed.activity_tasks,
+        })
+    }
+}
+
+fn entity_of(token: &TaskToken) -> Result<(EntityKey, RunId), Error> {
+    let run = token.run_id.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
+    Ok((EntityKey { namespace_id: token.namespace_id.clone(), workflow_id: token.workflow_id.clone() }, run))
+}
