@@ -105,7 +105,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             applier: alive,
         };
         let group = Self(Arc::new(inner));
-        match group.clone().lead(node_id).await {
+        match group.lead(node_id).await {
             Ok(()) => {
                 health.serves();
                 Ok(group)
@@ -118,9 +118,9 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     }
 
     /// Makes this node the leader and waits until an entry of its own term is applied, and with it all before.
-    async fn lead(self, node_id: u64) -> Result<(), Error> {
-        let inner = self.0.clone();
-        let (raft, config) = (inner.raft.clone(), inner.config.clone());
+    async fn lead(&self, node_id: u64) -> Result<(), Error> {
+        let inner = &*self.0;
+        let (raft, config) = (&inner.raft, &inner.config);
         let members = BTreeMap::from([(node_id, Address(config.address.clone()))]);
         match raft.initialize(members).await {
             Ok(()) => {}
