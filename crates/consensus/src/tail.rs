@@ -31,7 +31,6 @@ pub(crate) struct Parts {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Tail {
     purged: Option<LogId>,
     last: Option<LogId>,
@@ -43,6 +42,8 @@ pub(crate) struct Tail {
     accepted: u64,
     done: u64,
     removals: u64,
+    keep_entries: usize,
+    keep_bytes: usize,
 }
 
 pub(crate) fn size(entry: &LogEntry) -> usize {
@@ -52,7 +53,19 @@ pub(crate) fn size(entry: &LogEntry) -> usize {
 impl Tail {
     /// The tail of a log whose entries are all in the store.
     pub fn new(purged: Option<LogId>, last: Option<LogId>, vote: Option<Vote>, committed: Option<LogId>) -> Self {
-        Self { purged, last: last.max(purged), vote, committed, ..Self::default() }
+        Self {
+            purged,
+            last: last.max(purged),
+            vote,
+            committed,
+            held: VecDeque::new(),
+            bytes: 0,
+            accepted: 0,
+            done: 0,
+            removals: 0,
+            keep_entries: KEEP_ENTRIES,
+            keep_bytes: KEEP_BYTES,
+        }
     }
 
     pub fn purged(&self) -> Option<LogId> {
@@ -117,7 +130,7 @@ impl Tail {
     /// Everything up to this number is durable.
     pub fn done(&mut self, number: u64) {
         self.done = self.done.max(number);
-        while (self.held.len() > KEEP_ENTRIES || self.bytes > KEEP_BYTES)
+        while (self.held.len() > self.keep_entries || self.bytes > self.keep_bytes)
             && self.held.front().is_some_and(|held| held.number <= self.done)
         {
             self.forget_first();
@@ -166,6 +179,149 @@ impl Tail {
     fn forget_last(&mut self) {
         if let Some(held) = self.held.pop_back() {
             self.bytes -= size(&held.entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use mainstay_storage::{LogOp, LogStore, MemoryLog};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec;
+    use crate::types::{Command, LeaderId};
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(u64),
+        /// Removes so many from the end.
+        Truncate(u64),
+        /// Removes so many from the beginning.
+        Purge(u64),
+        /// The writer writes so many operations.
+        Write(usize),
+        /// Some entries are read.
+        Read(u64, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1..5_u64).prop_map(Step::Append),
+            (1..8_u64).prop_map(Step::Truncate),
+            (1..8_u64).prop_map(Step::Purge),
+            (1..4_usize).prop_map(Step::Write),
+            (0..40_u64, 0..40_u64).prop_map(|(from, count)| Step::Read(from, from + count)),
+        ]
+    }
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId { leader_id: LeaderId { term, node_id: 1 }, index }
+    }
+
+    /// A tail over a store, with a plain map that says what the log must be.
+    struct World {
+        tail: Tail,
+        store: MemoryLog,
+        queue: VecDeque<(u64, LogOp)>,
+        model: BTreeMap<u64, LogEntry>,
+        purged: Option<LogId>,
+        term: u64,
+    }
+
+    impl World {
+        fn last(&self) -> Option<LogId> {
+            self.model.values().next_back().map(|entry| entry.log_id).max(self.purged)
+        }
+
+        fn append(&mut self, count: u64) {
+            self.term += 1;
+            let first = self.last().map_or(0, |last| last.index + 1);
+            let entry =
+                |index| LogEntry { log_id: id(self.term, index), payload: Payload::Normal(Command(vec![7].into())) };
+            let entries: Vec<_> = (first..first + count).map(entry).collect();
+            self.model.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
+            let encoded = entries.iter().map(codec::entry).collect();
+            self.queue.push_back((self.tail.append(entries), LogOp::Append { group: 1, first, entries: encoded }));
+        }
+
+        fn truncate(&mut self, count: u64) {
+            let Some((first, last)) = self.model.keys().next().zip(self.model.keys().next_back()) else { return };
+            let from = (last + 1).saturating_sub(count).max(*first);
+            self.model.split_off(&from);
+            let keep = self.last().filter(|_| from > 0);
+            self.queue.push_back((self.tail.truncate_after(keep), LogOp::Truncate { group: 1, from }));
+        }
+
+        fn purge(&mut self, count: u64) {
+            let Some(upto) = self.model.values().take(usize::try_from(count).expect("small")).last() else { return };
+            let upto = upto.log_id;
+            self.model = self.model.split_off(&(upto.index + 1));
+            self.purged = Some(upto);
+            let op = LogOp::Purge { group: 1, upto: upto.index, mark: codec::log_id(&upto) };
+            self.queue.push_back((self.tail.purge(upto), op));
+        }
+
+        fn write(&mut self, count: usize) {
+            for (number, op) in self.queue.drain(..count.min(self.queue.len())) {
+                self.store.write(&[op]).expect("follows from what was written");
+                self.tail.done(number);
+            }
+        }
+
+        fn read(&self, range: Range<u64>) -> Vec<LogEntry> {
+            let parts = self.tail.read(range);
+            let stored = self.store.entries(1, parts.stored.clone()).expect("memory is readable");
+            assert_eq!(
+                stored.len() as u64,
+                parts.stored.end - parts.stored.start,
+                "the store has what the tail has not"
+            );
+            let stored = stored.into_iter().map(|(_, entry)| codec::read_entry(entry).expect("was written"));
+            stored.chain(parts.held).collect()
+        }
+
+        /// Whether all operations that concern this entry were written.
+        fn written(&self, index: u64) -> bool {
+            !self.queue.iter().any(|(_, op)| match op {
+                LogOp::Append { first, entries, .. } => (*first..first + entries.len() as u64).contains(&index),
+                _ => false,
+            })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_over_a_store_is_the_log(steps in vec(steps(), 1..60)) {
+            let tail = Tail { keep_entries: 3, ..Tail::new(None, None, None, None) };
+            let (store, queue, model) = Default::default();
+            let mut world = World { tail, store, queue, model, purged: None, term: 0 };
+            for step in steps {
+                match step {
+                    Step::Append(count) => world.append(count),
+                    Step::Truncate(count) => world.truncate(count),
+                    Step::Purge(count) => world.purge(count),
+                    Step::Write(count) => world.write(count),
+                    Step::Read(from, to) => {
+                        let expected: Vec<_> = world.model.range(from..to).map(|(_, entry)| entry.clone()).collect();
+                        prop_assert_eq!(world.read(from..to), expected);
+                    }
+                }
+                let expected: Vec<_> = world.model.values().cloned().collect();
+                prop_assert_eq!(world.read(0..u64::MAX), expected);
+                prop_assert_eq!(world.tail.last(), world.last());
+                prop_assert_eq!(world.tail.purged(), world.purged);
+                for index in world.model.keys() {
+                    // What was truncated and appended again waits for both.
+                    prop_assert!(world.written(*index) || !world.tail.is_durable(*index));
+                }
+            }
+            world.write(usize::MAX);
+            prop_assert!(world.model.keys().all(|index| world.tail.is_durable(*index)));
+            prop_assert!(world.tail.held.len() <= 3);
         }
     }
 }
