@@ -43,7 +43,7 @@ async fn what_was_proposed_is_applied_in_order_and_survives_a_stop() {
     propose(&group, 50).await;
     let rows = group.machine().all();
     assert_eq!(rows.len(), 50);
-    assert!(rows.iter().zip(0..).all(|((_, data), number)| *data == Bytes::from(number.to_string())));
+    assert!(rows.iter().zip(0..).all(|((_, data), number)| data[..] == *number.to_string().as_bytes()));
     assert!(group.is_leader());
     let term = group.metrics().term;
     group.stop().await;
