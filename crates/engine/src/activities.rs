@@ -229,7 +229,7 @@ pub(crate) fn describe_started(
         ..TaskToken::default()
     };
     let response = PollActivityTaskQueueResponse {
-        workflow_namespace: tx.namespace()?.name,
+        workflow_namespace: tx.namespace()?.name.clone(),
         workflow_type: Some(WorkflowType { name: run.record.workflow_type.clone() }),
         workflow_execution: Some(WorkflowExecution {
             workflow_id: tx.entity.workflow_id.clone(),

@@ -14,6 +14,8 @@ const TYPE: &str = "type";
 const ENCODING: &str = "encoding";
 const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
+/// The list of a run that only workers without a build id worked on.
+const UNVERSIONED: &[u8] = br#"["unversioned"]"#;
 const PROBLEMS: &str = "TemporalReportedProblems";
 
 /// Attributes that the server itself maintains.
@@ -135,6 +137,9 @@ pub(crate) fn merge_memo(into: &mut Option<Memo>, upserted: &Memo) {
 /// Adds the worker's build to the list of builds that worked on the run; answers whether it was new.
 pub(crate) fn add_build_id(run: &mut Run, build: &str) -> bool {
     let all = run.record.search_attributes.get_or_insert_with(SearchAttributes::default);
+    if build.is_empty() && all.indexed_fields.get(BUILD_IDS).is_some_and(|p| p.data == UNVERSIONED) {
+        return false;
+    }
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();
     let mut wanted = vec!["unversioned".to_string()];

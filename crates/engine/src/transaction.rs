@@ -1,6 +1,8 @@
 //! The working set of one entry: reads see earlier writes of the same entry, and all writes end as one list of changes.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use mainstay_api::record::{ExecutionRecord, NamespaceRecord, RunRecord, TaskRow, TimerRow, VisibilityRecord};
@@ -13,8 +15,7 @@ use crate::{Context, Error, Stop};
 /// Task sequences are the entry's log index and a count within the entry.
 const TASKS_PER_ENTRY_BITS: u32 = 20;
 
-/// Reads and writes of one entity at a time. Clone it to try something that may be refused.
-#[derive(Clone)]
+/// Reads and writes of one entity at a time.
 pub(crate) struct Transaction<'a> {
     pub(crate) context: Context,
     store: &'a dyn Store,
@@ -23,17 +24,35 @@ pub(crate) struct Transaction<'a> {
     changes: Vec<Change>,
     pub(crate) prng: Prng,
     tasks: u64,
+    /// The last namespace that was looked at.
+    namespace: RefCell<Option<Rc<NamespaceRecord>>>,
 }
 
 impl<'a> Transaction<'a> {
     pub(crate) fn new(context: Context, store: &'a dyn Store, entity: EntityKey) -> Self {
         let prng = Prng::new(context.seed);
-        Self { context, store, entity, rows: BTreeMap::new(), changes: Vec::new(), prng, tasks: 0 }
+        Self {
+            context,
+            store,
+            entity,
+            rows: BTreeMap::new(),
+            changes: Vec::new(),
+            prng,
+            tasks: 0,
+            namespace: RefCell::default(),
+        }
     }
 
     /// The entry's time in nanoseconds.
     pub(crate) fn now(&self) -> i64 {
         self.context.now.as_nanos()
+    }
+
+    /// Forgets all that was written, so that the entry can be applied in another way.
+    pub(crate) fn start_over(&mut self) {
+        let entity =
+            std::mem::replace(&mut self.entity, EntityKey { namespace_id: String::new(), workflow_id: String::new() });
+        *self = Self::new(self.context, self.store, entity);
     }
 
     /// Goes on with another entity; what was written so far stays.
@@ -118,9 +137,14 @@ impl<'a> Transaction<'a> {
         self.get(&run_row(run))
     }
 
-    pub(crate) fn namespace(&self) -> Result<NamespaceRecord, Stop> {
+    pub(crate) fn namespace(&self) -> Result<Rc<NamespaceRecord>, Stop> {
+        let mut known = self.namespace.borrow_mut();
+        if let Some(record) = known.as_ref().filter(|record| record.id == self.entity.namespace_id) {
+            return Ok(Rc::clone(record));
+        }
         let found = self.store.namespace(&self.entity.namespace_id)?;
-        found.ok_or_else(|| Error::NamespaceNotFound(self.entity.namespace_id.clone()).into())
+        let record = found.ok_or_else(|| Error::NamespaceNotFound(self.entity.namespace_id.clone()))?;
+        Ok(Rc::clone(known.insert(Rc::new(record))))
     }
 
     pub(crate) fn put_namespace(&mut self, record: NamespaceRecord) {

@@ -96,7 +96,8 @@ pub(super) fn continue_as_new(
     check_size(size_of(a.input.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Input")?;
     let search_attributes = match &a.search_attributes {
         Some(fields) => {
-            let typed = search_attributes::typed(fields, &c.tx.namespace()?);
+            let namespace = c.tx.namespace()?;
+            let typed = search_attributes::typed(fields, &namespace);
             Some(typed.map_err(|text| Rejection::Bad(Cause::BadSearchAttributes, text))?)
         }
         None => None,

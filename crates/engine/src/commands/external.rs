@@ -23,7 +23,7 @@ fn later<T>(command: &str) -> Checked<T> {
 
 /// The namespace that a command means; empty is the workflow's own. Others are not reached.
 fn namespace(c: &Completion<'_, '_>, name: &str) -> Checked<String> {
-    let own = c.tx.namespace()?.name;
+    let own = c.tx.namespace()?.name.clone();
     if name.is_empty() || name == own {
         Ok(own)
     } else {
@@ -31,6 +31,7 @@ fn namespace(c: &Completion<'_, '_>, name: &str) -> Checked<String> {
     }
 }
 
+#[allow(deprecated)]
 pub(super) fn start_child(c: &mut Completion<'_, '_>, a: &ChildAttributes) -> Checked<()> {
     let namespace = namespace(c, &a.namespace)?;
     let kind = a.workflow_type.as_ref().map(|t| t.name.as_str()).unwrap_or_default();
@@ -73,6 +74,7 @@ pub(super) fn start_child(c: &mut Completion<'_, '_>, a: &ChildAttributes) -> Ch
     later(CHILD)
 }
 
+#[allow(deprecated)]
 pub(super) fn signal(c: &mut Completion<'_, '_>, a: &SignalAttributes) -> Checked<()> {
     namespace(c, &a.namespace)?;
     let bad = |text: String| Err(Rejection::Bad(Cause::BadSignalWorkflowExecutionAttributes, text));
@@ -91,6 +93,7 @@ pub(super) fn signal(c: &mut Completion<'_, '_>, a: &SignalAttributes) -> Checke
     later(SIGNAL)
 }
 
+#[allow(deprecated)]
 pub(super) fn request_cancel(c: &mut Completion<'_, '_>, a: &CancelAttributes) -> Checked<()> {
     namespace(c, &a.namespace)?;
     let bad = |text: String| Err(Rejection::Bad(Cause::BadRequestCancelExternalWorkflowExecutionAttributes, text));

@@ -1,8 +1,7 @@
 //! Completing a workflow task: all its commands apply, or none.
 //!
-//! The commands run on a trial copy of the transaction. If one is bad, the copy is dropped and the task fails with that
-//! command's cause (reference §2.3, rules 9 and 10). If all are good, the copy becomes the transaction, and the next workflow task
-//! is scheduled where it is needed.
+//! If a command is bad, all that was done is dropped and the task fails with that command's cause (reference §2.3, rules 9 and
+//! 10). If all are good, the next workflow task is scheduled where it is needed.
 
 mod activity;
 mod close;
@@ -109,17 +108,21 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         run.save(tx);
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
-    let (mut trial_tx, mut trial_run) = (tx.clone(), run.clone());
-    match apply(&mut trial_tx, &mut trial_run, &token, &request) {
+    let rejection = match apply(tx, &mut run, &token, &request) {
         Ok(completed) => {
-            trial_run.save(&mut trial_tx);
-            *tx = trial_tx;
-            Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)))
+            run.save(tx);
+            return Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)));
         }
-        Err(Rejection::Bad(cause, text)) => reject(tx, run, &request, cause, &text, false),
-        Err(Rejection::Fatal(cause, text)) => reject(tx, run, &request, cause, &text, true),
-        Err(Rejection::Refused(error)) => Err(error.into()),
-        Err(Rejection::Broken(fault)) => Err(fault.into()),
+        Err(rejection) => rejection,
+    };
+    // Nothing of what the commands did so far may stay.
+    tx.start_over();
+    let run = Run::load(tx, &token.run_id)?;
+    match rejection {
+        Rejection::Bad(cause, text) => reject(tx, run, &request, cause, &text, false),
+        Rejection::Fatal(cause, text) => reject(tx, run, &request, cause, &text, true),
+        Rejection::Refused(error) => Err(error.into()),
+        Rejection::Broken(fault) => Err(fault.into()),
     }
 }
 
@@ -255,17 +258,16 @@ pub(crate) struct Worker<'a> {
 
 /// Remembers the first completion of each worker build, as a point to reset to.
 pub(crate) fn add_reset_point(now: i64, run: &mut Run, worker: &Worker<'_>, completed_event_id: i64) {
-    let (checksum, build_id) = (worker.checksum.to_string(), worker.build_id.to_string());
     let points = run.record.reset_points.get_or_insert_with(ResetPoints::default);
     #[allow(deprecated)]
-    let known = points.points.iter().any(|p| p.build_id == build_id && p.binary_checksum == checksum);
+    let known = points.points.iter().any(|p| p.build_id == worker.build_id && p.binary_checksum == worker.checksum);
     if known {
         return;
     }
     #[allow(deprecated)]
     points.points.push(ResetPointInfo {
-        build_id,
-        binary_checksum: checksum,
+        build_id: worker.build_id.to_string(),
+        binary_checksum: worker.checksum.to_string(),
         run_id: run.record.run_id.clone(),
         first_workflow_task_completed_id: completed_event_id,
         create_time: time(now),

@@ -25,7 +25,8 @@ pub(super) fn upsert_search_attributes(
         let text = "IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.";
         return Err(bad(text.into()));
     }
-    let typed = search_attributes::typed(&fields, &c.tx.namespace()?).map_err(bad)?;
+    let namespace = c.tx.namespace()?;
+    let typed = search_attributes::typed(&fields, &namespace).map_err(bad)?;
     search_attributes::merge(&mut c.run.record.search_attributes, &typed);
     c.run.mark_listed();
     let attributes = UpsertWorkflowSearchAttributesEventAttributes {
