@@ -114,7 +114,6 @@ fn task_info(task: &WorkflowTaskRecord) -> PendingWorkflowTaskInfo {
         original_scheduled_time: time(task.original_scheduled_ns),
         started_time: time(task.started_ns),
         attempt: task.attempt,
-        ..PendingWorkflowTaskInfo::default()
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) type Answer<T> = Result<T, Stop>;
 pub fn apply(context: &Context, store: &dyn Store, command: &log::Command) -> Result<Outcome, Fault> {
     let key = EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() };
     let mut tx = Transaction::new(*context, store, key);
-    let reply = match dispatch(&mut tx, command) {
+    let reply = match dispatch(&mut tx, command).and_then(|reply| end_oversized(&mut tx).map(|()| reply)) {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(error)) => Err(error),
         Err(Stop::Broken(fault)) => return Err(fault),
@@ -122,6 +122,17 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
             Ok(empty())
         }
     }
+}
+
+/// Terminates the runs of the entity at hand whose history this command brought over its limits.
+pub(crate) fn end_oversized(tx: &mut Transaction<'_>) -> Answer<()> {
+    for id in std::mem::take(&mut tx.oversized) {
+        let mut run = run::Run::load(tx, &id.to_string())?;
+        let Some(reason) = run.over_limit().filter(|_| run.is_open()) else { continue };
+        lifecycle::terminate(tx, &mut run, lifecycle::Termination::by_history(reason))?;
+        run.save(tx);
+    }
+    Ok(())
 }
 
 /// The reply that says nothing but yes.

@@ -10,7 +10,7 @@ use mainstay_api::RawHistory;
 use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunRecord, VisibilityRecord};
 use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
-use mainstay_base::RunId;
+use mainstay_base::{RunId, limits};
 use prost::Message;
 
 use crate::event::{self, Attributes, NewEvent};
@@ -274,12 +274,26 @@ impl Run {
             tx.put_visibility(self.visibility(tx));
         }
         tx.put(run_row(self.id), &self.record);
+        if self.is_open() && self.over_limit().is_some() {
+            tx.oversized.push(self.id);
+        }
+    }
+
+    /// Why the server ends this run: its history is too long or too large.
+    pub(crate) fn over_limit(&self) -> Option<&'static str> {
+        if self.record.history_size_bytes > limits::HISTORY_SIZE_MAX {
+            Some("Workflow history size exceeds limit.")
+        } else if self.record.next_event_id - 1 > limits::HISTORY_COUNT_MAX {
+            Some("Workflow history count exceeds limit.")
+        } else {
+            None
+        }
     }
 
     /// Sets the execution record from this run, which is the current one.
     pub(crate) fn make_current(&self, tx: &mut Transaction<'_>) {
         tx.put_execution(&ExecutionRecord {
-            current_run_id: self.id.to_string(),
+            current_run_id: self.record.run_id.clone(),
             status: self.record.status,
             start_request_id: self.record.start_request_id.clone(),
             first_execution_run_id: self.record.first_execution_run_id.clone(),

@@ -27,6 +27,7 @@ pub(crate) fn fire(tx: &mut Transaction<'_>, command: &log::FireTimers) -> Answe
     for ((entity, run_id), rows) in by_run {
         tx.switch(entity);
         fire_run(tx, &run_id, rows)?;
+        crate::end_oversized(tx)?;
     }
     Ok(empty())
 }

@@ -23,6 +23,8 @@ pub(crate) struct Transaction<'a> {
     rows: BTreeMap<Row, Option<Bytes>>,
     changes: Vec<Change>,
     pub(crate) prng: Prng,
+    /// Open runs that were saved with a history over its limits.
+    pub(crate) oversized: Vec<RunId>,
     tasks: u64,
     /// The last namespace that was looked at.
     namespace: RefCell<Option<Rc<NamespaceRecord>>>,
@@ -38,6 +40,7 @@ impl<'a> Transaction<'a> {
             rows: BTreeMap::new(),
             changes: Vec::new(),
             prng,
+            oversized: Vec::new(),
             tasks: 0,
             namespace: RefCell::default(),
         }
@@ -55,10 +58,12 @@ impl<'a> Transaction<'a> {
         *self = Self::new(self.context, self.store, entity);
     }
 
-    /// Goes on with another entity; what was written so far stays.
+    /// Goes on with another entity; what was written so far stays, but is not seen if this entity is met again.
     pub(crate) fn switch(&mut self, entity: EntityKey) {
-        self.flush_rows();
-        self.entity = entity;
+        if entity != self.entity {
+            self.flush_rows();
+            self.entity = entity;
+        }
     }
 
     pub(crate) fn into_changes(mut self) -> Vec<Change> {

@@ -1,6 +1,8 @@
 //! Golden scripts: one behaviour per file of `golden/`. `MAINSTAY_RECORD=1 cargo test -p mainstay-engine --test golden` writes the
 //! outputs anew; read the difference before it is kept.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,5 @@
 //! What the engine's tests share. Each test uses a part of it.
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::collapsible_match)]
 
 pub mod machine;
 pub mod rebuild;
