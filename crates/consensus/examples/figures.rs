@@ -56,7 +56,7 @@ async fn propose(proposers: usize, groups: u32) -> Result<(), mainstay_consensus
     let (log, groups) = start(groups).await?;
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let before = log.figures();
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu());
     let tasks: Vec<_> = (0..proposers)
         .map(|number| {
             let (group, stop, done) = (groups[number % groups.len()].clone(), stop.clone(), done.clone());
@@ -73,13 +73,15 @@ async fn propose(proposers: usize, groups: u32) -> Result<(), mainstay_consensus
         let _ = task.await;
     }
     let seconds = begun.elapsed().as_secs_f64();
+    let cpu_spent = (cpu() - cpu_before).as_micros();
     let (entries, syncs) = (done.load(Ordering::Relaxed), log.figures().syncs - before.syncs);
     println!(
-        "{} groups, {proposers} proposers: {:.0} entries/s, {:.0} syncs/s, {:.1} entries a sync",
+        "{} groups, {proposers} proposers: {:.0} entries/s, {:.0} syncs/s, {:.1} entries a sync, {:.1} µs of processor an entry",
         groups.len(),
         entries as f64 / seconds,
         syncs as f64 / seconds,
-        entries as f64 / syncs as f64
+        entries as f64 / syncs as f64,
+        cpu_spent as f64 / entries as f64
     );
     Ok(())
 }
@@ -95,7 +97,7 @@ fn cpu() -> Duration {
 async fn main() -> Result<(), mainstay_consensus::Error> {
     let begun = Instant::now();
     let idle = start(5).await?;
-    println!("5 groups start in {:?} with {} syncs", begun.elapsed(), idle.0.figures().syncs);
+    println!("5 groups start in {:?} with {} syncs, {:?} of processor", begun.elapsed(), idle.0.figures().syncs, cpu());
     let (before, span) = (cpu(), Duration::from_secs(10));
     tokio::time::sleep(span).await;
     println!("idle: {:.2} % of a core", (cpu() - before).as_secs_f64() / span.as_secs_f64() * 100.0);
