@@ -18,7 +18,7 @@ use mainstay_api::temporal::history::v1::{
 use mainstay_api::temporal::workflowservice::v1::{PollActivityTaskQueueResponse, RecordActivityTaskHeartbeatResponse};
 use prost::Message;
 
-use crate::convert::{deadline, duration, least, nanos, time};
+use crate::convert::{deadline, duration, given, least, nanos, time};
 use crate::event::Attributes;
 use crate::lifecycle::activity_task_row;
 use crate::retry::{self, Decision};
@@ -49,8 +49,8 @@ pub(crate) fn scheduled(
 ) -> ActivityRecord {
     ActivityRecord {
         activity_id: a.activity_id.clone(),
-        activity_type: a.activity_type.clone().unwrap_or_default().name,
-        task_queue: a.task_queue.clone().unwrap_or_default().name,
+        activity_type: given(&a.activity_type).name.clone(),
+        task_queue: given(&a.task_queue).name.clone(),
         scheduled_ns: now,
         attempt_scheduled_ns: now,
         attempt: 1,
@@ -182,7 +182,7 @@ pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartActivit
     if activity.started_ns != 0 || activity.task_sequence != command.task_sequence {
         return Err(gone().into());
     }
-    let poll = command.poll.clone().unwrap_or_default();
+    let poll = given(&command.poll);
     start(tx, &run, &mut activity, &poll.identity, &command.poll_request_id);
     let started = describe_started(tx, &run, &activity)?;
     put(tx, &run, &activity);

@@ -6,6 +6,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
 };
 
+use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::run::{Run, already_completed};
@@ -20,7 +21,7 @@ pub(crate) fn request_cancel(
     tx: &mut Transaction<'_>,
     request: &RequestCancelWorkflowExecutionRequest,
 ) -> Answer<Reply> {
-    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
     lifecycle::check_first_run(&run, &request.first_execution_run_id)?;
     if !run.is_open() || run.record.cancel_requested {
@@ -42,7 +43,7 @@ pub(crate) fn request_cancel(
 }
 
 pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExecutionRequest) -> Answer<Reply> {
-    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
     lifecycle::check_first_run(&run, &request.first_execution_run_id)?;
     if !run.is_open() {
@@ -62,7 +63,7 @@ pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExe
 
 /// A closed run is erased; an open one is terminated and then erased.
 pub(crate) fn delete(tx: &mut Transaction<'_>, request: &DeleteWorkflowExecutionRequest) -> Answer<Reply> {
-    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
     if run.is_open() {
         lifecycle::terminate(tx, &mut run, Termination::by_history("Delete workflow execution"))?;

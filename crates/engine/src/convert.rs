@@ -1,5 +1,7 @@
 //! Between the API's times and durations and the integers that records hold.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use mainstay_api::temporal::common::v1::{Payload, Payloads};
 use mainstay_base::Timestamp;
@@ -50,4 +52,9 @@ pub(crate) fn json_payloads(json: &str) -> Payloads {
     let metadata = [("encoding".to_string(), Bytes::from_static(b"json/plain"))].into();
     let data = Bytes::copy_from_slice(json.as_bytes());
     Payloads { payloads: vec![Payload { metadata, data, ..Payload::default() }] }
+}
+
+/// A message's field, or its default: without copying what is there.
+pub(crate) fn given<M: Clone + Default>(field: &Option<M>) -> Cow<'_, M> {
+    field.as_ref().map_or_else(|| Cow::Owned(M::default()), Cow::Borrowed)
 }

@@ -20,7 +20,7 @@ use mainstay_api::temporal::history::v1::{
 use mainstay_api::temporal::sdk::v1::UserMetadata;
 use mainstay_base::RunId;
 
-use crate::convert::{deadline, duration, least, nanos, time, time_ns};
+use crate::convert::{deadline, duration, given, least, nanos, time, time_ns};
 use crate::event::{Attributes, NewEvent};
 use crate::retry::{self, Decision};
 use crate::run::Run;
@@ -52,7 +52,7 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
     attributes.workflow_id = tx.entity.workflow_id.clone();
     attributes.original_execution_run_id = id.to_string();
     if attributes.first_execution_run_id.is_empty() {
-        attributes.first_execution_run_id = id.to_string();
+        attributes.first_execution_run_id.clone_from(&attributes.original_execution_run_id);
     }
     attributes.attempt = attributes.attempt.max(1);
     let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
@@ -77,6 +77,7 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
 }
 
 pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
+    let text = id.to_string();
     let execution_timeout = nanos(a.workflow_execution_timeout.as_ref());
     let run_timeout = nanos(a.workflow_run_timeout.as_ref());
     let carried = time_ns(a.workflow_execution_expiration_time.as_ref());
@@ -85,14 +86,14 @@ pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, 
     let root = a
         .root_workflow_execution
         .clone()
-        .unwrap_or_else(|| WorkflowExecution { workflow_id: tx.entity.workflow_id.clone(), run_id: id.to_string() });
+        .unwrap_or_else(|| WorkflowExecution { workflow_id: tx.entity.workflow_id.clone(), run_id: text.clone() });
     let parent = a.parent_workflow_execution.clone().unwrap_or_default();
     RunRecord {
-        run_id: id.to_string(),
+        run_id: text.clone(),
         status: Status::Running as i32,
         next_event_id: 1,
-        workflow_type: a.workflow_type.clone().unwrap_or_default().name,
-        task_queue: a.task_queue.clone().unwrap_or_default().name,
+        workflow_type: given(&a.workflow_type).name.clone(),
+        task_queue: given(&a.task_queue).name.clone(),
         start_ns: now,
         execution_ns: start,
         execution_timeout_ns: execution_timeout,
@@ -101,7 +102,7 @@ pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, 
         execution_deadline_ns: execution_deadline,
         run_deadline_ns: least(deadline(start, run_timeout), execution_deadline),
         first_execution_run_id: a.first_execution_run_id.clone(),
-        original_execution_run_id: id.to_string(),
+        original_execution_run_id: text.clone(),
         continued_from_run_id: a.continued_execution_run_id.clone(),
         cron_schedule: a.cron_schedule.clone(),
         retry_policy: a.retry_policy.clone(),

@@ -15,6 +15,7 @@ use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowTaskFailedEventA
 use mainstay_api::temporal::workflowservice::v1::{ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse};
 use mainstay_base::RunId;
 
+use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::replay::Replayed;
@@ -35,7 +36,7 @@ struct Prefix {
 }
 
 pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRequest) -> Answer<Reply> {
-    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let execution = given(&request.workflow_execution);
     let base = Run::load(tx, &execution.run_id)?;
     let finish = request.workflow_task_finish_event_id;
     let id = tx.prng.run_id();

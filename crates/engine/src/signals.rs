@@ -12,6 +12,7 @@ use mainstay_api::temporal::workflowservice::v1::{
 };
 use mainstay_base::{RunId, limits};
 
+use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle;
 use crate::run::{Run, already_completed};
@@ -35,7 +36,7 @@ struct Signal {
 }
 
 pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecutionRequest) -> Answer<Reply> {
-    let execution = request.workflow_execution.clone().unwrap_or_default();
+    let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
     let reference = request_reference(&request.request_id, EventType::WorkflowExecutionSignaled);
     let link = event_link(tx, &run, &request.namespace, reference);

@@ -16,7 +16,7 @@ use mainstay_api::temporal::workflowservice::v1::{StartWorkflowExecutionRequest,
 
 use mainstay_base::RunId;
 
-use crate::convert::{duration, json_payloads, nanos};
+use crate::convert::{duration, given, json_payloads, nanos};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, NewRun, Termination};
 use crate::retry;
@@ -51,7 +51,8 @@ pub(crate) struct Policies {
 
 #[allow(deprecated)]
 pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkflow) -> Answer<Reply> {
-    let request = command.request.clone().unwrap_or_default();
+    let request = given(&command.request);
+    let request: &StartWorkflowExecutionRequest = &request;
     let mut policies =
         Policies { reuse: request.workflow_id_reuse_policy(), conflict: request.workflow_id_conflict_policy() };
     if policies.reuse == Reuse::TerminateIfRunning {
@@ -60,12 +61,12 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
     let id = tx.prng.run_id();
     match resolve(tx, &request.request_id, &policies)? {
         Existing::Start => {}
-        Existing::Repeated(run, seen) => return Ok(repeated(tx, *run, &request, seen)),
-        Existing::Use(run) => return use_existing(tx, *run, &request),
+        Existing::Repeated(run, seen) => return Ok(repeated(tx, *run, request, seen)),
+        Existing::Use(run) => return use_existing(tx, *run, request),
         Existing::Terminate(mut run) => terminate_existing(tx, &mut run, id)?,
     }
-    let eager = request.request_eager_execution && backoff_of(&request, tx.now()) == 0;
-    let mut run = new_run(tx, &request, id, eager);
+    let eager = request.request_eager_execution && backoff_of(request, tx.now()) == 0;
+    let mut run = new_run(tx, request, id, eager);
     run.make_current(tx);
     let mut eager_task = None;
     if eager {
@@ -75,7 +76,7 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
     } else {
         workflow_task::wake(tx, &mut run)?;
     }
-    let mut reply = reply_of(reply::Reply::StartWorkflow(response(tx, &run, &request, true, None)));
+    let mut reply = reply_of(reply::Reply::StartWorkflow(response(tx, &run, request, true, None)));
     reply.eager_workflow_task = eager_task;
     run.save(tx);
     Ok(reply)

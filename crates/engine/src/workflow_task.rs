@@ -20,7 +20,7 @@ use mainstay_api::temporal::workflowservice::v1::PollWorkflowTaskQueueResponse;
 use mainstay_base::limits;
 use prost::Message;
 
-use crate::convert::{duration, time};
+use crate::convert::{duration, given, time};
 use crate::event::{Attributes, NewEvent};
 use crate::run::Run;
 use crate::transaction::Transaction;
@@ -215,8 +215,8 @@ pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartWorkflo
     let mut run = Run::load_open(tx, &command.run_id)?;
     let gone = || Error::not_found("Workflow task not found.");
     let task = run.record.workflow_task.as_ref().ok_or_else(gone)?;
-    let poll = command.poll.clone().unwrap_or_default();
-    let queue = poll.task_queue.unwrap_or_default();
+    let poll = given(&command.poll);
+    let queue = given(&poll.task_queue);
     let sticky_poll = queue.kind() == TaskQueueKind::Sticky;
     if task.started_event_id != 0 {
         let same = !command.poll_request_id.is_empty() && task.poll_request_id == command.poll_request_id;
@@ -271,7 +271,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
 /// What a worker is told of the started task.
 pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTaskStarted {
     let r = &run.record;
-    let task = r.workflow_task.clone().unwrap_or_default();
+    let task = given(&r.workflow_task);
     let previous = r.last_completed_started_event_id;
     WorkflowTaskStarted {
         token: Some(token(tx, run, &task)),
@@ -408,15 +408,18 @@ fn count_failure(run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, Strin
 
 /// A worker reports that it cannot complete its task.
 pub(crate) fn fail_by_worker(tx: &mut Transaction<'_>, command: &log::FailWorkflowTask) -> Answer<Reply> {
-    let token = command.token.clone().unwrap_or_default();
-    let request = command.request.clone().unwrap_or_default();
+    let (token, request) = (given(&command.token), given(&command.request));
     let mut run = Run::load_open(tx, &token.run_id)?;
     check_token(&run, &token)?;
     let too_large = request.cause() == Cause::GrpcMessageTooLarge;
     if too_large {
         lifecycle::terminate(tx, &mut run, lifecycle::Termination::by_history("GrpcMessageTooLarge"))?;
     } else {
-        let failure = TaskFailure { cause: request.cause(), failure: request.failure, identity: request.identity };
+        let failure = TaskFailure {
+            cause: request.cause(),
+            failure: request.failure.clone(),
+            identity: request.identity.clone(),
+        };
         fail(tx, &mut run, failure);
         wake(tx, &mut run)?;
     }

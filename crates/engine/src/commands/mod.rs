@@ -22,7 +22,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
 };
 
-use crate::convert::{nanos, time};
+use crate::convert::{given, nanos, time};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::run::Run;
@@ -98,8 +98,7 @@ impl Completion<'_, '_> {
 
 /// A worker completes its workflow task.
 pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflowTask) -> Answer<Reply> {
-    let token = command.token.clone().unwrap_or_default();
-    let request = command.request.clone().unwrap_or_default();
+    let (token, request) = (given(&command.token), given(&command.request));
     let mut run = Run::load(tx, &token.run_id)?;
     workflow_task::check_token(&run, &token)?;
     sequence::check(&request.commands)?;
