@@ -6,8 +6,10 @@ mod support;
 
 use mainstay_api::log::{self, command::Op, reply};
 use mainstay_api::record::RunRecord;
-use mainstay_api::temporal::command::v1::{Command, RecordMarkerCommandAttributes, command::Attributes};
-use mainstay_api::temporal::common::v1::WorkflowType;
+use mainstay_api::temporal::command::v1::{
+    Command, RecordMarkerCommandAttributes, ScheduleActivityTaskCommandAttributes, command::Attributes,
+};
+use mainstay_api::temporal::common::v1::{ActivityType, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, WorkflowExecutionStatus};
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -26,9 +28,8 @@ fn marker() -> Command {
     }
 }
 
-#[test]
-fn a_history_over_its_limit_ends_the_run() {
-    let mut machine = Machine::new();
+/// A run whose first task is with a worker.
+fn begin(machine: &mut Machine) -> Option<log::TaskToken> {
     let request = api::StartWorkflowExecutionRequest {
         workflow_id: "wf".into(),
         workflow_type: Some(WorkflowType { name: "T".into() }),
@@ -37,7 +38,43 @@ fn a_history_over_its_limit_ends_the_run() {
         ..Default::default()
     };
     let (reply, _) = machine.apply("wf", Op::StartWorkflow(log::StartWorkflow { request: Some(request) }));
-    let mut token = reply.unwrap().eager_workflow_task.unwrap().token;
+    reply.unwrap().eager_workflow_task.unwrap().token
+}
+
+fn activity(id: usize) -> Command {
+    let attributes = ScheduleActivityTaskCommandAttributes {
+        activity_id: id.to_string(),
+        activity_type: Some(ActivityType { name: "A".into() }),
+        task_queue: Some(TaskQueue { name: "tq".into(), ..TaskQueue::default() }),
+        start_to_close_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..Default::default()
+    };
+    Command {
+        command_type: CommandType::ScheduleActivityTask as i32,
+        attributes: Some(Attributes::ScheduleActivityTaskCommandAttributes(attributes)),
+        ..Command::default()
+    }
+}
+
+#[test]
+fn pending_activities_are_bounded() {
+    let mut machine = Machine::new();
+    let token = begin(&mut machine);
+    let commands: Vec<Command> = (0..=limits::PENDING_MAX).map(activity).collect();
+    let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
+    assert_eq!(
+        reply.unwrap_err().to_string(),
+        "PendingActivitiesLimitExceeded: the number of pending activities, 2000, has reached the per-workflow limit of 2000"
+    );
+    assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
+}
+
+#[test]
+fn a_history_over_its_limit_ends_the_run() {
+    let mut machine = Machine::new();
+    let mut token = begin(&mut machine);
     for _ in 0..limits::HISTORY_COUNT_MAX {
         let request = api::RespondWorkflowTaskCompletedRequest {
             commands: vec![marker(); 100],

@@ -293,11 +293,6 @@ impl Talk {
 }
 
 fn make(order: &Order) -> Command {
-    let of = |kind: CommandType, attributes: A| Command {
-        command_type: kind as i32,
-        attributes: Some(attributes),
-        ..Command::default()
-    };
     match order {
         Order::Activity { id, start_to_close, schedule_to_close, heartbeat, attempts, eager } => {
             let attributes = command::ScheduleActivityTaskCommandAttributes {
@@ -349,26 +344,31 @@ fn make(order: &Order) -> Command {
                 }),
             )
         }
-        Order::Close { how } => match how {
-            0 => of(
-                CommandType::CompleteWorkflowExecution,
-                A::CompleteWorkflowExecutionCommandAttributes(Default::default()),
-            ),
-            1 => of(
-                CommandType::FailWorkflowExecution,
-                A::FailWorkflowExecutionCommandAttributes(command::FailWorkflowExecutionCommandAttributes {
-                    failure: Some(Failure::default()),
-                }),
-            ),
-            2 => of(
-                CommandType::CancelWorkflowExecution,
-                A::CancelWorkflowExecutionCommandAttributes(Default::default()),
-            ),
-            _ => of(
-                CommandType::ContinueAsNewWorkflowExecution,
-                A::ContinueAsNewWorkflowExecutionCommandAttributes(Default::default()),
-            ),
-        },
+        Order::Close { how } => make_close(*how),
+    }
+}
+
+fn of(kind: CommandType, attributes: A) -> Command {
+    Command { command_type: kind as i32, attributes: Some(attributes), ..Command::default() }
+}
+
+fn make_close(how: u8) -> Command {
+    match how {
+        0 => of(
+            CommandType::CompleteWorkflowExecution,
+            A::CompleteWorkflowExecutionCommandAttributes(Default::default()),
+        ),
+        1 => of(
+            CommandType::FailWorkflowExecution,
+            A::FailWorkflowExecutionCommandAttributes(command::FailWorkflowExecutionCommandAttributes {
+                failure: Some(Failure::default()),
+            }),
+        ),
+        2 => of(CommandType::CancelWorkflowExecution, A::CancelWorkflowExecutionCommandAttributes(Default::default())),
+        _ => of(
+            CommandType::ContinueAsNewWorkflowExecution,
+            A::ContinueAsNewWorkflowExecutionCommandAttributes(Default::default()),
+        ),
     }
 }
 
