@@ -123,6 +123,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         let (raft, config) = (&inner.raft, &inner.config);
         let members = BTreeMap::from([(node_id, Address(config.address.clone()))]);
         match raft.initialize(members).await {
+            // It elects itself.
             Ok(()) => {}
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
                 let members = raft.metrics().borrow_watched().membership_config.clone();
@@ -132,12 +133,12 @@ impl<R: Runtime, M: Machine> Group<R, M> {
                         format!("group {} belongs to nodes {voters:?}, and this is node {node_id}", inner.log.id());
                     return Err(StorageError::Corrupt(reason).into());
                 }
+                // At once: no time-out would do it.
+                raft.trigger().elect(false).await.map_err(|fatal| start_failure(inner.log.health(), &fatal))?;
             }
             Err(RaftError::Fatal(fatal)) => return Err(start_failure(inner.log.health(), &fatal)),
             Err(RaftError::APIError(error)) => return Err(Error::Settings(error.to_string())),
         }
-        // At once: no time-out would do it.
-        raft.trigger().elect(false).await.map_err(|fatal| start_failure(inner.log.health(), &fatal))?;
         let leads = |metrics: &RaftMetrics<Types<R, M::Reply>>| {
             let applied = metrics.last_applied.map(|applied| applied.leader_id.term);
             metrics.running_state.is_err() || (metrics.state.is_leader() && applied == Some(metrics.current_term))
