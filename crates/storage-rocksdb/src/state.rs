@@ -1,0 +1,138 @@
+//! The state on RocksDB, without a write-ahead log: durable as of the last flush.
+//!
+//! One column family, so that a flush takes a prefix of the batches and never parts of one. A view is a snapshot; as long as it
+//! lives, compaction keeps what it sees. RocksDB also flushes when its buffer is full, and when it is closed.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use mainstay_storage::{StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
+use rocksdb::{DB, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions};
+
+use crate::{failed, options, table, usage};
+
+const WRITE_BUFFER_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 32 << 20;
+const BLOOM_BITS: f64 = 10.0;
+
+/// A state in a directory.
+pub struct RocksState {
+    db: DB,
+    directory: PathBuf,
+}
+
+impl RocksState {
+    /// Opens or creates the state.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process holds it, or what it holds is damaged.
+    pub fn open(directory: &Path) -> Result<Self, StorageError> {
+        let mut table = table(CACHE_BYTES);
+        table.set_bloom_filter(BLOOM_BITS, false);
+        let mut options = options(WRITE_BUFFER_BYTES);
+        options.set_atomic_flush(true);
+        options.set_block_based_table_factory(&table);
+        let db = DB::open(&options, directory).map_err(failed)?;
+        Ok(Self { db, directory: directory.to_path_buf() })
+    }
+}
+
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
+
+fn bounded(from: &[u8], to: &[u8]) -> ReadOptions {
+    let mut read = ReadOptions::default();
+    read.set_iterate_lower_bound(from);
+    read.set_iterate_upper_bound(to);
+    read
+}
+
+fn ascend(mut rows: DBRawIteratorWithThreadMode<'_, DB>, visit: Visit<'_>) -> Result<(), StorageError> {
+    rows.seek_to_first();
+    while let Some((key, value)) = rows.item() {
+        if !visit(key, value) {
+            break;
+        }
+        rows.next();
+    }
+    rows.status().map_err(failed)
+}
+
+fn descend(mut rows: DBRawIteratorWithThreadMode<'_, DB>, visit: Visit<'_>) -> Result<(), StorageError> {
+    rows.seek_to_last();
+    while let Some((key, value)) = rows.item() {
+        if !visit(key, value) {
+            break;
+        }
+        rows.prev();
+    }
+    rows.status().map_err(failed)
+}
+
+impl StateView for RocksState {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.db.get(key).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { ascend(self.db.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { descend(self.db.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+}
+
+/// The state at one moment.
+struct Moment<'a>(rocksdb::Snapshot<'a>);
+
+impl StateView for Moment<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.0.get(key).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { ascend(self.0.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { descend(self.0.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+}
+
+impl StateStore for RocksState {
+    fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
+        let mut ops = WriteBatch::default();
+        for op in batch.into_ops() {
+            match op {
+                StateOp::Put(key, value) => ops.put(key, value),
+                StateOp::Delete(key) => ops.delete(key),
+                StateOp::DeleteRange(from, to) if from < to => ops.delete_range(from, to),
+                StateOp::DeleteRange(..) => {}
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(ops, &options).map_err(failed)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_opt(&options).map_err(failed)
+    }
+
+    fn get_persisted(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let mut read = ReadOptions::default();
+        read.set_read_tier(ReadTier::Persisted);
+        Ok(self.db.get_opt(key, &read).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn view(&self) -> Box<dyn StateView + '_> {
+        Box::new(Moment(self.db.snapshot()))
+    }
+
+    fn usage(&self) -> Result<Usage, StorageError> {
+        let buffered = self.db.property_int_value(rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES).map_err(failed)?;
+        usage::of(&self.directory, buffered.unwrap_or(0))
+    }
+}
