@@ -43,7 +43,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Streams that one connection may have open.
     pub streams_max: u32,
-    /// Name of the store that GetClusterInfo shows.
+    /// Name of the store that GetClusterInfo shows. The web UI offers lists by query only for stores whose names it knows.
     pub store_name: String,
     /// Number of shards that GetClusterInfo shows.
     pub shard_count: i32,
@@ -57,7 +57,7 @@ impl Default for Config {
             query_timeout: Duration::from_secs(10),
             shutdown_timeout: Duration::from_secs(3),
             streams_max: 10_000,
-            store_name: "mainstay".into(),
+            store_name: "sqlite".into(),
             shard_count: 1,
         }
     }

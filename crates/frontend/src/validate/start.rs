@@ -1,6 +1,6 @@
 //! What starts a workflow: StartWorkflowExecution, and the start inside SignalWithStart.
 
-use mainstay_api::temporal::common::v1::{RetryPolicy, WorkflowType};
+use mainstay_api::temporal::common::v1::{Callback, RetryPolicy, WorkflowType, callback::Variant};
 use mainstay_api::temporal::enums::v1::{WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse};
 use mainstay_calendar::CronSchedule;
 use prost_types::Duration;
@@ -78,4 +78,14 @@ pub(crate) fn policies(reuse: Reuse, conflict: Conflict) -> Answer<()> {
 /// A retry policy, or none.
 pub(crate) fn retry_policy(policy: &mut Option<RetryPolicy>) -> Answer<()> {
     retry::check(policy.as_mut())
+}
+
+/// Callbacks: no address is allowed, as in a server that nobody configured.
+pub(crate) fn callbacks(callbacks: &[Callback]) -> Answer<()> {
+    let Some(callback) = callbacks.first() else { return Ok(()) };
+    let Some(Variant::Nexus(nexus)) = &callback.variant else {
+        return Err(invalid("unknown callback variant"));
+    };
+    let text = format!("invalid callback url: url does not match any configured callback address: {}", nexus.url);
+    Err(invalid(text))
 }

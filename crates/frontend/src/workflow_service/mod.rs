@@ -87,7 +87,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             return Err(invalid("Namespace is empty."));
         }
         validate::length("Namespace", name)?;
-        let found = self.service.namespace(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?;
+        let found = self.namespace_by_name(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?;
         let state = found.state();
         // A record without a state is as good as registered.
         if state == NamespaceState::Unspecified || allowed.contains(&state) {

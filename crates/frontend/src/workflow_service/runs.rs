@@ -1,13 +1,13 @@
 //! What clients do to a workflow, and how they look at one: signal, cancel, terminate, delete, describe.
 
 use mainstay_api::log::{ResetStickyTaskQueue, command::Op, reply};
+use mainstay_api::temporal::workflow::v1::post_reset_operation::Variant;
 use mainstay_api::temporal::workflowservice::v1::*;
-use mainstay_engine::Error;
 use mainstay_node::Service;
 use mainstay_runtime::Runtime;
 
 use super::{Call, Frontend, unexpected};
-use crate::status::Answer;
+use crate::status::{Answer, invalid};
 use crate::validate::{self, sizes};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
@@ -77,9 +77,17 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<ResetWorkflowExecutionResponse> {
         let request = call.request;
         let namespace = self.namespace(&request.namespace)?;
-        let execution = validate::execution_by_id(request.workflow_execution.as_ref())?;
+        let execution = validate::execution(request.workflow_execution.as_ref())?;
         if request.request_id.is_empty() {
-            return Err(Error::invalid("RequestId is not set on request.").into());
+            return Err(invalid("RequestId is not set on request."));
+        }
+        if let Some(operation) = request.post_reset_operations.first() {
+            let kind = match operation.variant {
+                Some(Variant::UpdateWorkflowOptions(_)) => "UpdateWorkflowOptions_",
+                _ => "SignalWorkflow_",
+            };
+            let text = format!("unsupported post reset operation: *workflow.PostResetOperation_{kind}");
+            return Err(invalid(text));
         }
         validate::length("RequestId", &request.request_id)?;
         match self.execute(&namespace, &execution.workflow_id, Op::Reset(request)).await?.reply {

@@ -66,6 +66,7 @@ fn normalise_start<R: Runtime>(r: &mut StartWorkflowExecutionRequest, namespace:
     validate::request_id::<R>(&mut r.request_id)?;
     start::policies(r.workflow_id_reuse_policy(), r.workflow_id_conflict_policy())?;
     sizes::links(&r.links)?;
+    start::callbacks(&r.completion_callbacks)?;
     sizes::blob(r.input.as_ref())?;
     sizes::blob(r.header.as_ref())?;
     sizes::blob(r.last_completion_result.as_ref())?;

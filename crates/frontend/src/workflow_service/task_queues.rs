@@ -21,7 +21,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<DescribeTaskQueueResponse> {
         let mut request = call.request;
         let namespace = self.namespace(&request.namespace)?;
-        task_queue::normalise(&mut request.task_queue)?;
+        task_queue::normalise_any(&mut request.task_queue)?;
         let sticky = request.task_queue.as_ref().is_some_and(|queue| queue.kind() == TaskQueueKind::Sticky);
         if sticky && request.api_mode() == DescribeTaskQueueMode::Enhanced {
             let text = "Enhanced DescribeTaskQueue is not valid for a sticky queue, use api_mode=UNSPECIFIED or a normal queue.";
