@@ -5,6 +5,7 @@
 //! batch replaces it and alone it causes no sync.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,8 +72,10 @@ impl<R: Runtime> Log<R> {
     ///
     /// # Errors
     /// If the writer has ended.
-    pub async fn barrier(&self) -> Result<(), StorageError> {
-        self.queue.barrier().await
+    // Not an `async fn`: with the log borrowed in it, the compiler does not find the future of a caller to be `Send`.
+    pub fn barrier(&self) -> impl Future<Output = Result<(), StorageError>> + Send + use<R> {
+        let queue = self.queue.clone();
+        async move { queue.barrier().await }
     }
 
     /// What the writer did so far.

@@ -196,15 +196,19 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Stops serving: background work ends, what was applied is flushed. Idempotent.
-    pub async fn stop(&self) {
-        self.0.stopped.store(true, Ordering::Release);
-        self.0.stopping.notify_waiters();
-        for group in &self.0.groups {
-            group.stop().await;
+    // Not an `async fn`: the compiler would not find its future to be `Send` where it is raced against a clock.
+    pub fn stop(&self) -> impl Future<Output = ()> + Send + use<R> {
+        let node = self.clone();
+        async move {
+            node.0.stopped.store(true, Ordering::Release);
+            node.0.stopping.notify_waiters();
+            for group in node.0.groups.clone() {
+                group.stop().await;
+            }
+            let state = Arc::clone(&node.0.stores.state);
+            // What is lost of the state here is made again from the log.
+            let _flushed = R::disk(move || state.flush()).await;
         }
-        let state = Arc::clone(&self.0.stores.state);
-        // What is lost of the state here is made again from the log.
-        let _flushed = R::disk(move || state.flush()).await;
     }
 
     /// Resolves when the node stops.

@@ -1,0 +1,287 @@
+//! The directory that keeps a node's data: whose it is, and that only one process uses it.
+//!
+//! ```text
+//! identity   text: format version, cluster id, node id, shards; written once, whole or not at all
+//! lock       held while a server runs
+//! log/       the log store
+//! state/     the state store
+//! ```
+//!
+//! A directory that is not ours, or not ours to use, is left as it was found.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::Failure;
+
+const FORMAT: u32 = 1;
+const TITLE: &str = "mainstay data directory";
+const IDENTITY: &str = "identity";
+const IDENTITY_NEW: &str = "identity.new";
+const LOCK: &str = "lock";
+const TEMPORARY_PREFIX: &str = "mainstay-dev-";
+/// Younger temporary directories may belong to a server that is just starting.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+
+/// Whose data a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster_id: String,
+    pub node_id: u64,
+    pub shards: u32,
+}
+
+/// A directory that this process has to itself.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    identity: Identity,
+    temporary: bool,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens a directory, or makes one of a path where nothing or an empty directory is.
+    pub fn open(path: &Path, new: &Identity) -> Result<Self, Failure> {
+        examine(path)?;
+        if !path.exists() {
+            fs::create_dir_all(path).map_err(|error| cannot("create", path, &error))?;
+            sync_directory(path.parent().unwrap_or(path));
+        }
+        let lock = lock(path)?;
+        let identity = match read_identity(path)? {
+            Some(identity) => identity,
+            None => {
+                write_identity(path, new).map(|()| new.clone()).map_err(|error| cannot("write to", path, &error))?
+            }
+        };
+        for part in ["log", "state"] {
+            let part = path.join(part);
+            fs::create_dir_all(&part).map_err(|error| cannot("create", &part, &error))?;
+        }
+        sync_directory(path);
+        Ok(Self { path: path.to_path_buf(), identity, temporary: false, _lock: lock })
+    }
+
+    /// Makes a directory that is removed when the server stops. Those of servers that were killed are removed too.
+    pub fn temporary(name: &str, new: &Identity) -> Result<Self, Failure> {
+        let parent = std::env::temp_dir();
+        remove_abandoned(&parent);
+        let path = parent.join(format!("{TEMPORARY_PREFIX}{name}"));
+        Ok(Self { temporary: true, ..Self::open(&path, new)? })
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the log store keeps its files.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the state store keeps its files.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    pub fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    /// Ends the use of the directory. All stores in it must be closed.
+    pub fn close(self) {
+        if self.temporary {
+            // The next start tries again.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn cannot(act: &str, path: &Path, error: &io::Error) -> Failure {
+    let reason = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "this user may not; change its owner, or choose another directory".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "its file system is read-only; choose another directory".to_owned(),
+        io::ErrorKind::StorageFull => "the disk is full; make room, or choose another directory".to_owned(),
+        _ => format!("{error}; choose another directory, or repair this one"),
+    };
+    format!("cannot {act} {}: {reason}", path.display())
+}
+
+/// Whether a path is ours or free, without touching it.
+fn examine(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(cannot("use", path, &error)),
+        Ok(found) if !found.is_dir() => {
+            return Err(format!(
+                "{} is a file, and data is kept in a directory; choose the path of a new or empty one",
+                path.display()
+            ));
+        }
+        Ok(_) => {}
+    }
+    if path.join(IDENTITY).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(|error| cannot("read", path, &error))? {
+        let name = entry.map_err(|error| cannot("read", path, &error))?.file_name();
+        if name != LOCK && name != IDENTITY_NEW {
+            return Err(format!(
+                "{} holds other files ({}) and no data of this server; choose a new or empty directory",
+                path.display(),
+                name.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
+    let mut file = file.map_err(|error| cannot("write to", path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(format!(
+                "{} is in use by another server (process {}); stop that one, or choose another directory",
+                path.display(),
+                holder.trim()
+            ));
+        }
+        Err(TryLockError::Error(error)) => return Err(cannot("lock", path, &error)),
+    }
+    // Only for the message above, so it may fail.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
+    let file = path.join(IDENTITY);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot("read", &file, &error)),
+    };
+    let value = |wanted: &str| {
+        let pairs = text.lines().filter_map(|line| line.split_once(" = "));
+        pairs.into_iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.trim())
+    };
+    let damaged = || format!("{} is damaged; restore it from a backup of this directory", file.display());
+    let format: u32 = value("format").and_then(|value| value.parse().ok()).ok_or_else(damaged)?;
+    if format > FORMAT {
+        return Err(format!(
+            "{} was written by a newer version of mainstay (data format {format}, this one knows up to {FORMAT}); \
+             run that version or a newer one",
+            path.display()
+        ));
+    }
+    let identity = || {
+        Some(Identity {
+            cluster_id: value("cluster").filter(|id| !id.is_empty())?.to_owned(),
+            node_id: value("node")?.parse().ok()?,
+            shards: value("shards")?.parse().ok().filter(|shards| *shards > 0)?,
+        })
+    };
+    identity().map(Some).ok_or_else(damaged)
+}
+
+fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
+    let Identity { cluster_id, node_id, shards } = identity;
+    let text = format!("# {TITLE}\nformat = {FORMAT}\ncluster = {cluster_id}\nnode = {node_id}\nshards = {shards}\n");
+    let new = path.join(IDENTITY_NEW);
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path.join(IDENTITY))?;
+    File::open(path)?.sync_all()
+}
+
+/// Makes the names in a directory durable, where the file system can.
+fn sync_directory(path: &Path) {
+    let _ = File::open(path).and_then(|directory| directory.sync_all());
+}
+
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        if ours && is_abandoned(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let made = fs::metadata(path.join(IDENTITY)).and_then(|metadata| metadata.modified());
+    let old = made.is_ok_and(|made| SystemTime::now().duration_since(made).is_ok_and(|age| age > ABANDONED_AFTER));
+    old && File::open(path.join(LOCK)).is_ok_and(|file| file.try_lock().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new() -> Identity {
+        Identity { cluster_id: "c-1".into(), node_id: 1, shards: 4 }
+    }
+
+    #[test]
+    fn an_identity_is_kept() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = parent.path().join("a/b");
+        DataDirectory::open(&path, &new()).expect("opens").close();
+        let other = Identity { cluster_id: "c-2".into(), node_id: 2, shards: 16 };
+        assert_eq!(*DataDirectory::open(&path, &other).expect("opens").identity(), new());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_and_left_alone() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let file = parent.path().join("temporal.db");
+        fs::write(&file, "sqlite").expect("writes");
+        let sentence = DataDirectory::open(&file, &new()).expect_err("a file");
+        assert!(sentence.contains("is a file"), "{sentence}");
+        let sentence = DataDirectory::open(parent.path(), &new()).expect_err("foreign");
+        assert!(sentence.contains("temporal.db"), "{sentence}");
+        assert_eq!(fs::read_dir(parent.path()).expect("lists").count(), 1);
+    }
+
+    #[test]
+    fn a_second_server_is_refused_and_told_of_the_first() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let first = DataDirectory::open(parent.path(), &new()).expect("opens");
+        let sentence = DataDirectory::open(parent.path(), &new()).expect_err("locked");
+        assert!(sentence.contains(&format!("process {}", std::process::id())), "{sentence}");
+        first.close();
+        DataDirectory::open(parent.path(), &new()).expect("opens");
+    }
+
+    #[test]
+    fn newer_and_damaged_directories_are_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        DataDirectory::open(parent.path(), &new()).expect("opens").close();
+        let identity = parent.path().join(IDENTITY);
+        fs::write(&identity, "format = 2\nsomething = else\n").expect("writes");
+        let sentence = DataDirectory::open(parent.path(), &new()).expect_err("newer");
+        assert!(sentence.contains("newer version"), "{sentence}");
+        fs::write(&identity, "format = 1\n").expect("writes");
+        let sentence = DataDirectory::open(parent.path(), &new()).expect_err("damaged");
+        assert!(sentence.contains("damaged"), "{sentence}");
+    }
+
+    #[test]
+    fn a_start_that_was_cut_short_is_repeated() {
+        let parent = tempfile::tempdir().expect("a directory");
+        fs::write(parent.path().join(LOCK), "").expect("writes");
+        fs::write(parent.path().join(IDENTITY_NEW), "form").expect("writes");
+        DataDirectory::open(parent.path(), &new()).expect("opens");
+    }
+}

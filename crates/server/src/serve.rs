@@ -1,0 +1,156 @@
+//! One server from start to stop: socket, data directory, stores, node, frontend; and back in the opposite order.
+//!
+//! The socket comes first, so that a port in use leaves the data untouched, and clients that connect while the node starts wait
+//! in its queue. A stop is bounded: what does not end in time is left to the next start, which recovers from a crash anyway.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use mainstay_frontend as frontend;
+use mainstay_node::{Config, Node};
+use mainstay_runtime::{AsyncRuntime, Runtime};
+use mainstay_runtime_tokio::TokioRuntime;
+use mainstay_storage::Budget;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::data_directory::{DataDirectory, Identity};
+use crate::settings::Settings;
+use crate::{stores, telemetry};
+
+/// How long calls in progress may go on after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long the node may take to stop after them.
+const NODE_STOP: Duration = Duration::from_secs(2);
+/// How long tasks and threads may take to end after that.
+const REST: Duration = Duration::from_millis(500);
+/// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
+const RESERVE_BYTES: u64 = 256 << 20;
+
+/// Runs a server until SIGINT or SIGTERM.
+pub fn run(settings: Settings) -> Result<(), Failure> {
+    telemetry::start(settings.log_level, settings.log_format);
+    settings.remarks.iter().for_each(|remark| tracing::info!("{remark}"));
+    let mut runtime = TokioRuntime::new(workers());
+    let outcome = runtime.block_on(serve(settings));
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        drop(runtime);
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(REST);
+    outcome
+}
+
+fn workers() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let stop = stop_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let listener = TokioRuntime::bind(settings.listen).await.map_err(|error| not_bound(settings.listen, &error))?;
+    let address = TokioRuntime::local_address(&listener).map_err(|error| error.to_string())?;
+    let data = open_data(&settings)?;
+    let stores = stores::open(&data)?;
+    let node = Node::<TokioRuntime>::start(config(&settings, &data), stores).await;
+    let node = node.map_err(|error| format!("the node does not start: {error}"))?;
+
+    println!("Temporal Server:  {address}");
+    settings.banner.iter().for_each(|line| println!("{line}"));
+    tracing::info!(%address, cluster = data.identity().cluster_id, "ready");
+
+    let limits = frontend::Config { shutdown_timeout: DRAIN, ..frontend::Config::default() };
+    frontend::serve::<TokioRuntime, _>(listener, node.clone(), limits, asked(stop)).await;
+    tokio::select! {
+        biased;
+        () = node.stop() => {}
+        () = TokioRuntime::sleep(NODE_STOP) => tracing::warn!("the node did not stop in time; the next start recovers"),
+    }
+    drop(node);
+    data.close();
+    Ok(())
+}
+
+fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use by another program; stop it, or choose another port")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("{address} is not an address of this machine; choose one that is"),
+        io::ErrorKind::PermissionDenied => format!("this user may not listen on {address}; choose a port above 1023"),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// A v4 UUID.
+fn new_cluster_id() -> String {
+    let random = TokioRuntime::random();
+    let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{id:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+fn open_data(settings: &Settings) -> Result<DataDirectory, Failure> {
+    let new = Identity { cluster_id: new_cluster_id(), node_id: 1, shards: settings.shards };
+    match &settings.data {
+        Some(path) => DataDirectory::open(path, &new),
+        None => DataDirectory::temporary(&new.cluster_id, &new),
+    }
+}
+
+fn config(settings: &Settings, data: &DataDirectory) -> Config {
+    let identity = data.identity();
+    Config {
+        cluster_id: identity.cluster_id.clone(),
+        shards: identity.shards,
+        budget: Budget { max_bytes: None, reserve_bytes: RESERVE_BYTES },
+        namespaces: settings.namespaces.clone(),
+        search_attributes: settings.search_attributes.clone(),
+        ..Config::default()
+    }
+}
+
+/// Turns true at the first SIGINT or SIGTERM. The second ends the process at once.
+fn stop_signal() -> io::Result<watch::Receiver<bool>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (stop, asked) = watch::channel(false);
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        let _ = stop.send(true);
+        either(&mut interrupt, &mut terminate).await;
+        std::process::exit(1);
+    });
+    Ok(asked)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        biased;
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+async fn asked(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the runtime.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_a_uuid() {
+        let id = new_cluster_id();
+        let parts: Vec<_> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!(&id[14..15], "4");
+        assert!(["8", "9", "a", "b"].contains(&&id[19..20]));
+        assert_ne!(id, new_cluster_id());
+    }
+}

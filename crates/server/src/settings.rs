@@ -1,0 +1,162 @@
+//! What a server needs to know, made from the flags of either start command. Everything that can be wrong with a flag is found
+//! here, before anything is touched.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use mainstay_api::temporal::enums::v1::IndexedValueType;
+
+use crate::Failure;
+use crate::cli::{Global, LogFormat, LogLevel, Start, StartDev};
+
+const DEV_SHARDS: u32 = 4;
+const SHARDS: u32 = 16;
+
+/// Everything that a start command says.
+#[derive(Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    /// None for a temporary directory.
+    pub data: Option<PathBuf>,
+    /// Of a new data directory; an existing one keeps its own.
+    pub shards: u32,
+    pub namespaces: Vec<String>,
+    /// Of the namespaces above.
+    pub search_attributes: BTreeMap<String, IndexedValueType>,
+    pub log_level: LogLevel,
+    pub log_format: LogFormat,
+    /// Lines to log once logging works.
+    pub remarks: Vec<String>,
+    /// Lines to print once the server is ready, after its address.
+    pub banner: Vec<String>,
+}
+
+impl Settings {
+    /// From the flags of `server start-dev`.
+    pub fn dev(global: &Global, flags: StartDev) -> Result<Self, Failure> {
+        let mut remarks = Vec::new();
+        for pair in &flags.dynamic_config_value {
+            let Some((key, _)) = pair.split_once('=') else {
+                return Err(format!("--dynamic-config-value {pair} is not KEY=JSON"));
+            };
+            remarks.push(format!("dynamic config value {key} is not known here and ignored"));
+        }
+        remarks.extend(flags.ignored.given().iter().map(|flag| format!("{flag} has no effect so far")));
+        if flags.log_config {
+            remarks.push(format!("{flags:?}"));
+        }
+        let banner = if flags.headless {
+            Vec::new()
+        } else {
+            vec![
+                "Temporal UI:      none built in; the temporalio/ui image works with TEMPORAL_ADDRESS set to the above"
+                    .into(),
+            ]
+        };
+        Ok(Self {
+            listen: resolve(&flags.ip, flags.port)?,
+            data: flags.db_filename,
+            shards: DEV_SHARDS,
+            namespaces: namespaces(flags.namespace),
+            search_attributes: search_attributes(&flags.search_attribute)?,
+            log_level: global.log_level.unwrap_or(LogLevel::Warn),
+            log_format: global.log_format,
+            remarks,
+            banner,
+        })
+    }
+
+    /// From the flags of `server start`.
+    pub fn start(global: &Global, flags: Start) -> Result<Self, Failure> {
+        let (host, port) = flags.listen.rsplit_once(':').unwrap_or((&flags.listen, ""));
+        let port = port.parse().map_err(|_| format!("--listen {} is not ADDRESS:PORT", flags.listen))?;
+        let listen = resolve(host.trim_matches(['[', ']']), port)?;
+        if !listen.ip().is_loopback() && !flags.insecure {
+            return Err(format!(
+                "--listen {listen} can be reached by other machines, and there is no TLS or authentication yet; \
+                 listen on 127.0.0.1, or add --insecure if the network is trusted"
+            ));
+        }
+        Ok(Self {
+            listen,
+            data: Some(flags.data_dir),
+            shards: SHARDS,
+            namespaces: namespaces(Vec::new()),
+            search_attributes: BTreeMap::new(),
+            log_level: global.log_level.unwrap_or(LogLevel::Info),
+            log_format: global.log_format,
+            remarks: Vec::new(),
+            banner: Vec::new(),
+        })
+    }
+}
+
+fn namespaces(more: Vec<String>) -> Vec<String> {
+    let mut all = vec!["default".to_owned()];
+    for name in more {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// An address by name; IPv4 wins, as clients that are told `localhost` try it first.
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    best.copied()
+        .ok_or_else(|| format!("the address {host} is not known; use an IP address of this machine, as 127.0.0.1"))
+}
+
+const TYPES: [(&str, IndexedValueType); 7] = [
+    ("text", IndexedValueType::Text),
+    ("keyword", IndexedValueType::Keyword),
+    ("int", IndexedValueType::Int),
+    ("double", IndexedValueType::Double),
+    ("bool", IndexedValueType::Bool),
+    ("datetime", IndexedValueType::Datetime),
+    ("keywordlist", IndexedValueType::KeywordList),
+];
+
+fn search_attributes(pairs: &[String]) -> Result<BTreeMap<String, IndexedValueType>, Failure> {
+    let parse = |pair: &String| {
+        let (name, kind) = pair.split_once('=').filter(|(name, _)| !name.is_empty())?;
+        let kind = kind.to_ascii_lowercase();
+        TYPES.iter().find(|(known, _)| *known == kind).map(|(_, kind)| (name.to_owned(), *kind))
+    };
+    let wrong = |pair| {
+        format!(
+            "--search-attribute {pair} is not Name=Type with one of Text, Keyword, Int, Double, Bool, Datetime, KeywordList"
+        )
+    };
+    pairs.iter().map(|pair| parse(pair).ok_or_else(|| wrong(pair))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_search_attributes_are_case_insensitive() {
+        let given = ["A=Keyword", "B=DATETIME", "C=keywordList"].map(str::to_owned);
+        let parsed = search_attributes(&given).expect("parses");
+        assert_eq!(parsed["B"], IndexedValueType::Datetime);
+        assert_eq!(parsed["C"], IndexedValueType::KeywordList);
+        for wrong in ["A", "A=Word", "=Int"] {
+            assert!(search_attributes(&[wrong.to_owned()]).is_err());
+        }
+    }
+
+    #[test]
+    fn default_comes_first_and_once() {
+        assert_eq!(namespaces(vec!["a".into(), "default".into(), "a".into()]), ["default", "a"]);
+    }
+
+    #[test]
+    fn localhost_is_ipv4() {
+        assert_eq!(resolve("localhost", 1).expect("resolves").to_string(), "127.0.0.1:1");
+        assert!(resolve("no such host", 1).is_err());
+    }
+}
