@@ -1,0 +1,82 @@
+//! A gRPC channel over the simulated network: one HTTP/2 connection, opened when needed.
+//!
+//! Every failure of the wire is UNAVAILABLE, whichever layer noticed it: a caller can tell what the server said from what
+//! happened on the way.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use mainstay_runtime::{AsyncRuntime, Runtime};
+use mainstay_sim_runtime::{HyperExecutor, HyperTimer, SimRuntime, trace};
+use tokio::sync::Mutex;
+use tonic::Status;
+use tonic::body::Body;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One connection to a frontend; clones share it.
+#[derive(Clone)]
+pub struct Channel {
+    address: SocketAddr,
+    connection: Arc<Mutex<Option<SendRequest<Body>>>>,
+}
+
+fn unavailable(what: &str, error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("{what}: {error}"))
+}
+
+impl Channel {
+    /// Connects on the first call.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, connection: Arc::default() }
+    }
+
+    async fn sender(&self) -> Result<SendRequest<Body>, Status> {
+        let mut connection = self.connection.lock().await;
+        if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let connecting = SimRuntime::timeout(CONNECT_TIMEOUT, SimRuntime::connect(self.address)).await;
+        let stream = connecting.map_err(|e| unavailable("connect", e))?.map_err(|e| unavailable("connect", e))?;
+        let mut http = Builder::new(HyperExecutor);
+        http.timer(HyperTimer).keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let handshake = http.keep_alive_while_idle(true).handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = handshake.map_err(|e| unavailable("handshake", e))?;
+        drop(SimRuntime::spawn(async move {
+            let ended = driver.await;
+            trace::event(format!("connection ended: {ended:?}"));
+        }));
+        *connection = Some(sender.clone());
+        Ok(sender)
+    }
+}
+
+impl tower_service::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let channel = self.clone();
+        Box::pin(async move {
+            let mut sender = channel.sender().await?;
+            sender.ready().await.map_err(|e| unavailable("connection", e))?;
+            let response = sender.send_request(request).await.map_err(|e| unavailable("call", e))?;
+            Ok(response.map(|body| Body::new(body.map_err(|e| unavailable("answer", e)))))
+        })
+    }
+}

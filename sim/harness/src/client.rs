@@ -1,0 +1,276 @@
+//! A client that does not give up: calls with deadlines, repeated while the server cannot be reached.
+//!
+//! What a repeat must not do twice carries a request id. An answer that no server should ever give ends the run.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_api::RawHistory;
+use mainstay_api::temporal::common::v1::{Payload, Payloads, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::HistoryEventFilterType;
+use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_api::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
+use mainstay_runtime::AsyncRuntime;
+use mainstay_sim_runtime::{SimRuntime, draw, trace};
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+
+use crate::channel::Channel;
+use crate::plan::Plan;
+
+/// The namespace of all scenarios.
+pub const NAMESPACE: &str = "default";
+/// The task queue of all scenarios.
+pub const TASK_QUEUE: &str = "simulated";
+/// The only workflow type.
+pub const WORKFLOW_TYPE: &str = "planned";
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The generated client over the simulated network.
+pub type Stub = WorkflowServiceClient<Channel>;
+
+/// A client of one frontend.
+#[derive(Clone)]
+pub struct Client {
+    /// For calls of which each answer matters.
+    pub stub: Stub,
+    /// Its name in the server's eyes.
+    pub identity: String,
+}
+
+/// Text as the one payload of an input or result.
+#[must_use]
+pub fn payloads(text: &str) -> Option<Payloads> {
+    let encoding = ("encoding".to_string(), Bytes::from_static(b"json/plain"));
+    let payload =
+        Payload { metadata: [encoding].into(), data: Bytes::from(format!("\"{text}\"")), ..Payload::default() };
+    Some(Payloads { payloads: vec![payload] })
+}
+
+/// The text of [`payloads`].
+#[must_use]
+pub fn text(payloads: Option<&Payloads>) -> String {
+    let data = payloads.and_then(|all| all.payloads.first()).map(|first| first.data.clone()).unwrap_or_default();
+    String::from_utf8_lossy(&data).trim_matches('"').to_string()
+}
+
+/// The task queue of all scenarios, as messages name it.
+#[must_use]
+pub fn task_queue() -> Option<TaskQueue> {
+    Some(TaskQueue { name: TASK_QUEUE.into(), ..TaskQueue::default() })
+}
+
+/// Events of a history.
+///
+/// # Panics
+/// If one does not decode: no server may send that.
+#[must_use]
+pub fn decode(history: Option<&RawHistory>) -> Vec<HistoryEvent> {
+    let events = history.map(|history| history.events.as_slice()).unwrap_or_default();
+    events.iter().map(|event| HistoryEvent::decode(event.clone()).expect("an event decodes")).collect()
+}
+
+/// Whether a call may be repeated after this answer.
+///
+/// # Panics
+/// If the answer tells of a fault inside the server.
+#[must_use]
+pub fn passing(name: &str, status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted | Code::Aborted => true,
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented => {
+            panic!("{name} answered {:?}: {}", status.code(), status.message())
+        }
+        _ => false,
+    }
+}
+
+/// One call with a deadline on both sides.
+///
+/// # Errors
+/// What the server said, or UNAVAILABLE for what happened on the way.
+pub async fn call<Q, A, F>(deadline: Duration, message: Q, send: impl FnOnce(Request<Q>) -> F) -> Result<A, Status>
+where
+    F: Future<Output = Result<Response<A>, Status>> + Send,
+{
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    // The server answers first; if it cannot, nobody waits for ever.
+    match SimRuntime::timeout(deadline + Duration::from_secs(1), send(request)).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => Err(Status::unavailable("no answer")),
+    }
+}
+
+/// Repeats a call until the answer stands.
+macro_rules! insist {
+    ($stub:expr, $deadline:expr, $method:ident, $message:expr) => {{
+        let message = $message;
+        loop {
+            let mut stub = $stub.clone();
+            let asked =
+                $crate::client::call($deadline, message.clone(), |request| async move { stub.$method(request).await });
+            match asked.await {
+                Err(status) if $crate::client::passing(stringify!($method), &status) => {
+                    let pause = ::mainstay_sim_runtime::draw(20..400);
+                    <::mainstay_sim_runtime::SimRuntime as ::mainstay_runtime::AsyncRuntime>::sleep(
+                        ::std::time::Duration::from_millis(pause),
+                    )
+                    .await;
+                }
+                answer => break answer,
+            }
+        }
+    }};
+}
+pub(crate) use insist;
+
+impl Client {
+    /// A client with a connection of its own.
+    ///
+    /// # Panics
+    /// Never: the origin is a valid one.
+    #[must_use]
+    pub fn new(address: SocketAddr, identity: &str) -> Self {
+        let origin = "http://mainstay".parse().expect("a valid origin");
+        Self { stub: Stub::with_origin(Channel::new(address), origin), identity: identity.into() }
+    }
+
+    /// Starts a workflow, exactly once; answers its run id.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn start(&self, workflow_id: &str, plan: &Plan) -> Result<String, Status> {
+        let request = api::StartWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: workflow_id.into(),
+            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.into() }),
+            task_queue: task_queue(),
+            input: payloads(&plan.to_string()),
+            identity: self.identity.clone(),
+            request_id: format!("start-{workflow_id}"),
+            ..Default::default()
+        };
+        let answer = insist!(self.stub, CALL_TIMEOUT, start_workflow_execution, request.clone())?;
+        trace::event(format!("{workflow_id}: started {}", answer.run_id));
+        Ok(answer.run_id)
+    }
+
+    /// Signals a workflow's current run, exactly once.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn signal(&self, workflow_id: &str, name: &str) -> Result<(), Status> {
+        let request = api::SignalWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }),
+            signal_name: name.into(),
+            identity: self.identity.clone(),
+            request_id: name.into(),
+            ..Default::default()
+        };
+        insist!(self.stub, CALL_TIMEOUT, signal_workflow_execution, request.clone()).map(drop)
+    }
+
+    /// Waits for a run's last event.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn close_event(&self, execution: &WorkflowExecution) -> Result<HistoryEvent, Status> {
+        let mut token = Bytes::new();
+        loop {
+            let request = api::GetWorkflowExecutionHistoryRequest {
+                namespace: NAMESPACE.into(),
+                execution: Some(execution.clone()),
+                wait_new_event: true,
+                history_event_filter_type: HistoryEventFilterType::CloseEvent as i32,
+                next_page_token: token,
+                ..Default::default()
+            };
+            let answer = insist!(self.stub, LONG_POLL_TIMEOUT, get_workflow_execution_history, request.clone())?;
+            if let Some(event) = decode(answer.history.as_ref()).pop() {
+                return Ok(event);
+            }
+            token = answer.next_page_token;
+            if token.is_empty() {
+                trace::event("a wait for the close event ended without one");
+                SimRuntime::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// A run's whole history, encoded, in pages of a drawn size.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn history(&self, execution: &WorkflowExecution) -> Result<Vec<Bytes>, Status> {
+        let mut events = Vec::new();
+        let mut token = Bytes::new();
+        let page = draw(1..100) as i32;
+        loop {
+            let request = api::GetWorkflowExecutionHistoryRequest {
+                namespace: NAMESPACE.into(),
+                execution: Some(execution.clone()),
+                maximum_page_size: page,
+                next_page_token: token,
+                ..Default::default()
+            };
+            let answer = insist!(self.stub, CALL_TIMEOUT, get_workflow_execution_history, request.clone())?;
+            events.extend(answer.history.unwrap_or_default().events);
+            token = answer.next_page_token;
+            if token.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// What the server says of a run.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn describe(
+        &self,
+        execution: &WorkflowExecution,
+    ) -> Result<api::DescribeWorkflowExecutionResponse, Status> {
+        let request = api::DescribeWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            execution: Some(execution.clone()),
+            ..Default::default()
+        };
+        insist!(self.stub, CALL_TIMEOUT, describe_workflow_execution, request.clone())
+    }
+
+    /// How many executions match a filter, by count and by list.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn count(&self, query: &str) -> Result<(i64, usize), Status> {
+        let request = api::CountWorkflowExecutionsRequest {
+            namespace: NAMESPACE.into(),
+            query: query.into(),
+            ..Default::default()
+        };
+        let counted = insist!(self.stub, CALL_TIMEOUT, count_workflow_executions, request.clone())?.count;
+        let (mut listed, mut token) = (0, Bytes::new());
+        loop {
+            let request = api::ListWorkflowExecutionsRequest {
+                namespace: NAMESPACE.into(),
+                query: query.into(),
+                page_size: draw(1..20) as i32,
+                next_page_token: token,
+            };
+            let answer = insist!(self.stub, CALL_TIMEOUT, list_workflow_executions, request.clone())?;
+            listed += answer.executions.len();
+            token = answer.next_page_token;
+            if token.is_empty() {
+                return Ok((counted, listed));
+            }
+        }
+    }
+}

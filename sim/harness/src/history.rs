@@ -1,0 +1,166 @@
+//! What every finished history looks like, whatever the workflow did.
+//!
+//! Ids count up without a gap, time does not go back, every event follows from the event that it names, nothing ends twice, and
+//! nothing fires early.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_api::temporal::enums::v1::EventType;
+use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
+
+/// Nanoseconds of a message's time or span.
+fn nanos(seconds: i64, nanos: i32) -> i64 {
+    seconds * 1_000_000_000 + i64::from(nanos)
+}
+
+fn time(event: &HistoryEvent) -> i64 {
+    event.event_time.as_ref().map_or(0, |time| nanos(time.seconds, time.nanos))
+}
+
+/// Checks a closed run's history.
+///
+/// # Errors
+/// The first offence.
+pub fn check(events: &[HistoryEvent]) -> Result<(), String> {
+    let mut walk = Walk::default();
+    for (expected, event) in (1..).zip(events) {
+        if event.event_id != expected {
+            return Err(format!("event {expected} has id {}", event.event_id));
+        }
+        if time(event) < walk.now {
+            return Err(format!("event {expected} is earlier than the one before"));
+        }
+        if walk.closed {
+            return Err(format!("event {expected} ({:?}) comes after the end", event.event_type()));
+        }
+        walk.now = time(event);
+        walk.take(event).map_err(|offence| format!("event {expected} ({:?}): {offence}", event.event_type()))?;
+    }
+    if walk.closed { Ok(()) } else { Err("the last event closes nothing".into()) }
+}
+
+#[derive(Default)]
+struct Walk<'a> {
+    now: i64,
+    closed: bool,
+    events: BTreeMap<i64, &'a HistoryEvent>,
+    /// Scheduled events of activities that are not over, with their activity ids.
+    activities: BTreeMap<i64, &'a str>,
+    started_activities: BTreeSet<i64>,
+    /// Open timers, by id: due, and the event that began it.
+    timers: BTreeMap<&'a str, (i64, i64)>,
+    /// The pending workflow task: its scheduled and started events.
+    task: Option<(i64, Option<i64>)>,
+}
+
+fn expect(holds: bool, offence: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(offence.into()) }
+}
+
+impl<'a> Walk<'a> {
+    fn take(&mut self, event: &'a HistoryEvent) -> Result<(), String> {
+        let id = event.event_id;
+        let attributes = event.attributes.as_ref().ok_or("no attributes")?;
+        match attributes {
+            Event::WorkflowExecutionStartedEventAttributes(_) => expect(id == 1, "not the first event"),
+            Event::WorkflowTaskScheduledEventAttributes(_)
+            | Event::WorkflowTaskStartedEventAttributes(_)
+            | Event::WorkflowTaskCompletedEventAttributes(_)
+            | Event::WorkflowTaskFailedEventAttributes(_)
+            | Event::WorkflowTaskTimedOutEventAttributes(_) => self.task(id, attributes),
+            Event::TimerStartedEventAttributes(_)
+            | Event::TimerFiredEventAttributes(_)
+            | Event::TimerCanceledEventAttributes(_) => self.timer(id, attributes),
+            Event::WorkflowExecutionCompletedEventAttributes(it) => {
+                self.closed = true;
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            _ => self.activity(id, attributes),
+        }?;
+        self.events.insert(id, event);
+        expect(id == 1 || self.events.contains_key(&1), "the run has no beginning")
+    }
+
+    fn is(&self, id: i64, kind: EventType) -> Result<(), String> {
+        let found = self.events.get(&id).map(|event| event.event_type());
+        expect(found == Some(kind), &format!("names event {id} as {kind:?}, which is {found:?}"))
+    }
+
+    fn task(&mut self, id: i64, attributes: &Event) -> Result<(), String> {
+        let over = |walk: &mut Self, scheduled, started| {
+            let pending = walk.task.take();
+            expect(pending == Some((scheduled, started)), &format!("ends a task while {pending:?} is pending"))
+        };
+        match attributes {
+            Event::WorkflowTaskScheduledEventAttributes(_) => {
+                expect(self.task.is_none(), "a task is pending already")?;
+                self.task = Some((id, None));
+                Ok(())
+            }
+            Event::WorkflowTaskStartedEventAttributes(it) => {
+                expect(self.task == Some((it.scheduled_event_id, None)), "no such task waits")?;
+                self.task = Some((it.scheduled_event_id, Some(id)));
+                Ok(())
+            }
+            Event::WorkflowTaskCompletedEventAttributes(it) => {
+                over(self, it.scheduled_event_id, Some(it.started_event_id))
+            }
+            Event::WorkflowTaskFailedEventAttributes(it) => {
+                over(self, it.scheduled_event_id, Some(it.started_event_id))
+            }
+            Event::WorkflowTaskTimedOutEventAttributes(it) => {
+                over(self, it.scheduled_event_id, (it.started_event_id != 0).then_some(it.started_event_id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn timer(&mut self, id: i64, attributes: &'a Event) -> Result<(), String> {
+        match attributes {
+            Event::TimerStartedEventAttributes(it) => {
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)?;
+                let span = it.start_to_fire_timeout.as_ref().map_or(0, |span| nanos(span.seconds, span.nanos));
+                let old = self.timers.insert(&it.timer_id, (self.now + span, id));
+                expect(old.is_none(), "such a timer is open already")
+            }
+            Event::TimerFiredEventAttributes(it) => {
+                let (due, started) = self.timers.remove(it.timer_id.as_str()).ok_or("no such timer is open")?;
+                expect(started == it.started_event_id, "it names another event as its start")?;
+                expect(self.now >= due, &format!("it fires {} ns early", due - self.now))
+            }
+            Event::TimerCanceledEventAttributes(it) => {
+                self.timers.remove(it.timer_id.as_str()).map(drop).ok_or_else(|| "no such timer is open".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn activity(&mut self, id: i64, attributes: &'a Event) -> Result<(), String> {
+        let mut over = |scheduled: i64, started: i64| {
+            let known = self.activities.remove(&scheduled).is_some();
+            expect(known, &format!("no activity scheduled by event {scheduled} is open"))?;
+            let start = self.events.get(&started).and_then(|event| event.attributes.as_ref());
+            let own = matches!(start, Some(Event::ActivityTaskStartedEventAttributes(it))
+                if it.scheduled_event_id == scheduled);
+            expect(started == 0 || own, &format!("event {started} does not start it"))
+        };
+        match attributes {
+            Event::ActivityTaskScheduledEventAttributes(it) => {
+                let twice = self.activities.values().any(|open| *open == it.activity_id);
+                self.activities.insert(id, &it.activity_id);
+                expect(!twice, "such an activity is open already")?;
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::ActivityTaskStartedEventAttributes(it) => {
+                expect(self.activities.contains_key(&it.scheduled_event_id), "no such activity is open")?;
+                expect(self.started_activities.insert(it.scheduled_event_id), "it is started twice")
+            }
+            Event::ActivityTaskCompletedEventAttributes(it) => over(it.scheduled_event_id, it.started_event_id),
+            Event::ActivityTaskFailedEventAttributes(it) => over(it.scheduled_event_id, it.started_event_id),
+            Event::ActivityTaskTimedOutEventAttributes(it) => over(it.scheduled_event_id, it.started_event_id),
+            Event::ActivityTaskCanceledEventAttributes(it) => over(it.scheduled_event_id, it.started_event_id),
+            _ => Ok(()),
+        }
+    }
+}
