@@ -147,9 +147,9 @@ fn is_reserved(name: &str) -> bool {
     known(&SYSTEM) || known(&PREDEFINED) || RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX)
 }
 
-/// An attribute that exists keeps its type.
+/// An attribute that exists keeps its type; an empty name is no attribute, and no error.
 fn add_attribute(record: &mut NamespaceRecord, name: &str, kind: Type) -> Answer<()> {
-    if record.search_attributes.contains_key(name) {
+    if name.is_empty() || record.search_attributes.contains_key(name) {
         return Ok(());
     }
     let limit = POOL.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
