@@ -3,7 +3,6 @@
 //! SDKs decide by code whether to retry, and by the first detail which exception to raise; so a permanent refusal never gets a
 //! code that clients retry.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use mainstay_api::pb::google::rpc::Status as RpcStatus;
 use mainstay_api::temporal::enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope};
@@ -175,10 +174,10 @@ pub(crate) fn response(status: Status) -> http::Response<tonic::body::Body> {
     status.into_http()
 }
 
-/// The details of a status, for tests and for statuses inside messages.
-#[allow(dead_code)]
+/// The details of a status.
+#[cfg(test)]
 pub(crate) fn details_of(status: &Status) -> Option<RpcStatus> {
-    RpcStatus::decode(Bytes::copy_from_slice(status.details())).ok().filter(|s| !s.details.is_empty())
+    RpcStatus::decode(status.details()).ok().filter(|s| !s.details.is_empty())
 }
 
 #[cfg(test)]
