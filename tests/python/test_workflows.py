@@ -158,7 +158,7 @@ async def test_heartbeat_details_reach_the_next_attempt(client: Client, task_que
 @pytest.mark.parametrize("spec, expected", [
     (TimeoutSpec(start_to_close_s=0.5), ["START_TO_CLOSE", "MAXIMUM_ATTEMPTS_REACHED"]),
     (TimeoutSpec(heartbeat_s=0.5), ["HEARTBEAT", "MAXIMUM_ATTEMPTS_REACHED"]),
-    (TimeoutSpec(schedule_to_start_s=0.5, task_queue="nobody-polls-here"), ["SCHEDULE_TO_START", "NON_RETRYABLE_FAILURE"]),
+    (TimeoutSpec(schedule_to_start_s=0.5, task_queue="nobody-polls-here"), ["SCHEDULE_TO_START", "TIMEOUT"]),
 ], ids=["start-to-close", "heartbeat", "schedule-to-start"])
 async def test_activity_time_outs(client: Client, task_queue, workflow_id, spec, expected):
     assert await client.execute_workflow(TimedOut.run, spec, id=workflow_id, task_queue=task_queue) == expected
