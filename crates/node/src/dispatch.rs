@@ -57,12 +57,14 @@ struct Held {
 struct Inner {
     matching: Matching,
     held: Held,
+    /// What the last tick answered.
+    armed: Option<Timestamp>,
 }
 
 /// Matching, with its callers.
 pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
-    /// Rung when the next deadline may have moved.
+    /// Rung when the next deadline is earlier than what the last tick answered.
     pub(crate) deadline_moved: Notify,
 }
 
@@ -76,7 +78,7 @@ pub(crate) struct WaitingPoll<'a> {
 
 impl Dispatch {
     pub(crate) fn new() -> Self {
-        let inner = Inner { matching: Matching::new(Limits::default()), held: Held::default() };
+        let inner = Inner { matching: Matching::new(Limits::default()), held: Held::default(), armed: None };
         Self { inner: Mutex::new(inner), deadline_moved: Notify::new() }
     }
 
@@ -178,7 +180,8 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         let outputs = inner.matching.handle(Event::Tick, now);
         self.carry_out(&mut inner, outputs, now);
-        inner.matching.next_deadline()
+        inner.armed = inner.matching.next_deadline();
+        inner.armed
     }
 
     pub(crate) fn describe(&self, queue: &QueueKey, now: Timestamp) -> QueueInfo {
@@ -215,7 +218,11 @@ impl Dispatch {
                 }
             }
         }
-        self.deadline_moved.notify_one();
+        let next = inner.matching.next_deadline();
+        // A tick itself must not ring: it would wake its own caller for ever.
+        if next.is_some_and(|next| inner.armed.is_none_or(|armed| next < armed)) {
+            self.deadline_moved.notify_one();
+        }
     }
 }
 
