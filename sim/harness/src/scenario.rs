@@ -33,6 +33,8 @@ pub enum Scenario {
     Smallest,
     /// One node, some workflows and signals, crashes at drawn moments.
     Crashes,
+    /// As `crashes`, on a disk that does not sync. It must fail: a simulator that cannot tell would be of no use.
+    LyingDisk,
 }
 
 /// What a scenario came to.
@@ -63,6 +65,7 @@ struct Shape {
     outages: Vec<Outage>,
     clock_offset_nanos: i64,
     loss: f64,
+    lying_disk: bool,
 }
 
 impl Shape {
@@ -82,8 +85,9 @@ impl Shape {
                 outages: vec![outage(&mut prng, 2500)],
                 clock_offset_nanos: 0,
                 loss: 0.0,
+                lying_disk: false,
             },
-            Scenario::Crashes => Self {
+            Scenario::Crashes | Scenario::LyingDisk => Self {
                 shards: 1 + prng.below(4) as u32,
                 plans: (0..1 + prng.below(12)).map(|_| Plan::draw(&mut prng)).collect(),
                 signals: prng.below(20),
@@ -91,6 +95,7 @@ impl Shape {
                 outages: (0..1 + prng.below(5)).map(|_| outage(&mut prng, 6000)).collect(),
                 clock_offset_nanos: prng.below(400_000_000) as i64 - 200_000_000,
                 loss: if prng.below(4) == 0 { 0.01 } else { 0.0 },
+                lying_disk: scenario == Scenario::LyingDisk,
             },
         }
     }
@@ -109,6 +114,9 @@ async fn cluster(shape: Shape) -> Report {
     let cluster_id = "00000000-0000-4000-8000-000000000001".into();
     let node = SimNode::boot(1, Config { cluster_id, shards: shape.shards, ..Config::default() });
     set_clock(node.handle.id(), shape.clock_offset_nanos, 0);
+    if shape.lying_disk {
+        node.disk.lie();
+    }
     let handle = Handle::current();
     let machine = |name: &str, last: u8| handle.create_node().name(name).ip([10, 0, 1, last].into()).build();
     let (workers, clients) = (machine("workers", 1), machine("clients", 2));

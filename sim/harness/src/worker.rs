@@ -93,6 +93,8 @@ async fn handle_workflow_task(client: &Client, ledger: &Ledger, task: api::PollW
         Ok(_) => ledger.workflow_task_completed(&execution, task.started_event_id),
         // It timed out, or an earlier try of this call was applied.
         Err(status) if status.code() == Code::NotFound => trace::event(format!("{}: too late", client.identity)),
+        // Something came that the worker did not know of when it decided to close the run: it will be asked again.
+        Err(status) if status.message() == "UnhandledCommand" => trace::event("unhandled command"),
         Err(status) => panic!("RespondWorkflowTaskCompleted of {execution:?}: {status:?}"),
     }
 }

@@ -35,3 +35,12 @@ fn another_process_gives_the_same_trace() {
     let said = String::from_utf8_lossy(&replay.stdout);
     assert!(said.contains(&format!("trace {hash:032x}")), "{said}");
 }
+
+#[test]
+fn a_disk_that_does_not_sync_is_found_out() {
+    let found = (1..=20).filter(|seed| {
+        let outcome = play(Scenario::LyingDisk, *seed, false);
+        outcome.result.is_err() || !outcome.fatals.is_empty()
+    });
+    assert!(found.count() >= 5);
+}
