@@ -15,7 +15,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Builds the server; `release` for figures that mean something.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
-    let mut arguments = vec!["build", "--package", "mainstay-server"];
+    // The whole workspace and an example: features are then those of `cargo test --workspace`, and RocksDB is built once for both.
+    let mut arguments = vec!["build", "--workspace", "--bin", "mainstay", "--example", "transitions"];
     if release {
         arguments.push("--release");
     }
