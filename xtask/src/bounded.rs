@@ -60,7 +60,7 @@ mod tests {
     fn what_takes_too_long_is_ended() {
         let began = Instant::now();
         let sentence = run(Command::new("sleep").arg("60"), Duration::from_millis(100)).expect_err("too long");
-        assert!(sentence.contains("took longer") && began.elapsed() < Duration::from_secs(10), "{sentence}");
+        assert!(sentence.contains("took longer") && began.elapsed() < Duration::from_secs(30), "{sentence}");
         assert!(run(&mut Command::new("true"), Duration::from_secs(10)).is_ok());
         assert!(run(&mut Command::new("false"), Duration::from_secs(10)).is_err());
     }

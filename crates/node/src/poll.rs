@@ -168,8 +168,9 @@ impl<R: Runtime> Node<R> {
             return Ok(None);
         };
         let previous = record.last_completed_started_event_id;
+        // A sticky worker has the workflow in memory: it is sent no history at all.
         let range = Range {
-            first: if sticky { previous + 1 } else { 1 },
+            first: if sticky { record.next_event_id } else { 1 },
             end: record.next_event_id,
             batches: limits::HISTORY_PAGE_MAX,
             reverse: false,

@@ -200,8 +200,7 @@ fn goes_direct(record: &RunRecord) -> Result<bool, Error> {
     let ever_completed = record.last_completed_started_event_id > 0;
     let pending = record.workflow_task.as_ref();
     if !open && !ever_completed {
-        let text =
-            "Unable to handle direct query for workflow that was closed before its first workflow task completed.";
+        let text = "Workflow execution closed before WorkflowTaskStarted event";
         return Err(Error::WorkflowNotReady(text.into()));
     }
     if pending.is_some_and(|task| task.attempt >= FAILING_FROM_ATTEMPT) {
