@@ -73,7 +73,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Starts a server for development: one node on this machine, ready within a second.
-    StartDev(StartDev),
+    StartDev(Box<StartDev>),
     /// Starts a node that keeps its data in a directory.
     Start(Start),
 }
@@ -169,7 +169,7 @@ mod tests {
     fn dev(flags: &str) -> (Global, StartDev) {
         let cli = Cli::try_parse_from(flags.split(' ')).expect("parses");
         let Command::Server { command: ServerCommand::StartDev(dev) } = cli.command else { panic!("start-dev") };
-        (cli.global, dev)
+        (cli.global, *dev)
     }
 
     #[test]

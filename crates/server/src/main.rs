@@ -9,6 +9,7 @@ mod settings;
 mod stores;
 mod telemetry;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, flags)?),
+        Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, *flags)?),
         Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, flags)?),
         Command::Bench(options) => bench(options),
     }
@@ -39,7 +40,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 fn bench(options: mainstay_bench::Options) -> Result<(), Failure> {
     let report = mainstay_bench::run(options)?;
-    print!("{report}");
-    println!("{}", report.json());
+    // Whoever reads only the beginning has seen enough.
+    let _ = writeln!(std::io::stdout(), "{report}{}", report.json());
     if report.is_good() { Ok(()) } else { Err("the run is not clean, see above".into()) }
 }
