@@ -219,10 +219,14 @@ fn remove_abandoned(parent: &Path) {
     }
 }
 
+/// Whether no server has a temporary directory, be it whole or half removed.
 fn is_abandoned(path: &Path) -> bool {
-    let made = fs::metadata(path.join(IDENTITY)).and_then(|metadata| metadata.modified());
+    let made = fs::metadata(path).and_then(|metadata| metadata.modified());
     let old = made.is_ok_and(|made| SystemTime::now().duration_since(made).is_ok_and(|age| age > ABANDONED_AFTER));
-    old && File::open(path.join(LOCK)).is_ok_and(|file| file.try_lock().is_ok())
+    old && match File::open(path.join(LOCK)) {
+        Ok(file) => file.try_lock().is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +279,28 @@ mod tests {
         fs::write(&identity, "format = 1\n").expect("writes");
         let sentence = DataDirectory::open(parent.path(), &new()).expect_err("damaged");
         assert!(sentence.contains("damaged"), "{sentence}");
+    }
+
+    #[test]
+    fn what_killed_servers_left_is_removed_and_what_is_in_use_or_young_is_not() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let make = |name: &str, age: u64| {
+            let path = parent.path().join(format!("{TEMPORARY_PREFIX}{name}"));
+            let directory = DataDirectory::open(&path, &new()).expect("opens");
+            let at = SystemTime::now() - Duration::from_secs(age);
+            File::open(path).and_then(|file| file.set_modified(at)).expect("dates back");
+            directory
+        };
+        let _used = make("used", 100);
+        drop((make("young", 1), make("left", 100), make("half", 100)));
+        let half = parent.path().join("mainstay-dev-half");
+        let made = fs::metadata(&half).and_then(|metadata| metadata.modified()).expect("tells");
+        ["identity", "lock"].iter().for_each(|name| fs::remove_file(half.join(name)).expect("removes"));
+        File::open(half).and_then(|file| file.set_modified(made)).expect("dates back");
+        remove_abandoned(parent.path());
+        let mut names: Vec<_> = fs::read_dir(parent.path()).expect("lists").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["mainstay-dev-used", "mainstay-dev-young"]);
     }
 
     #[test]

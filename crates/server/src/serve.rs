@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const NODE_STOP: Duration = Duration::from_secs(2);
 /// How long tasks and threads may take to end after that.
 const REST: Duration = Duration::from_millis(500);
+/// How often it is looked whether they have.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
 const RESERVE_BYTES: u64 = 256 << 20;
 
@@ -43,19 +45,22 @@ pub fn run(settings: Settings) -> Result<(), Failure> {
         let _ = done.send(());
     });
     let _ = wait.recv_timeout(REST);
-    outcome
+    // Only now are the stores closed, and write no more into a directory that is to go.
+    outcome.map(DataDirectory::close)
 }
 
 fn workers() -> usize {
     thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+/// Answers the data directory once nothing is served from it any more.
+async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     let stop = stop_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
     let listener = TokioRuntime::bind(settings.listen).await.map_err(|error| not_bound(settings.listen, &error))?;
     let address = TokioRuntime::local_address(&listener).map_err(|error| error.to_string())?;
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
+    let (log, state) = (Arc::downgrade(&stores.log), Arc::downgrade(&stores.state));
     let node = Node::<TokioRuntime>::start(config(&settings, &data), stores).await;
     let node = node.map_err(|error| format!("the node does not start: {error}"))?;
 
@@ -71,6 +76,15 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         () = TokioRuntime::sleep(NODE_STOP) => tracing::warn!("the node did not stop in time; the next start recovers"),
     }
     drop(node);
+    // The node's tasks end a moment after it; until the last has, the stores are open and write files.
+    let released = async {
+        while log.strong_count() + state.strong_count() > 0 {
+            TokioRuntime::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if TokioRuntime::timeout(REST, released).await.is_err() {
+        tracing::warn!("the stores are still in use at the stop; the next start recovers");
+    }
     data.close();
     Ok(())
 }
