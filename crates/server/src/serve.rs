@@ -85,8 +85,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     if TokioRuntime::timeout(REST, released).await.is_err() {
         tracing::warn!("the stores are still in use at the stop; the next start recovers");
     }
-    data.close();
-    Ok(())
+    Ok(data)
 }
 
 fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
