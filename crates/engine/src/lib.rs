@@ -18,7 +18,7 @@ mod reset;
 mod retry;
 mod run;
 mod search_attribute_value;
-mod search_attributes;
+pub mod search_attributes;
 mod signals;
 mod start;
 mod store;

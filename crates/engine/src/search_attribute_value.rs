@@ -5,24 +5,24 @@ use mainstay_api::temporal::common::v1::Payload;
 use mainstay_api::temporal::enums::v1::IndexedValueType as Type;
 use serde_json::Value;
 
-/// Checks a value; null and an empty list fit every type.
+/// Checks a value; answers whether there is one. Null and an empty list are none, and fit every type.
 ///
 /// # Errors
 /// The value as error texts show it.
-pub(crate) fn check(kind: Type, payload: &Payload) -> Result<(), String> {
+pub(crate) fn check(kind: Type, payload: &Payload) -> Result<bool, String> {
     if payload.metadata.get("encoding").map(Bytes::as_ref) == Some(b"binary/null") {
-        return Ok(());
+        return Ok(false);
     }
     let Ok(value) = serde_json::from_slice::<Value>(&payload.data) else {
         return Err("value from <payload that is not JSON>".into());
     };
     let scalar = match &value {
-        Value::Null => return Ok(()),
-        Value::Array(items) if items.is_empty() => return Ok(()),
+        Value::Null => return Ok(false),
+        Value::Array(items) if items.is_empty() => return Ok(false),
         Value::Array(items) if items.len() == 1 && kind != Type::KeywordList => &items[0],
         other => other,
     };
-    if fits(kind, scalar) { Ok(()) } else { Err(shown(&value)) }
+    if fits(kind, scalar) { Ok(true) } else { Err(shown(&value)) }
 }
 
 fn fits(kind: Type, value: &Value) -> bool {
@@ -110,13 +110,13 @@ mod tests {
 
     #[test]
     fn values_have_their_type() {
-        assert_eq!(check(Type::Int, &value("42")), Ok(()));
+        assert_eq!(check(Type::Int, &value("42")), Ok(true));
         assert_eq!(check(Type::Int, &value("4.0")), Err("4".into()));
-        assert_eq!(check(Type::Keyword, &value(r#"["one"]"#)), Ok(()));
+        assert_eq!(check(Type::Keyword, &value(r#"["one"]"#)), Ok(true));
         assert_eq!(check(Type::Keyword, &value(r#"["a","b"]"#)), Err("[a b]".into()));
         assert_eq!(check(Type::KeywordList, &value("[1]")), Err("[1]".into()));
         assert_eq!(check(Type::Datetime, &value("\"yesterday\"")), Err("yesterday".into()));
-        assert_eq!(check(Type::Bool, &value("null")), Ok(()));
+        assert_eq!(check(Type::Bool, &value("null")), Ok(false));
     }
 
     #[test]
@@ -124,7 +124,14 @@ mod tests {
         for good in ["2024-01-02T03:04:05Z", "2011-03-04T07:06:07.5+02:00", "2024-02-29T00:00:00.123456789Z"] {
             assert!(is_time(good), "{good}");
         }
-        for bad in ["2012-06-01", "2012-06-01T00:00:00z", "2023-02-29T00:00:00Z", "", "2024-01-02T03:04:05.Z"] {
+        for bad in [
+            "2012-06-01",
+            "2012-06-01T00:00:00",
+            "2012-06-01T00:00:00z",
+            "2023-02-29T00:00:00Z",
+            "",
+            "2024-01-02T03:04:05.Z",
+        ] {
             assert!(!is_time(bad), "{bad}");
         }
     }

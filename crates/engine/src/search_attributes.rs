@@ -1,11 +1,11 @@
-//! Search attributes as commands set them: names and types from the namespace, values checked, the type kept beside the value.
-
-use std::collections::BTreeMap;
+//! Search attributes: which exist, which may be set, whether values have their type, and how commands change them.
+//!
+//! Values stay as they were encoded; only the type is added to their metadata, since SDKs decode by it.
 
 use bytes::Bytes;
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::{Memo, Payload, SearchAttributes};
-use mainstay_api::temporal::enums::v1::IndexedValueType;
+use mainstay_api::temporal::enums::v1::IndexedValueType as Type;
 
 use crate::run::Run;
 use crate::search_attribute_value as value;
@@ -18,82 +18,97 @@ const BUILD_IDS: &str = "BuildIds";
 const UNVERSIONED: &[u8] = br#"["unversioned"]"#;
 const PROBLEMS: &str = "TemporalReportedProblems";
 
-/// Attributes that the server itself maintains.
-const SYSTEM: [&str; 22] = [
-    "WorkflowId",
-    "RunId",
-    "WorkflowType",
-    "StartTime",
-    "ExecutionTime",
-    "CloseTime",
-    "ExecutionStatus",
-    "TaskQueue",
-    "HistoryLength",
-    "ExecutionDuration",
-    "StateTransitionCount",
-    "HistorySizeBytes",
-    "ParentWorkflowId",
-    "ParentRunId",
-    "RootWorkflowId",
-    "RootRunId",
-    "TemporalExternalPayloadCount",
-    "TemporalExternalPayloadSizeBytes",
-    "TemporalUsedWorkerDeploymentVersions",
-    "TemporalWorkerDeployment",
-    "TemporalWorkerDeploymentVersion",
-    "TemporalWorkflowVersioningBehavior",
+/// Attributes that only the server sets.
+pub const SYSTEM: [(&str, Type); 22] = [
+    ("CloseTime", Type::Datetime),
+    ("ExecutionDuration", Type::Int),
+    ("ExecutionStatus", Type::Keyword),
+    ("ExecutionTime", Type::Datetime),
+    ("HistoryLength", Type::Int),
+    ("HistorySizeBytes", Type::Int),
+    ("ParentRunId", Type::Keyword),
+    ("ParentWorkflowId", Type::Keyword),
+    ("RootRunId", Type::Keyword),
+    ("RootWorkflowId", Type::Keyword),
+    ("RunId", Type::Keyword),
+    ("StartTime", Type::Datetime),
+    ("StateTransitionCount", Type::Int),
+    ("TaskQueue", Type::Keyword),
+    ("TemporalExternalPayloadCount", Type::Int),
+    ("TemporalExternalPayloadSizeBytes", Type::Int),
+    ("TemporalUsedWorkerDeploymentVersions", Type::KeywordList),
+    ("TemporalWorkerDeployment", Type::Keyword),
+    ("TemporalWorkerDeploymentVersion", Type::Keyword),
+    ("TemporalWorkflowVersioningBehavior", Type::Keyword),
+    ("WorkflowId", Type::Keyword),
+    ("WorkflowType", Type::Keyword),
 ];
 
-/// Attributes that exist in every namespace and that workflows may set.
-const PREDEFINED: [(&str, IndexedValueType); 11] = [
-    ("TemporalChangeVersion", IndexedValueType::KeywordList),
-    ("BinaryChecksums", IndexedValueType::KeywordList),
-    (BUILD_IDS, IndexedValueType::KeywordList),
-    ("BatcherNamespace", IndexedValueType::Keyword),
-    ("BatcherUser", IndexedValueType::Keyword),
-    ("TemporalScheduledStartTime", IndexedValueType::Datetime),
-    ("TemporalScheduledById", IndexedValueType::Keyword),
-    ("TemporalSchedulePaused", IndexedValueType::Bool),
-    ("TemporalNamespaceDivision", IndexedValueType::Keyword),
-    ("TemporalPauseInfo", IndexedValueType::KeywordList),
-    (PROBLEMS, IndexedValueType::KeywordList),
+/// Attributes that exist in every namespace and that clients may set.
+pub const PREDEFINED: [(&str, Type); 11] = [
+    ("BatcherNamespace", Type::Keyword),
+    ("BatcherUser", Type::Keyword),
+    ("BinaryChecksums", Type::KeywordList),
+    (BUILD_IDS, Type::KeywordList),
+    ("TemporalChangeVersion", Type::KeywordList),
+    ("TemporalNamespaceDivision", Type::Keyword),
+    ("TemporalPauseInfo", Type::KeywordList),
+    (PROBLEMS, Type::KeywordList),
+    ("TemporalSchedulePaused", Type::Bool),
+    ("TemporalScheduledById", Type::Keyword),
+    ("TemporalScheduledStartTime", Type::Datetime),
 ];
 
-fn type_name(kind: IndexedValueType) -> &'static str {
+/// A type as metadata and error texts spell it.
+#[must_use]
+pub fn type_name(kind: Type) -> &'static str {
     match kind {
-        IndexedValueType::Text => "Text",
-        IndexedValueType::Int => "Int",
-        IndexedValueType::Double => "Double",
-        IndexedValueType::Bool => "Bool",
-        IndexedValueType::Datetime => "Datetime",
-        IndexedValueType::KeywordList => "KeywordList",
-        IndexedValueType::Keyword | IndexedValueType::Unspecified => "Keyword",
+        Type::Text => "Text",
+        Type::Int => "Int",
+        Type::Double => "Double",
+        Type::Bool => "Bool",
+        Type::Datetime => "Datetime",
+        Type::KeywordList => "KeywordList",
+        Type::Keyword => "Keyword",
+        Type::Unspecified => "Unspecified",
     }
 }
 
-/// Checks names and adds each value's type.
+/// The type of an attribute that a client or a workflow may set.
+fn type_of(name: &str, namespace: &NamespaceRecord) -> Result<Type, String> {
+    if SYSTEM.iter().any(|(system, _)| *system == name) {
+        return Err(format!("{name} attribute can't be set in SearchAttributes"));
+    }
+    let predefined = PREDEFINED.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    let custom = || namespace.search_attributes.get(name).and_then(|kind| Type::try_from(*kind).ok());
+    predefined
+        .or_else(custom)
+        .ok_or_else(|| format!("Namespace {} has no mapping defined for search attribute {name}", namespace.name))
+}
+
+/// Checks a name and its value and adds the type to the value. Answers whether there is a value: null and an empty list are none.
+///
+/// # Errors
+/// Temporal's text of the refusal.
+pub fn add_type(name: &str, value: &mut Payload, namespace: &NamespaceRecord) -> Result<bool, String> {
+    let kind = type_of(name, namespace)?;
+    let type_name = type_name(kind);
+    let is_set = value::check(kind, value)
+        .map_err(|shown| format!("invalid value for search attribute {name} of type {type_name}: {shown}"))?;
+    value.metadata.insert(TYPE.into(), Bytes::from_static(type_name.as_bytes()));
+    Ok(is_set)
+}
+
+/// Checks names and values and adds each value's type.
 ///
 /// # Errors
 /// The text of the refusal.
 pub(crate) fn typed(fields: &SearchAttributes, namespace: &NamespaceRecord) -> Result<SearchAttributes, String> {
-    let mut typed = BTreeMap::new();
-    for (name, value) in &fields.indexed_fields {
-        if SYSTEM.contains(&name.as_str()) {
-            return Err(format!("{name} attribute can't be set in SearchAttributes"));
-        }
-        let predefined = PREDEFINED.iter().find(|(known, _)| known == name).map(|(_, kind)| *kind);
-        let custom = || namespace.search_attributes.get(name).and_then(|n| IndexedValueType::try_from(*n).ok());
-        let Some(kind) = predefined.or_else(custom) else {
-            return Err(format!("Namespace {} has no mapping defined for search attribute {name}", namespace.name));
-        };
-        value::check(kind, value).map_err(|shown| {
-            format!("invalid value for search attribute {name} of type {}: {shown}", type_name(kind))
-        })?;
-        let mut value = value.clone();
-        value.metadata.insert(TYPE.into(), Bytes::from_static(type_name(kind).as_bytes()));
-        typed.insert(name.clone(), value);
+    let mut typed = fields.clone();
+    for (name, value) in &mut typed.indexed_fields {
+        add_type(name, value, namespace)?;
     }
-    Ok(SearchAttributes { indexed_fields: typed })
+    Ok(typed)
 }
 
 /// Whether a payload says that the value is to be removed.

@@ -16,8 +16,8 @@ use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
 
 use crate::status::{Answer, invalid, not_found, precondition, status_of};
-use crate::validate::search_attributes::{PREDEFINED, SYSTEM, type_name};
 use crate::workflow_service::{CLUSTER, Frontend, SYSTEM_NAMESPACE};
+use mainstay_engine::search_attributes::{PREDEFINED, SYSTEM, type_name};
 
 /// Columns of each type.
 const POOL: [(Type, usize); 7] = [

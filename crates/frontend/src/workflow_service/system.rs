@@ -13,7 +13,7 @@ use super::{Call, Frontend};
 use crate::SERVER_VERSION;
 use crate::operator::columns;
 use crate::status::Answer;
-use crate::validate::search_attributes::{PREDEFINED, SYSTEM};
+use mainstay_engine::search_attributes::{PREDEFINED, SYSTEM};
 
 /// Clients, and the versions of theirs that work.
 const CLIENTS: [(&str, &str); 10] = [
