@@ -26,16 +26,13 @@ pub(crate) enum Given {
 }
 
 impl Given {
-    fn task(&self, id: TaskId, now: Timestamp) -> Task {
+    fn task(&self, id: TaskId, sticky: bool, now: Timestamp) -> Task {
         match self {
-            Self::Row { row, .. } => Task {
-                id,
-                priority: row.priority,
-                created: Timestamp::from_nanos(row.created_ns),
-                sticky: row.sticky,
-                query: false,
-            },
-            Self::Question(_) => Task { id, priority: 0, created: now, sticky: false, query: true },
+            Self::Row { row, .. } => {
+                let created = Timestamp::from_nanos(row.created_ns);
+                Task { id, priority: row.priority, created, sticky, query: false }
+            }
+            Self::Question(_) => Task { id, priority: 0, created: now, sticky, query: true },
         }
     }
 }
@@ -97,13 +94,7 @@ impl Dispatch {
         now: Timestamp,
     ) -> TaskId {
         let mut inner = lock(&self.inner);
-        let id = inner.held.next_id();
-        let mut task = Given::Question(Arc::clone(&question)).task(id, now);
-        task.sticky = sticky;
-        inner.held.offered.insert(id, Offered { given: Given::Question(question), queue: queue.clone() });
-        let outputs = inner.matching.handle(Event::Offer { queue, task }, now);
-        self.carry_out(&mut inner, outputs, now);
-        id
+        self.hold(&mut inner, Given::Question(question), queue, sticky, now)
     }
 
     fn offer(&self, given: Given, queue: QueueKey, now: Timestamp) {
@@ -117,16 +108,22 @@ impl Dispatch {
         {
             return;
         }
+        // A sticky task that is offered to its normal queue waits there for anybody.
+        let sticky = matches!(&given, Given::Row { row, .. } if row.sticky && row.task_queue == queue.name);
+        self.hold(inner, given, queue, sticky, now);
+    }
+
+    /// Holds a task in a queue, and matches it if a poller waits there.
+    fn hold(&self, inner: &mut Inner, given: Given, queue: QueueKey, sticky: bool, now: Timestamp) -> TaskId {
         let id = inner.held.next_id();
+        let task = given.task(id, sticky, now);
         if let Given::Row { group, row } = &given {
             inner.held.by_row.insert((*group, row.sequence), id);
         }
-        let mut task = given.task(id, now);
-        // A sticky task that is offered to its normal queue waits there for anybody.
-        task.sticky = matches!(&given, Given::Row { row, .. } if row.sticky && row.task_queue == queue.name);
         inner.held.offered.insert(id, Offered { given, queue: queue.clone() });
         let outputs = inner.matching.handle(Event::Offer { queue, task }, now);
         self.carry_out(inner, outputs, now);
+        id
     }
 
     /// The row is gone: it was started, or its cause ended.

@@ -39,21 +39,26 @@ pub(crate) struct Read {
 impl<R: Runtime> Node<R> {
     /// The run that a client means, with its record.
     pub(crate) fn read_run(&self, group: u32, entity: &EntityKey, run_id: &str) -> Result<(RunId, RunRecord), Error> {
-        let shard = self.shard(group)?;
-        let unknown = || Error::not_found(format!("workflow not found for ID: {}", entity.workflow_id));
         let current;
         let text = if run_id.is_empty() {
-            current = shard.execution(entity).map_err(unreadable)?.ok_or_else(unknown)?.current_run_id;
+            let execution = self.shard(group)?.execution(entity).map_err(unreadable)?;
+            current = execution.ok_or_else(|| unknown(entity))?.current_run_id;
             current.as_str()
         } else {
             run_id
         };
         let run: RunId = text.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
+        Ok((run, self.read_record(group, entity, run)?))
+    }
+
+    /// The record of a run.
+    pub(crate) fn read_record(&self, group: u32, entity: &EntityKey, run: RunId) -> Result<RunRecord, Error> {
+        let shard = self.shard(group)?;
         if let Some(record) = shard.run(entity, run).map_err(unreadable)? {
-            return Ok((run, record));
+            return Ok(record);
         }
         if shard.execution(entity).map_err(unreadable)?.is_none() {
-            return Err(unknown());
+            return Err(unknown(entity));
         }
         let id = &entity.workflow_id;
         let text = format!("workflow execution not found for workflow ID \"{id}\" and run ID \"{run}\"");
@@ -115,12 +120,7 @@ impl<R: Runtime> Node<R> {
         let range =
             Range { first: at.event_id.max(1), end: bound, batches: page_size(query.page_size), reverse: false };
         let mut read = self.read_events(group, entity, run, &range)?;
-        let next = (read.is_full).then(|| HistoryPosition {
-            run_id: run.to_string(),
-            event_id: read.next,
-            until_event_id: bound,
-            wait: false,
-        });
+        let next = read.is_full.then(|| HistoryPosition::page(run, read.next, bound));
         if next.is_none() && !query.skip_unwritten && bound == record.next_event_id {
             read.events.extend(mainstay_engine::unwritten(record));
         }
@@ -138,12 +138,7 @@ impl<R: Runtime> Node<R> {
         let last = query.position.as_ref().map_or(record.next_event_id - 1, |at| at.event_id);
         let range = Range { first: 1, end: last + 1, batches: page_size(query.page_size), reverse: true };
         let read = self.read_events(group, entity, run, &range)?;
-        let next = (read.is_full && read.next >= 1).then(|| HistoryPosition {
-            run_id: run.to_string(),
-            event_id: read.next,
-            until_event_id: 0,
-            wait: false,
-        });
+        let next = (read.is_full && read.next >= 1).then(|| HistoryPosition::page(run, read.next, 0));
         Ok(HistoryPage { history: RawHistory { events: read.events }, next })
     }
 
@@ -157,21 +152,23 @@ impl<R: Runtime> Node<R> {
         deadline: R::Instant,
     ) -> Result<HistoryPage, Error> {
         let first = query.position.as_ref().map_or(1, |at| at.event_id.max(1));
-        let position = |event_id| HistoryPosition { run_id: run.to_string(), event_id, until_event_id: 0, wait: true };
         let wait = self.board().waits.register(entity.clone(), run);
         loop {
             let changed = wait.changed();
-            let (_, record) = self.read_run(group, entity, &run.to_string())?;
+            let record = self.read_record(group, entity, run)?;
             let range = Range { first, end: record.next_event_id, batches: page_size(query.page_size), reverse: false };
             let read = self.read_events(group, entity, run, &range)?;
             let open = is_open(&record);
             if !read.events.is_empty() || !open {
                 let more = open || read.next < record.next_event_id;
-                let next = more.then(|| position(read.next));
+                let next = more.then(|| HistoryPosition::long_poll(run, read.next));
                 return Ok(HistoryPage { history: RawHistory { events: read.events }, next });
             }
             if self.within(deadline, changed).await.is_none() {
-                return Ok(HistoryPage { history: RawHistory::default(), next: Some(position(first)) });
+                return Ok(HistoryPage {
+                    history: RawHistory::default(),
+                    next: Some(HistoryPosition::long_poll(run, first)),
+                });
             }
         }
     }
@@ -187,7 +184,7 @@ impl<R: Runtime> Node<R> {
         let wait = self.board().waits.register(entity.clone(), run);
         loop {
             let changed = wait.changed();
-            let (_, record) = self.read_run(group, entity, &run.to_string())?;
+            let record = self.read_record(group, entity, run)?;
             if !is_open(&record) {
                 let range = Range { first: 1, end: record.next_event_id, batches: 1, reverse: true };
                 let mut read = self.read_events(group, entity, run, &range)?;
@@ -196,16 +193,15 @@ impl<R: Runtime> Node<R> {
             }
             if self.within(deadline, changed).await.is_none() {
                 let again = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
-                let next = again.then(|| HistoryPosition {
-                    run_id: run.to_string(),
-                    event_id: record.next_event_id,
-                    until_event_id: 0,
-                    wait: true,
-                });
+                let next = again.then(|| HistoryPosition::long_poll(run, record.next_event_id));
                 return Ok(HistoryPage { history: RawHistory::default(), next });
             }
         }
     }
+}
+
+fn unknown(entity: &EntityKey) -> Error {
+    Error::not_found(format!("workflow not found for ID: {}", entity.workflow_id))
 }
 
 fn is_open(record: &RunRecord) -> bool {

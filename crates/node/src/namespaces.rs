@@ -20,7 +20,8 @@ use crate::service::Namespace;
 struct Known {
     by_id: BTreeMap<String, Namespace>,
     id_by_name: BTreeMap<String, String>,
-    revisions: BTreeMap<(u32, String), u64>,
+    /// By namespace id, then by group.
+    revisions: BTreeMap<String, BTreeMap<u32, u64>>,
 }
 
 /// Namespaces in memory.
@@ -34,7 +35,7 @@ impl Registry {
     pub(crate) fn applied(&self, group: u32, record: NamespaceRecord) {
         let mut known = lock(&self.known);
         if group != METADATA_GROUP {
-            known.revisions.insert((group, record.id), record.revision);
+            known.revisions.entry(record.id).or_default().insert(group, record.revision);
             return;
         }
         if let Some(old) = known.by_id.get(&record.id).map(|old| old.name.clone()) {
@@ -62,7 +63,7 @@ impl Registry {
     fn missing(&self, group: u32, id: &str) -> Result<Option<Namespace>, Error> {
         let known = lock(&self.known);
         let namespace = known.by_id.get(id).ok_or_else(|| Error::NamespaceNotFound(id.to_string()))?;
-        let has = known.revisions.get(&(group, id.to_string()));
+        let has = known.revisions.get(id).and_then(|groups| groups.get(&group));
         Ok((has != Some(&namespace.revision)).then(|| Arc::clone(namespace)))
     }
 }

@@ -120,7 +120,8 @@ impl<R: Runtime> Node<R> {
         let count = config.shards + 1;
         let board = Arc::new(Board::new(count));
         let log = Log::<R>::start(Arc::clone(&stores.log));
-        let mut groups = Vec::with_capacity(count as usize);
+        // Together: each needs a few syncs of the log, and those that wait at one time share them.
+        let mut starting = Vec::with_capacity(count as usize);
         for group in 0..count {
             let machine = Arc::new(ShardMachine {
                 group,
@@ -129,7 +130,12 @@ impl<R: Runtime> Node<R> {
                 clock: R::wall_clock,
             });
             let started = Group::start(group, NODE_ID, log.clone(), machine, mainstay_consensus::Config::default());
-            groups.push(started.await.map_err(|source| StartError::Group { group, source })?);
+            starting.push(R::spawn(started));
+        }
+        let mut groups = Vec::with_capacity(starting.len());
+        for (group, started) in (0..).zip(starting) {
+            let started = started.await.unwrap_or(Err(mainstay_consensus::Error::Stopped));
+            groups.push(started.map_err(|source| StartError::Group { group, source })?);
         }
         let inner = Inner {
             config,

@@ -150,12 +150,7 @@ impl<R: Runtime> Node<R> {
         if is_whole {
             read.events.extend(started.unwritten_events);
         }
-        let rest = (!is_whole).then(|| HistoryPosition {
-            run_id: run.to_string(),
-            event_id: read.next,
-            until_event_id: started.next_event_id,
-            wait: false,
-        });
+        let rest = (!is_whole).then(|| HistoryPosition::page(run, read.next, started.next_event_id));
         response.history = Some(RawHistory { events: read.events });
         response.queries = self.board().questions.attach(&entity, run);
         Ok(WorkflowTask { token, response, rest })
@@ -164,9 +159,8 @@ impl<R: Runtime> Node<R> {
     /// A query as a task of its own. None if its asker is gone.
     fn query_task(&self, question: &Question, sticky: bool) -> Result<Option<WorkflowTask>, Error> {
         let group = self.route(&question.entity);
-        let Ok((run, record)) = self.read_run(group, &question.entity, &question.run.to_string()) else {
-            return Ok(None);
-        };
+        let run = question.run;
+        let Ok(record) = self.read_record(group, &question.entity, run) else { return Ok(None) };
         let previous = record.last_completed_started_event_id;
         // A sticky worker has the workflow in memory: it is sent no history at all.
         let range = Range {
@@ -176,12 +170,8 @@ impl<R: Runtime> Node<R> {
             reverse: false,
         };
         let read = self.read_events(group, &question.entity, run, &range)?;
-        let rest = (read.next < record.next_event_id).then(|| HistoryPosition {
-            run_id: run.to_string(),
-            event_id: read.next,
-            until_event_id: record.next_event_id,
-            wait: false,
-        });
+        let rest =
+            (read.next < record.next_event_id).then(|| HistoryPosition::page(run, read.next, record.next_event_id));
         let token = TaskToken {
             kind: task_token::Kind::QueryTask as i32,
             namespace_id: question.entity.namespace_id.clone(),

@@ -20,7 +20,7 @@ use crate::lock;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
     Answered(Option<Payloads>),
-    Failed { message: String, failure: Option<Failure> },
+    Failed { message: String, failure: Box<Failure> },
 }
 
 /// What an asker hears.

@@ -9,6 +9,7 @@ use mainstay_api::temporal::common::v1::{Link, link};
 use mainstay_api::temporal::enums::v1::{
     QueryRejectCondition, QueryResultType, ResourceExhaustedCause, WorkflowExecutionStatus as Status,
 };
+use mainstay_api::temporal::failure::v1::Failure;
 use mainstay_api::temporal::query::v1::{QueryRejected, WorkflowQueryResult};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::RunId;
@@ -57,9 +58,7 @@ impl<R: Runtime> Node<R> {
                 query_rejected: None,
                 link: link_to(&namespace, &entity, run, "Query processed"),
             }),
-            Answer::Failed { message, failure } => {
-                Err(Error::QueryFailed { message, failure: Box::new(failure.unwrap_or_default()) })
-            }
+            Answer::Failed { message, failure } => Err(Error::QueryFailed { message, failure }),
         }
     }
 
@@ -73,7 +72,7 @@ impl<R: Runtime> Node<R> {
         let wait = self.board().waits.register(question.entity.clone(), question.run);
         loop {
             let changed = wait.changed();
-            let (_, record) = self.read_run(group, &question.entity, &question.run.to_string())?;
+            let record = self.read_record(group, &question.entity, question.run)?;
             if !question.is_held() {
                 if goes_direct(&record)? {
                     self.board().questions.unbuffer(question);
@@ -157,7 +156,7 @@ impl<R: Runtime> Node<R> {
         request: api::RespondQueryTaskCompletedRequest,
     ) -> Result<(), Error> {
         let answer = match request.completed_type() {
-            QueryResultType::Failed => Answer::Failed { message: request.error_message, failure: request.failure },
+            QueryResultType::Failed => failed(request.error_message, request.failure),
             _ => Answer::Answered(request.query_result),
         };
         let gone = || Error::not_found("query task not found, or already expired");
@@ -179,9 +178,13 @@ fn taken_late(heard: &mut Heard) -> bool {
 /// A result that came with a workflow task's completion.
 pub(crate) fn answer_of(result: WorkflowQueryResult) -> Answer {
     match result.result_type() {
-        QueryResultType::Failed => Answer::Failed { message: result.error_message, failure: result.failure },
+        QueryResultType::Failed => failed(result.error_message, result.failure),
         _ => Answer::Answered(result.answer),
     }
+}
+
+fn failed(message: String, failure: Option<Failure>) -> Answer {
+    Answer::Failed { message, failure: Box::new(failure.unwrap_or_default()) }
 }
 
 fn is_rejected(record: &RunRecord, condition: QueryRejectCondition) -> bool {

@@ -10,6 +10,7 @@ use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_base::RunId;
 use mainstay_engine::Error;
 
 /// A namespace as the node knows it now.
@@ -37,6 +38,20 @@ pub struct HistoryPosition {
     pub until_event_id: i64,
     /// Whether a long poll goes on after the last event.
     pub wait: bool,
+}
+
+impl HistoryPosition {
+    /// A page that goes on at an event; with a bound where the first page saw one (else 0).
+    #[must_use]
+    pub fn page(run: RunId, event_id: i64, until_event_id: i64) -> Self {
+        Self { run_id: run.to_string(), event_id, until_event_id, wait: false }
+    }
+
+    /// A long poll that goes on at an event.
+    #[must_use]
+    pub fn long_poll(run: RunId, event_id: i64) -> Self {
+        Self { run_id: run.to_string(), event_id, until_event_id: 0, wait: true }
+    }
 }
 
 /// A read of history.
