@@ -5,10 +5,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use mainstay_base::RunId;
 use mainstay_frontend as frontend;
 use mainstay_node::{Config, Node};
 use mainstay_runtime::{AsyncRuntime, Runtime};
@@ -28,8 +29,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const NODE_STOP: Duration = Duration::from_secs(2);
 /// How long tasks and threads may take to end after that.
 const REST: Duration = Duration::from_millis(500);
-/// How often it is looked whether they have.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
 const RESERVE_BYTES: u64 = 256 << 20;
 
@@ -60,7 +59,6 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     let address = TokioRuntime::local_address(&listener).map_err(|error| error.to_string())?;
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
-    let (log, state) = (Arc::downgrade(&stores.log), Arc::downgrade(&stores.state));
     let node = Node::<TokioRuntime>::start(config(&settings, &data), stores).await;
     let node = node.map_err(|error| format!("the node does not start: {error}"))?;
 
@@ -76,15 +74,6 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         () = TokioRuntime::sleep(NODE_STOP) => tracing::warn!("the node did not stop in time; the next start recovers"),
     }
     drop(node);
-    // The node's tasks end a moment after it; until the last has, the stores are open and write files.
-    let released = async {
-        while log.strong_count() + state.strong_count() > 0 {
-            TokioRuntime::sleep(LOOK_AGAIN).await;
-        }
-    };
-    if TokioRuntime::timeout(REST, released).await.is_err() {
-        tracing::warn!("the stores are still in use at the stop; the next start recovers");
-    }
     Ok(data)
 }
 
@@ -101,10 +90,7 @@ fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
 
 /// A v4 UUID.
 fn new_cluster_id() -> String {
-    let random = TokioRuntime::random();
-    let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{id:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    RunId::from_random(TokioRuntime::random()).to_string()
 }
 
 fn open_data(settings: &Settings) -> Result<DataDirectory, Failure> {
