@@ -202,7 +202,10 @@ mod tests {
         LogOp::Purge { group: 1, upto, mark: Bytes::from_static(b"m") }
     }
 
-    fn after(ops: &[LogOp]) -> Result<(Option<u64>, Option<u64>, Option<u64>), StorageError> {
+    /// The purged, first and last index.
+    type Indexes = (Option<u64>, Option<u64>, Option<u64>);
+
+    fn after(ops: &[LogOp]) -> Result<Indexes, StorageError> {
         let end = ops.iter().try_fold(LogBounds::default(), |bounds, op| bounds.after(op))?;
         Ok((end.purged, end.first, end.last))
     }
