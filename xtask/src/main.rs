@@ -16,7 +16,7 @@ type Failure = String;
 const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim
   demo   build a server, run one workflow on it, show its history
   test   install what is missing, then run every test
-  ci     the read-only gate: format, clippy, tidy, tests
+  ci     the read-only gate: format, clippy, documentation, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
   bench  load on a fresh server; --smoke is short; the rest goes to `mainstay bench`
@@ -58,7 +58,14 @@ fn ci() -> Result<(), Failure> {
     // All targets, so that every task resolves features alike and RocksDB is built once.
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     sim::check()?;
+    docs()?;
     test()
+}
+
+/// The documentation of our own crates, private items included; what is generated has Temporal's comments and is left out.
+fn docs() -> Result<(), Failure> {
+    let arguments = ["doc", "--workspace", "--exclude", "mainstay-api", "--no-deps", "--document-private-items"];
+    run(cargo_command(&arguments).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn fix() -> Result<(), Failure> {
@@ -68,13 +75,17 @@ fn fix() -> Result<(), Failure> {
 
 /// Runs cargo with the shared build cache, so that RocksDB's C++ is compiled once for all checkouts.
 fn cargo(arguments: &[&str]) -> Result<(), Failure> {
+    run(&mut cargo_command(arguments))
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
     eprintln!("xtask: cargo {}", arguments.join(" "));
     let mut command = Command::new("cargo");
     command.args(arguments);
     if let Some(directory) = setup::target_directory() {
         command.env("CARGO_TARGET_DIR", directory);
     }
-    run(&mut command)
+    command
 }
 
 /// Runs a command to its end; anything but success is a failure that names it.

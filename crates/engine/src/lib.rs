@@ -3,7 +3,7 @@
 //!
 //! It knows Temporal's semantics: events and their order, workflow tasks, activities, timers, how runs follow each other. It does
 //! not know keys, replication, pollers, queries, or that more than one entity exists. Long shape of a command: [`apply`] opens
-//! a [`transaction::Transaction`], loads a [`run::Run`], a handler changes it and adds events, and saving it writes rows.
+//! a `transaction::Transaction`, loads a `run::Run`, a handler changes it and adds events, and saving it writes rows.
 
 mod activities;
 mod cancellation;

@@ -30,7 +30,7 @@ impl<R: Runtime> Node<R> {
     /// Refuses what would grow a store that is full. What makes room goes on.
     fn admit(&self, command: &Command) -> Result<(), Error> {
         let frees = matches!(command.op, Some(Op::Delete(_) | Op::Terminate(_) | Op::ResetSticky(_)));
-        if frees || !self.0.full.load(Ordering::Relaxed) {
+        if frees || self.0.room.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
         Err(Error::ResourceExhausted {
@@ -50,7 +50,10 @@ impl<R: Runtime> Node<R> {
             version: VERSION,
             command: Some(command),
         };
-        let proposed = self.group(group)?.propose(entry.encode_to_vec().into()).await;
+        let entry = entry.encode_to_vec();
+        // Once in the log, and once in the state.
+        self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
+        let proposed = self.group(group)?.propose(entry.into()).await;
         proposed.unwrap_or_else(|error| Err(refusal(&error)))
     }
 }

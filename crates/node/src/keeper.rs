@@ -1,4 +1,7 @@
 //! Housekeeping: the state is flushed and the log behind it purged, and the stores' size is watched.
+//!
+//! A full store is flushed and compacted after everything that was applied meanwhile, so that room which a delete made is seen soon
+//! and not when the database would have come to it by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The state is flushed at least this often while it changes.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 
+/// Room is looked for at most this often while the stores are full.
+const RECLAIM_EVERY: Duration = Duration::from_secs(3);
+
 /// Keeps house for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>) {
     let mut last_flush = R::Instant::now();
@@ -22,15 +28,21 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
             R::fatal(&format!("the stores' size cannot be told: {error}"));
         }
         let wanted = node.within(R::Instant::now() + LOOK_EVERY, node.board().flush_wanted.notified()).await;
-        let due = R::Instant::now() >= last_flush + FLUSH_EVERY;
+        let full = node.0.room.load(Ordering::Relaxed) <= 0;
+        let every = if full { RECLAIM_EVERY } else { FLUSH_EVERY };
+        let due = R::Instant::now() >= last_flush + every;
         if (wanted.is_some() || due) && !node.is_stopped() {
+            let flushed = flush(&node).await;
+            if full && flushed {
+                reclaim(&node).await;
+            }
+            // Its own length does not count, or a slow disk would do nothing else.
             last_flush = R::Instant::now();
-            flush(&node).await;
         }
     }
 }
 
-/// Sets whether there is room. A margin keeps it from changing its mind at every write.
+/// Sets how much room there is; proposals count down from there until the next look.
 async fn look<R: Runtime>(node: &Node<R>) -> Result<(), StorageError> {
     let stores = node.0.stores.clone();
     let (log, state) = R::disk(move || (stores.log.usage(), stores.state.usage())).await;
@@ -39,13 +51,15 @@ async fn look<R: Runtime>(node: &Node<R>) -> Result<(), StorageError> {
         used: log.used.saturating_add(state.used),
         available: log.available.min(state.available),
     };
-    node.0.full.store(node.config().budget.room(both) == 0, Ordering::Relaxed);
+    let room = i64::try_from(node.config().budget.room(both)).unwrap_or(i64::MAX);
+    node.0.room.store(room, Ordering::Relaxed);
     Ok(())
 }
 
-async fn flush<R: Runtime>(node: &Node<R>) {
+/// Whether there was anything to flush.
+async fn flush<R: Runtime>(node: &Node<R>) -> bool {
     if node.board().unflushed_bytes.swap(0, Ordering::AcqRel) == 0 {
-        return;
+        return false;
     }
     let state = Arc::clone(&node.0.stores.state);
     if let Err(error) = R::disk(move || state.flush()).await {
@@ -54,5 +68,13 @@ async fn flush<R: Runtime>(node: &Node<R>) {
     for group in node.groups() {
         // A refused compaction is tried again after the next flush.
         let _compacted = group.compact().await;
+    }
+    true
+}
+
+async fn reclaim<R: Runtime>(node: &Node<R>) {
+    let stores = node.0.stores.clone();
+    if let Err(error) = R::disk(move || stores.log.reclaim().and_then(|()| stores.state.reclaim())).await {
+        R::fatal(&format!("the stores cannot be compacted: {error}"));
     }
 }

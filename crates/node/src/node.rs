@@ -97,7 +97,8 @@ pub(crate) struct Inner<R: Runtime> {
     pub(crate) stores: Stores,
     last_stamp_ns: AtomicI64,
     namespace_changes: tokio::sync::Mutex<()>,
-    pub(crate) full: AtomicBool,
+    /// Bytes that the stores may still grow by, as far as is known; none or less: new work is refused.
+    pub(crate) room: AtomicI64,
     stopped: AtomicBool,
     stopping: Notify,
 }
@@ -144,7 +145,7 @@ impl<R: Runtime> Node<R> {
             stores,
             last_stamp_ns: AtomicI64::new(i64::MIN),
             namespace_changes: tokio::sync::Mutex::new(()),
-            full: AtomicBool::new(false),
+            room: AtomicI64::new(i64::MAX),
             stopped: AtomicBool::new(false),
             stopping: Notify::new(),
         };

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A durable-execution server that speaks Temporal's API.
@@ -100,6 +101,8 @@ pub struct StartDev {
     /// A setting of Temporal's dynamic configuration, as KEY=JSON. Unknown ones are ignored. Repeatable.
     #[arg(long, value_name = "KEY=JSON")]
     pub dynamic_config_value: Vec<String>,
+    #[command(flatten)]
+    pub disk: Disk,
     /// No web interface (there is none so far).
     #[arg(long)]
     pub headless: bool,
@@ -159,6 +162,17 @@ pub struct Start {
     /// Allows an address that other machines can reach. There is no TLS and no authentication yet.
     #[arg(long)]
     pub insecure: bool,
+    #[command(flatten)]
+    pub disk: Disk,
+}
+
+/// How much of the disk a server may take.
+#[derive(Debug, Default, Args)]
+pub struct Disk {
+    /// Most bytes that the data may take, as 500MiB or 20GB. Beyond it new work is refused, while reads and deletes go on.
+    /// Default: all of the disk but a reserve.
+    #[arg(long, value_name = "SIZE")]
+    pub disk_budget: Option<ByteSize>,
 }
 
 #[cfg(test)]

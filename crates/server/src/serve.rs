@@ -14,7 +14,6 @@ use mainstay_frontend as frontend;
 use mainstay_node::{Config, Node};
 use mainstay_runtime::{AsyncRuntime, Runtime};
 use mainstay_runtime_tokio::TokioRuntime;
-use mainstay_storage::Budget;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -29,8 +28,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const NODE_STOP: Duration = Duration::from_secs(2);
 /// How long tasks and threads may take to end after that.
 const REST: Duration = Duration::from_millis(500);
-/// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
-const RESERVE_BYTES: u64 = 256 << 20;
 
 /// Runs a server until SIGINT or SIGTERM.
 pub fn run(settings: Settings) -> Result<(), Failure> {
@@ -106,7 +103,7 @@ fn config(settings: &Settings, data: &DataDirectory) -> Config {
     Config {
         cluster_id: identity.cluster_id.clone(),
         shards: identity.shards,
-        budget: Budget { max_bytes: None, reserve_bytes: RESERVE_BYTES },
+        budget: settings.budget,
         namespaces: settings.namespaces.clone(),
         search_attributes: settings.search_attributes.clone(),
         ..Config::default()

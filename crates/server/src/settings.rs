@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use mainstay_api::temporal::enums::v1::IndexedValueType;
+use mainstay_storage::Budget;
 
 use crate::Failure;
-use crate::cli::{Global, LogFormat, LogLevel, Start, StartDev};
+use crate::cli::{Disk, Global, LogFormat, LogLevel, Start, StartDev};
 
 const DEV_SHARDS: u32 = 4;
 const SHARDS: u32 = 16;
+/// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
+const RESERVE_BYTES: u64 = 256 << 20;
+/// Less than this is taken by write buffers alone.
+const BUDGET_LEAST_BYTES: u64 = 48 << 20;
 
 /// Everything that a start command says.
 #[derive(Debug)]
@@ -21,6 +27,7 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Of a new data directory; an existing one keeps its own.
     pub shards: u32,
+    pub budget: Budget,
     pub namespaces: Vec<String>,
     /// Of the namespaces above.
     pub search_attributes: BTreeMap<String, IndexedValueType>,
@@ -58,6 +65,7 @@ impl Settings {
             listen: resolve(&flags.ip, flags.port)?,
             data: flags.db_filename,
             shards: DEV_SHARDS,
+            budget: budget(&flags.disk)?,
             namespaces: namespaces(flags.namespace),
             search_attributes: search_attributes(&flags.search_attribute)?,
             log_level: global.log_level.unwrap_or(LogLevel::Warn),
@@ -82,6 +90,7 @@ impl Settings {
             listen,
             data: Some(flags.data_dir),
             shards: SHARDS,
+            budget: budget(&flags.disk)?,
             namespaces: namespaces(Vec::new()),
             search_attributes: BTreeMap::new(),
             log_level: global.log_level.unwrap_or(LogLevel::Info),
@@ -89,6 +98,16 @@ impl Settings {
             remarks: Vec::new(),
             banner: Vec::new(),
         })
+    }
+}
+
+fn budget(disk: &Disk) -> Result<Budget, Failure> {
+    let max_bytes = disk.disk_budget.map(|size| size.as_u64());
+    match disk.disk_budget {
+        Some(size) if size.as_u64() < BUDGET_LEAST_BYTES => {
+            Err(format!("--disk-budget {size} is too small; give at least {}", ByteSize(BUDGET_LEAST_BYTES)))
+        }
+        _ => Ok(Budget { max_bytes, reserve_bytes: RESERVE_BYTES }),
     }
 }
 

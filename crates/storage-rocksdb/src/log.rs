@@ -206,6 +206,13 @@ impl LogStore for RocksLog {
         self.value(group, COMMITTED)
     }
 
+    fn reclaim(&self) -> Result<(), StorageError> {
+        // First the buffer, so that the write-ahead log behind it goes.
+        self.db.flush().map_err(failed)?;
+        self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        Ok(())
+    }
+
     fn usage(&self) -> Result<Usage, StorageError> {
         usage::of(&self.directory, 0)
     }

@@ -183,6 +183,14 @@ pub trait LogStore: Send + Sync + 'static {
     /// If it cannot be read.
     fn committed(&self, group: u32) -> Result<Option<Bytes>, StorageError>;
 
+    /// Gives back the space of what was purged, if that does not happen at once. Blocks.
+    ///
+    /// # Errors
+    /// If the medium failed.
+    fn reclaim(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Bytes taken and free, for a [`crate::Budget`].
     ///
     /// # Errors

@@ -124,6 +124,15 @@ pub trait StateStore: StateView + 'static {
     /// The state as it is now, whatever is written later. Keeps old data alive: do not hold it for long.
     fn view(&self) -> Box<dyn StateView + '_>;
 
+    /// Gives back the space of what was deleted, if that does not happen at once. Blocks, and may write all data anew: for a full
+    /// store only.
+    ///
+    /// # Errors
+    /// If the medium failed.
+    fn reclaim(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Bytes taken and free, for a [`crate::Budget`].
     ///
     /// # Errors

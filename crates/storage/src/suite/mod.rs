@@ -1,6 +1,6 @@
 //! What every form of the two stores must do. For tests: a store that does otherwise makes these functions panic.
 //!
-//! [`log`] and [`state`] walk through each operation once, on an empty store. [`log_script`] and [`state_script`] run any list of
+//! [`log()`] and [`state()`] walk through each operation once, on an empty store. [`log_script`] and [`state_script`] run any list of
 //! steps, crashes among them, against a model; the steps are plain numbers, so that a property test can draw and shrink them.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
