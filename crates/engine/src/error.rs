@@ -1,4 +1,5 @@
-//! Why a command was refused. The frontend's table maps each kind to a gRPC status and error detail.
+//! Why a command was refused. The frontend's table maps each kind to a gRPC status and error detail; `refusal` has the form in which
+//! a refusal is stored and sent between nodes.
 
 /// A refusal that a client sees. Texts follow Temporal's, since SDKs match some of them.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

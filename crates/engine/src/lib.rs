@@ -13,6 +13,7 @@ mod describe;
 mod error;
 mod event;
 mod lifecycle;
+mod refusal;
 mod replay;
 mod reset;
 mod retry;
@@ -28,6 +29,7 @@ mod workflow_task;
 
 pub use describe::describe;
 pub use error::Error;
+pub use refusal::{outcome_of, result_of};
 pub use store::{Change, EntityKey, Fault, Row, Store, Table};
 pub use workflow_task::unwritten;
 
@@ -117,6 +119,8 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::CancelActivity(c) => activities::cancel(tx, c),
         Op::HeartbeatActivity(c) => activities::heartbeat(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
+        // The shard keeps members itself: they are no entity.
+        Op::PutMember(_) => Ok(empty()),
         Op::PutNamespace(c) => {
             tx.put_namespace(c.namespace.clone().unwrap_or_default());
             Ok(empty())

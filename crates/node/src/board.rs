@@ -1,8 +1,9 @@
 //! What only a leader remembers, and what apply tells it: effects become offered tasks, armed timers and woken waits.
 //!
-//! Nothing here is needed for safety: all of it is made again from rows when a node starts.
+//! Nothing here is needed for safety: all of it is made again from rows when this node begins to lead a group (`leadership`). Of
+//! groups that it does not lead, only what every replica knows is taken up.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use mainstay_base::Timestamp;
 use mainstay_shard::Effect;
@@ -36,6 +37,8 @@ pub(crate) struct Board {
     pub(crate) registry: Registry,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
+    /// Of which groups this node carries out effects.
+    leads: Vec<AtomicBool>,
     /// Bytes applied since the last flush.
     pub(crate) unflushed_bytes: AtomicU64,
     pub(crate) flush_wanted: Notify,
@@ -49,20 +52,41 @@ impl Board {
             questions: Questions::default(),
             registry: Registry::default(),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
+            leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             unflushed_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
         }
     }
 
+    /// Whether this node leads a group, and its memory of it is whole.
+    pub(crate) fn leads(&self, group: u32) -> bool {
+        self.leads.get(group as usize).is_some_and(|leads| leads.load(Ordering::Acquire))
+    }
+
+    /// From here on effects of a group are carried out, or no longer.
+    pub(crate) fn set_leads(&self, group: u32, leads: bool) {
+        if let Some(flag) = self.leads.get(group as usize) {
+            flag.store(leads, Ordering::Release);
+        }
+        if let Some(alarm) = self.alarms.get(group as usize) {
+            // The timer task looks at the whole index.
+            alarm.lowest_ns.store(i64::MIN, Ordering::Release);
+            alarm.earlier.notify_one();
+        }
+    }
+
     /// Does what an applied entry asks a leader to do.
     pub(crate) fn carry_out(&self, group: u32, effects: Vec<Effect>, now: Timestamp) {
+        let leads = self.leads(group);
         for effect in effects {
             match effect {
+                Effect::NamespacePut(record) => self.registry.applied(group, *record),
+                Effect::MembersChanged(_) => {}
+                _ if !leads => {}
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
                 Effect::TaskRemoved(row) => self.dispatch.retract_row(group, row.sequence, now),
                 Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
                 Effect::RunChanged(entity, run) => self.waits.wake(entity, run),
-                Effect::NamespacePut(record) => self.registry.applied(group, *record),
             }
         }
     }

@@ -8,6 +8,7 @@ mod dispatch;
 mod execute;
 mod history;
 mod keeper;
+mod leadership;
 mod list;
 mod machine;
 mod namespaces;

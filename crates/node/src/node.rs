@@ -151,6 +151,9 @@ impl<R: Runtime> Node<R> {
         };
         let node = Self(Arc::new(inner));
         node.load()?;
+        for group in 0..count {
+            node.gain(group)?;
+        }
         node.ensure_configured_namespaces().await?;
         for group in 1..count {
             drop(R::spawn(timers::run(node.clone(), group)));
@@ -160,17 +163,11 @@ impl<R: Runtime> Node<R> {
         Ok(node)
     }
 
-    /// Fills the memory from rows: namespaces, and tasks to offer.
-    fn load(&self) -> Result<(), StartError> {
-        let now = self.now();
+    /// Fills the memory that every replica has from rows.
+    fn load(&self) -> Result<(), StorageError> {
         for (group, started) in (0..).zip(&self.0.groups) {
-            let shard = &started.machine().shard;
-            shard.namespaces(&mut |record| {
+            started.machine().shard.namespaces(&mut |record| {
                 self.0.board.registry.applied(group, record);
-                true
-            })?;
-            shard.tasks(&mut |row| {
-                self.0.board.dispatch.offer_row(group, row, now);
                 true
             })?;
         }

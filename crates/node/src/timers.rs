@@ -1,7 +1,7 @@
 //! Timers: one task per shard sleeps until the earliest row of its timer index is due, then proposes to fire what is.
 //!
 //! Whether a row still exists and is due is decided by apply. The index is read from where the last read ended: below that, only
-//! rows that were added since can be, and apply tells of those.
+//! rows that were added since can be, and apply tells of those. Only the leader's task does anything.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -50,6 +50,9 @@ enum Step {
 }
 
 async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64) -> Result<Step, Error> {
+    if !node.board().leads(group) {
+        return Ok(Step::Idle(i64::MAX));
+    }
     let shard = node.shard(group)?;
     let now_ns = node.now().as_nanos().max(shard.now().map_err(crate::unreadable)?);
     let mut rows: Vec<TimerRow> = Vec::new();

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::log::{Entry, Reply};
-use mainstay_api::record::{NamespaceRecord, TaskRow};
+use mainstay_api::log::{Entry, Reply, command::Op};
+use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow};
 use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, Table};
 use mainstay_storage::{StateStore, StorageError};
@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::keys::Keys;
 use crate::overlay::Overlay;
-use crate::{corrupt, index};
+use crate::{corrupt, index, members, outcomes};
 
 /// What a leader does after an entry was applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub enum Effect {
     RunChanged(EntityKey, RunId),
     /// A namespace was set.
     NamespacePut(Box<NamespaceRecord>),
+    /// The cluster's members changed.
+    MembersChanged(Box<ClusterRecord>),
 }
 
 /// What came of one entry.
@@ -131,13 +133,21 @@ impl Shard {
             log_index,
             version: entry.version,
         };
+        if let Some(reply) = outcomes::recall(overlay, &entry)? {
+            return Ok(Applied { reply, effects: Vec::new() });
+        }
+        outcomes::forget(overlay, log_index, now_ns)?;
         let command = entry.command.unwrap_or_default();
-        let outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
         let mut effects = Vec::new();
+        if let Some(Op::PutMember(put)) = &command.op {
+            effects.extend(members::put(overlay, put)?);
+        }
+        let outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
         for change in outcome.changes {
             effects.extend(effect(&change));
             index::write(overlay, change)?;
         }
+        outcomes::remember(overlay, &entry.command_id, &outcome.reply);
         Ok(Applied { reply: outcome.reply, effects })
     }
 

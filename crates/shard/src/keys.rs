@@ -15,6 +15,8 @@ const LIST: u8 = 4;
 const LISTED: u8 = 5;
 const LISTED_BY_WORKFLOW: u8 = 6;
 const NAMESPACE: u8 = 7;
+/// What came of commands that may be retried, by command id, which begins with a time.
+const OUTCOME: u8 = 30;
 const META: u8 = 0;
 
 /// Builds keys of one shard.
@@ -64,6 +66,31 @@ impl Keys {
     pub(crate) fn now(self) -> Vec<u8> {
         let mut key = self.space(META);
         key.extend_from_slice(b"now");
+        key
+    }
+
+    /// The outcomes of commands, oldest first.
+    pub(crate) fn outcomes(self) -> Vec<u8> {
+        self.space(OUTCOME)
+    }
+
+    pub(crate) fn outcome(self, command_id: &[u8]) -> Vec<u8> {
+        let mut key = self.outcomes();
+        key.extend_from_slice(command_id);
+        key
+    }
+
+    /// The last outcome that was forgotten.
+    pub(crate) fn outcomes_floor(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"outcomes");
+        key
+    }
+
+    /// The cluster's members; in the metadata group alone.
+    pub(crate) fn members(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"members");
         key
     }
 

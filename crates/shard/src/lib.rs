@@ -7,11 +7,15 @@
 mod apply;
 mod index;
 mod keys;
+mod members;
+mod outcomes;
 mod overlay;
 mod reader;
 
 pub use apply::{Applied, Effect, Shard};
 pub use index::{ListPosition, ListSpace};
+pub use members::live;
+pub use outcomes::{KEPT_NS, command_id};
 
 use mainstay_engine::Fault;
 use mainstay_storage::StorageError;

@@ -1,0 +1,59 @@
+//! The cluster's members, as rows of the metadata group: who they are, where they are reached, who is alive.
+//!
+//! The epoch rises with every change that others must act on, so that two nodes with the same epoch agree on everything.
+
+use mainstay_api::log::PutMember;
+use mainstay_api::record::{ClusterRecord, MemberRecord};
+use mainstay_storage::StorageError;
+use prost::Message;
+
+use crate::apply::Effect;
+use crate::overlay::Overlay;
+use crate::{Shard, corrupt};
+
+/// Sets a member. None if that changes nothing, or another incarnation of it was expected.
+pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutMember) -> Result<Option<Effect>, StorageError> {
+    let key = overlay.keys.members();
+    let mut cluster = decode(overlay.value(&key)?)?;
+    if !change(&mut cluster, put) {
+        return Ok(None);
+    }
+    overlay.put(key, cluster.encode_to_vec().into());
+    Ok(Some(Effect::MembersChanged(Box::new(cluster))))
+}
+
+fn change(cluster: &mut ClusterRecord, put: &PutMember) -> bool {
+    let Some(member) = &put.member else { return false };
+    let place = cluster.members.binary_search_by_key(&member.node_id, |known| known.node_id);
+    let known = place.ok().and_then(|at| cluster.members.get(at));
+    let incarnation = known.map_or(0, |known| known.incarnation);
+    if known == Some(member) || (put.expected_incarnation != 0 && put.expected_incarnation != incarnation) {
+        return false;
+    }
+    match place {
+        Ok(at) => cluster.members.splice(at..=at, [member.clone()]).for_each(drop),
+        Err(at) => cluster.members.insert(at, member.clone()),
+    }
+    cluster.epoch += 1;
+    true
+}
+
+fn decode(value: Option<bytes::Bytes>) -> Result<ClusterRecord, StorageError> {
+    let Some(value) = value else { return Ok(ClusterRecord::default()) };
+    ClusterRecord::decode(value).map_err(|error| corrupt("the members", error))
+}
+
+impl Shard {
+    /// The members of the cluster, as this group's log says.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn members(&self) -> Result<ClusterRecord, StorageError> {
+        decode(self.store().get(&self.keys().members())?)
+    }
+}
+
+/// The members that are alive.
+pub fn live(cluster: &ClusterRecord) -> impl Iterator<Item = &MemberRecord> {
+    cluster.members.iter().filter(|member| member.alive && !member.removed)
+}
