@@ -23,12 +23,12 @@ pub(crate) fn request_cancel(
 ) -> Answer<Reply> {
     let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
-    lifecycle::check_first_run(&run, &request.first_execution_run_id)?;
+    lifecycle::check_first_run(tx, &run, &request.first_execution_run_id)?;
     if !run.is_open() || run.record.cancel_requested {
         return Ok(empty());
     }
     run.record.cancel_requested = true;
-    run.record.cancel_request_id = request.request_id.clone();
+    run.details_mut(tx).cancel_request_id.clone_from(&request.request_id);
     let attributes = WorkflowExecutionCancelRequestedEventAttributes {
         cause: request.reason.clone(),
         identity: request.identity.clone(),
@@ -45,7 +45,7 @@ pub(crate) fn request_cancel(
 pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExecutionRequest) -> Answer<Reply> {
     let execution = given(&request.workflow_execution);
     let mut run = Run::load(tx, &execution.run_id)?;
-    lifecycle::check_first_run(&run, &request.first_execution_run_id)?;
+    lifecycle::check_first_run(tx, &run, &request.first_execution_run_id)?;
     if !run.is_open() {
         return Err(already_completed().into());
     }

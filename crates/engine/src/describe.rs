@@ -1,8 +1,9 @@
 //! What DescribeWorkflowExecution shows, read from rows. The one reader of the engine: it changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use mainstay_api::record::{ActivityRecord, RequestIdRecord, RunRecord, WorkflowTaskRecord};
+use mainstay_api::record::{ActivityRecord, RequestIdRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{EventType, PendingActivityState, PendingWorkflowTaskState};
@@ -36,8 +37,10 @@ pub fn describe(
     run_id: &str,
 ) -> Result<Result<DescribeWorkflowExecutionResponse, Error>, Fault> {
     let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
-    let tx = Transaction::new(context, store, entity.clone());
-    match response(&tx, run_id) {
+    let tx = Transaction::new(context, store, Arc::new(entity.clone()));
+    let described = response(&tx, run_id);
+    tx.into_changes()?;
+    match described {
         Ok(response) => Ok(Ok(response)),
         Err(Stop::Refused(error)) => Ok(Err(error)),
         Err(Stop::Broken(fault)) => Err(fault),
@@ -52,7 +55,7 @@ fn response(tx: &Transaction<'_>, run_id: &str) -> Answer<DescribeWorkflowExecut
         pending_activities.push(activity_info(&activity));
     }
     Ok(DescribeWorkflowExecutionResponse {
-        execution_config: Some(config(&run.record, &started)),
+        execution_config: Some(config(tx, &run, &started)),
         workflow_execution_info: Some(info(tx, &run)),
         pending_activities,
         pending_workflow_task: run.record.workflow_task.as_ref().map(task_info),
@@ -61,13 +64,14 @@ fn response(tx: &Transaction<'_>, run_id: &str) -> Answer<DescribeWorkflowExecut
     })
 }
 
-fn config(r: &RunRecord, started: &StartedAttributes) -> WorkflowExecutionConfig {
+fn config(tx: &Transaction<'_>, run: &Run, started: &StartedAttributes) -> WorkflowExecutionConfig {
+    let r = &run.record;
     WorkflowExecutionConfig {
         task_queue: normal_queue(&r.task_queue),
         workflow_execution_timeout: started.workflow_execution_timeout,
         workflow_run_timeout: started.workflow_run_timeout,
         default_workflow_task_timeout: duration(r.task_timeout_ns),
-        user_metadata: r.user_metadata.clone(),
+        user_metadata: run.details(tx).user_metadata.clone(),
     }
 }
 
@@ -80,7 +84,7 @@ fn execution(workflow_id: &str, run_id: &str) -> Option<WorkflowExecution> {
 
 #[allow(deprecated)]
 fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
-    let r = &run.record;
+    let (r, details) = (&run.record, run.details(tx));
     WorkflowExecutionInfo {
         execution: execution(&tx.entity.workflow_id, &r.run_id),
         r#type: Some(WorkflowType { name: r.workflow_type.clone() }),
@@ -88,18 +92,18 @@ fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
         close_time: time(r.close_ns),
         status: r.status,
         history_length: r.next_event_id - 1,
-        parent_namespace_id: r.parent_namespace_id.clone(),
-        parent_execution: execution(&r.parent_workflow_id, &r.parent_run_id),
+        parent_namespace_id: details.parent_namespace_id.clone(),
+        parent_execution: execution(&details.parent_workflow_id, &details.parent_run_id),
         execution_time: time(r.execution_ns),
-        memo: r.memo.clone(),
-        search_attributes: r.search_attributes.clone(),
-        auto_reset_points: r.reset_points.clone(),
+        memo: details.memo.clone(),
+        search_attributes: details.search_attributes.clone(),
+        auto_reset_points: details.reset_points.clone(),
         task_queue: r.task_queue.clone(),
         state_transition_count: r.state_transition_count,
         history_size_bytes: r.history_size_bytes,
         execution_duration: if r.close_ns == 0 { None } else { duration(r.close_ns - r.execution_ns) },
-        root_execution: execution(&r.root_workflow_id, &r.root_run_id),
-        first_run_id: r.first_execution_run_id.clone(),
+        root_execution: execution(&details.root_workflow_id, &details.root_run_id),
+        first_run_id: details.first_execution_run_id.clone(),
         priority: r.priority.clone(),
         ..WorkflowExecutionInfo::default()
     }
@@ -165,7 +169,7 @@ fn extended(tx: &Transaction<'_>, run: &Run) -> Result<WorkflowExecutionExtended
         cancel_requested: r.cancel_requested,
         last_reset_time: time(r.last_reset_ns),
         original_start_time: time(r.start_ns),
-        reset_run_id: r.reset_run_id.clone(),
+        reset_run_id: run.details(tx).reset_run_id.clone(),
         request_id_infos: request_ids(tx, run.id)?,
         ..WorkflowExecutionExtendedInfo::default()
     })

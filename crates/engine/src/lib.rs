@@ -25,6 +25,7 @@ mod start;
 mod store;
 mod timers;
 mod transaction;
+mod worker_build;
 mod workflow_task;
 
 pub use describe::describe;
@@ -35,6 +36,8 @@ pub use workflow_task::unwritten;
 
 use mainstay_api::log::{self, Reply, command::Op, reply};
 use mainstay_base::Timestamp;
+
+use std::sync::Arc;
 
 use transaction::Transaction;
 
@@ -88,13 +91,13 @@ pub(crate) type Answer<T> = Result<T, Stop>;
 /// Only if the store fails or holds bytes that do not decode; then nothing may be written and the replica must stop.
 pub fn apply(context: &Context, store: &dyn Store, command: &log::Command) -> Result<Outcome, Fault> {
     let key = EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() };
-    let mut tx = Transaction::new(*context, store, key);
+    let mut tx = Transaction::new(*context, store, Arc::new(key));
     let reply = match dispatch(&mut tx, command).and_then(|reply| end_oversized(&mut tx).map(|()| reply)) {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(error)) => Err(error),
         Err(Stop::Broken(fault)) => return Err(fault),
     };
-    Ok(Outcome { reply, changes: tx.into_changes() })
+    Ok(Outcome { reply, changes: tx.into_changes()? })
 }
 
 fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {

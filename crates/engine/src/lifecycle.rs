@@ -5,7 +5,7 @@
 
 use mainstay_api::RawHistory;
 use mainstay_api::record::{ActivityRecord, UserTimerRecord};
-use mainstay_api::record::{RunRecord, TaskRow, TimerRow, task_row, timer_row};
+use mainstay_api::record::{RunDetails, RunRecord, TaskRow, TimerRow, task_row, timer_row};
 use mainstay_api::temporal::common::v1::{Callback, Link};
 use mainstay_api::temporal::common::v1::{Payloads, WorkflowExecution};
 use mainstay_api::temporal::enums::v1::{
@@ -27,7 +27,7 @@ use crate::run::Run;
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, numbered};
 use crate::workflow_task::{self, TaskFailure};
-use crate::{Answer, Error};
+use crate::{Answer, Error, search_attributes};
 
 const SECOND: i64 = 1_000_000_000;
 /// Who acts where nobody asked.
@@ -57,12 +57,13 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
     attributes.attempt = attributes.attempt.max(1);
     let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
     attributes.first_workflow_task_backoff = duration(backoff);
-    let mut record = record_of(tx, id, &attributes, now, backoff);
-    record.start_request_id = request_id.clone();
-    record.user_metadata = user_metadata.clone();
-    record.completion_callbacks = callbacks;
+    let record = record_of(id, &attributes, now, backoff);
+    let mut details = details_of(tx, id, &attributes);
+    details.start_request_id = request_id.clone();
+    details.user_metadata = user_metadata.clone();
+    details.completion_callbacks = callbacks;
     attributes.workflow_execution_expiration_time = time(record.execution_deadline_ns);
-    let mut run = Run::new(id, record);
+    let mut run = Run::new(id, record, details);
     let event = NewEvent::from(Attributes::WorkflowExecutionStartedEventAttributes(attributes));
     run.write(tx, event.with_metadata(user_metadata).with_links(links));
     run.remember(tx, &request_id, EventType::WorkflowExecutionStarted, 1);
@@ -76,20 +77,14 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
     run
 }
 
-pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
-    let text = id.to_string();
+pub(crate) fn record_of(id: RunId, a: &StartedAttributes, now: i64, backoff: i64) -> RunRecord {
     let execution_timeout = nanos(a.workflow_execution_timeout.as_ref());
     let run_timeout = nanos(a.workflow_run_timeout.as_ref());
     let carried = time_ns(a.workflow_execution_expiration_time.as_ref());
     let start = now.saturating_add(backoff);
     let execution_deadline = if carried == 0 { deadline(start, execution_timeout) } else { carried };
-    let root = a
-        .root_workflow_execution
-        .clone()
-        .unwrap_or_else(|| WorkflowExecution { workflow_id: tx.entity.workflow_id.clone(), run_id: text.clone() });
-    let parent = a.parent_workflow_execution.clone().unwrap_or_default();
     RunRecord {
-        run_id: text.clone(),
+        run_id: id.to_string(),
         status: Status::Running as i32,
         next_event_id: 1,
         workflow_type: given(&a.workflow_type).name.clone(),
@@ -101,15 +96,28 @@ pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, 
         task_timeout_ns: nanos(a.workflow_task_timeout.as_ref()),
         execution_deadline_ns: execution_deadline,
         run_deadline_ns: least(deadline(start, run_timeout), execution_deadline),
+        attempt: a.attempt,
+        priority: a.priority.clone(),
+        problems_reported: search_attributes::has_problems(a.search_attributes.as_ref()),
+        ..RunRecord::default()
+    }
+}
+
+pub(crate) fn details_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes) -> RunDetails {
+    let text = id.to_string();
+    let root = a
+        .root_workflow_execution
+        .clone()
+        .unwrap_or_else(|| WorkflowExecution { workflow_id: tx.entity.workflow_id.clone(), run_id: text.clone() });
+    let parent = a.parent_workflow_execution.clone().unwrap_or_default();
+    RunDetails {
         first_execution_run_id: a.first_execution_run_id.clone(),
-        original_execution_run_id: text.clone(),
+        original_execution_run_id: text,
         continued_from_run_id: a.continued_execution_run_id.clone(),
         cron_schedule: a.cron_schedule.clone(),
         retry_policy: a.retry_policy.clone(),
-        attempt: a.attempt,
         memo: a.memo.clone(),
         search_attributes: a.search_attributes.clone(),
-        priority: a.priority.clone(),
         parent_namespace: a.parent_workflow_namespace.clone(),
         parent_namespace_id: a.parent_workflow_namespace_id.clone(),
         parent_workflow_id: parent.workflow_id,
@@ -118,7 +126,7 @@ pub(crate) fn record_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes, 
         root_workflow_id: root.workflow_id,
         root_run_id: root.run_id,
         reset_points: a.prev_auto_reset_points.clone(),
-        ..RunRecord::default()
+        ..RunDetails::default()
     }
 }
 
@@ -260,11 +268,12 @@ pub(crate) fn successor(
     let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
     attributes.continued_execution_run_id = run.record.run_id.clone();
     attributes.initiator = initiator as i32;
-    attributes.first_execution_run_id = run.record.first_execution_run_id.clone();
+    attributes.first_execution_run_id = run.details(tx).first_execution_run_id.clone();
     attributes.workflow_execution_expiration_time = time(run.record.execution_deadline_ns);
     attributes.first_workflow_task_backoff = duration(backoff);
-    expire_reset_points(run, tx.now().saturating_add(tx.namespace()?.retention_ns));
-    attributes.prev_auto_reset_points = run.record.reset_points.clone();
+    let expire_ns = tx.now().saturating_add(tx.namespace()?.retention_ns);
+    expire_reset_points(tx, run, expire_ns);
+    attributes.prev_auto_reset_points = run.details(tx).reset_points.clone();
     if initiator == Initiator::Workflow {
         attributes.workflow_run_timeout = attributes.workflow_run_timeout.or_else(|| duration(0));
     } else {
@@ -275,9 +284,10 @@ pub(crate) fn successor(
 }
 
 /// The run's points to reset to last as long as the run: it has a successor, so its end is known.
-fn expire_reset_points(run: &mut Run, expire_ns: i64) {
-    let points = run.record.reset_points.iter_mut().flat_map(|points| &mut points.points);
-    for point in points.filter(|point| point.run_id == run.record.run_id) {
+fn expire_reset_points(tx: &Transaction<'_>, run: &mut Run, expire_ns: i64) {
+    let run_id = run.record.run_id.clone();
+    let points = run.details_mut(tx).reset_points.iter_mut().flat_map(|points| &mut points.points);
+    for point in points.filter(|point| point.run_id == run_id) {
         point.expire_time = time(expire_ns);
     }
 }
@@ -291,9 +301,9 @@ pub(crate) fn begin_successor(tx: &mut Transaction<'_>, run: &mut Run, successor
         request_id,
         user_metadata: None,
         links: Vec::new(),
-        callbacks: run.record.completion_callbacks.clone(),
+        callbacks: run.details(tx).completion_callbacks.clone(),
     };
-    run.record.successor_run_id = successor.run_id.to_string();
+    run.details_mut(tx).successor_run_id = successor.run_id.to_string();
     let mut next = create(tx, new);
     next.make_current(tx);
     workflow_task::wake(tx, &mut next)?;
@@ -307,7 +317,7 @@ pub(crate) fn after_failure(
     run: &mut Run,
     failure: &Failure,
 ) -> Answer<(RetryState, Option<Successor>)> {
-    let state = match run.record.retry_policy.clone() {
+    let state = match run.details(tx).retry_policy.clone() {
         None => RetryState::RetryPolicyNotSet,
         Some(policy) => {
             let attempt = retry::Attempt {
@@ -340,10 +350,10 @@ pub(crate) fn after_cron(
     result: Option<Payloads>,
     failure: Option<Failure>,
 ) -> Answer<Option<Successor>> {
-    if run.record.cron_schedule.is_empty() {
+    if run.details(tx).cron_schedule.is_empty() {
         return Ok(None);
     }
-    let Some(backoff) = cron_backoff(&run.record.cron_schedule, run.record.execution_ns, tx.now()) else {
+    let Some(backoff) = cron_backoff(&run.details(tx).cron_schedule, run.record.execution_ns, tx.now()) else {
         return Ok(None);
     };
     let deadline = run.record.execution_deadline_ns;
@@ -404,7 +414,8 @@ fn run_timeout_failure() -> Failure {
 
 /// Removes every trace of a closed run.
 pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
-    for table in [Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId] {
+    let listed = run.visibility(tx);
+    for table in [Table::RunDetails, Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId] {
         for (id, _) in tx.scan(table, run.id)? {
             tx.delete(Row { table, run: Some(run.id), id });
         }
@@ -412,7 +423,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
     if run.record.retention_timer_ns != 0 {
         tx.remove_timer(timer(tx, run, timer_row::Kind::Retention, run.record.retention_timer_ns));
     }
-    tx.remove_visibility(run.visibility(tx));
+    tx.remove_visibility(listed);
     tx.delete(crate::transaction::run_row(run.id));
     let current = tx.execution()?.is_some_and(|e| e.current_run_id == run.record.run_id);
     if current {
@@ -422,8 +433,8 @@ pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
 }
 
 /// Whether a conditional request means this run's chain.
-pub(crate) fn check_first_run(run: &Run, first_execution_run_id: &str) -> Answer<()> {
-    if first_execution_run_id.is_empty() || run.record.first_execution_run_id == first_execution_run_id {
+pub(crate) fn check_first_run(tx: &Transaction<'_>, run: &Run, first_execution_run_id: &str) -> Answer<()> {
+    if first_execution_run_id.is_empty() || run.details(tx).first_execution_run_id == first_execution_run_id {
         return Ok(());
     }
     Err(Error::not_found("workflow execution not found").into())

@@ -5,18 +5,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay_api::record::{ActivityRecord, UserTimerRecord, WorkflowTaskRecord};
+use mainstay_api::record::{ActivityRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::EventType;
 use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes as StartedAttributes};
 use mainstay_base::RunId;
 
-use crate::commands::{Worker, add_reset_point};
 use crate::convert::{nanos, time_ns};
 use crate::event::{self, Attributes as A};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode};
-use crate::{activities, lifecycle, search_attributes};
+use crate::{activities, lifecycle, search_attributes, worker_build};
 
 /// What the events say, beside the run's own record.
 pub(crate) struct Replayed {
@@ -49,12 +48,12 @@ impl Replayed {
             let event: HistoryEvent = decode(Table::History, encoded.clone())?;
             made.run.record.next_event_id = event.event_id + 1;
             made.run.record.history_size_bytes += encoded.len() as i64;
-            made.take(event);
+            made.take(tx, event);
         }
         Ok(made)
     }
 
-    fn take(&mut self, event: HistoryEvent) {
+    fn take(&mut self, tx: &Transaction<'_>, event: HistoryEvent) {
         let (id, at) = (event.event_id, time_ns(event.event_time.as_ref()));
         let Some(mut attributes) = event.attributes else { return };
         if let Some((scheduled, _)) = event::activity_close(&mut attributes) {
@@ -81,21 +80,20 @@ impl Replayed {
                 record.workflow_task = None;
                 record.last_completed_started_event_id = a.started_event_id;
                 #[allow(deprecated)]
-                let worker = Worker {
-                    checksum: &a.binary_checksum,
-                    build_id: a.worker_version.as_ref().map_or("", |v| v.build_id.as_str()),
+                let build = WorkerBuild {
+                    checksum: a.binary_checksum,
+                    build_id: a.worker_version.map(|v| v.build_id).unwrap_or_default(),
                 };
-                add_reset_point(at, &mut self.run, &worker, id);
-                search_attributes::add_build_id(&mut self.run, worker.build_id);
+                worker_build::record(tx, &mut self.run, build, at, id);
             }
             A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
                 record.workflow_task = None;
             }
-            other => self.take_item(id, at, other),
+            other => self.take_item(tx, id, at, other),
         }
     }
 
-    fn take_item(&mut self, id: i64, at: i64, attributes: A) {
+    fn take_item(&mut self, tx: &Transaction<'_>, id: i64, at: i64, attributes: A) {
         let record = &mut self.run.record;
         match attributes {
             A::ActivityTaskScheduledEventAttributes(a) => {
@@ -130,10 +128,11 @@ impl Replayed {
             }
             A::UpsertWorkflowSearchAttributesEventAttributes(a) => {
                 let fields = a.search_attributes.unwrap_or_default();
-                search_attributes::merge(&mut record.search_attributes, &fields);
+                search_attributes::merge(tx, &mut self.run, &fields);
             }
             A::WorkflowPropertiesModifiedEventAttributes(a) => {
-                search_attributes::merge_memo(&mut record.memo, &a.upserted_memo.unwrap_or_default());
+                let memo = &mut self.run.details_mut(tx).memo;
+                search_attributes::merge_memo(memo, &a.upserted_memo.unwrap_or_default());
             }
             _ => {}
         }
@@ -142,7 +141,8 @@ impl Replayed {
 
 /// The run as its first event describes it, begun now: its time-out counts anew, that of the chain does not.
 fn begun(tx: &Transaction<'_>, id: RunId, started: &StartedAttributes) -> Run {
-    let mut record = lifecycle::record_of(tx, id, started, tx.now(), 0);
-    record.original_execution_run_id.clone_from(&started.original_execution_run_id);
-    Run::new(id, record)
+    let record = lifecycle::record_of(id, started, tx.now(), 0);
+    let mut details = lifecycle::details_of(tx, id, started);
+    details.original_execution_run_id.clone_from(&started.original_execution_run_id);
+    Run::new(id, record, details)
 }

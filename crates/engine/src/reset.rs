@@ -48,7 +48,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
         return Err(Error::invalid(format!("{text}: {finish}")).into());
     };
     let base_id = base.id;
-    inherit(&base, &mut replayed.run);
+    inherit(tx, &base, &mut replayed.run);
     end_current(tx, &request.reason)?;
     mark_reset(tx, base_id, id)?;
     for (first, batch) in &prefix.batches {
@@ -97,10 +97,11 @@ fn histories(tx: &Transaction<'_>, run: RunId) -> Result<Vec<(i64, RawHistory)>,
 }
 
 /// What a history does not say.
-fn inherit(base: &Run, run: &mut Run) {
-    run.record.start_request_id.clone_from(&base.record.start_request_id);
-    run.record.user_metadata.clone_from(&base.record.user_metadata);
-    run.record.completion_callbacks.clone_from(&base.record.completion_callbacks);
+fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run) {
+    let (from, details) = (base.details(tx), run.details_mut(tx));
+    details.start_request_id.clone_from(&from.start_request_id);
+    details.user_metadata.clone_from(&from.user_metadata);
+    details.completion_callbacks.clone_from(&from.completion_callbacks);
     run.record.last_reset_ns = run.record.start_ns;
 }
 
@@ -118,7 +119,7 @@ fn end_current(tx: &mut Transaction<'_>, reason: &str) -> Answer<()> {
 
 fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
     let mut base = Run::load(tx, &base.to_string())?;
-    base.record.reset_run_id = id.to_string();
+    base.details_mut(tx).reset_run_id = id.to_string();
     base.save(tx);
     Ok(())
 }
@@ -126,7 +127,7 @@ fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
 /// Stores what was pending: activities are handed out anew, timers keep their time.
 fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
     let Replayed { mut run, activities, timers, request_ids } = replayed;
-    let start_request_id = run.record.start_request_id.clone();
+    let start_request_id = run.details(tx).start_request_id.clone();
     run.remember(tx, &start_request_id, EventType::WorkflowExecutionStarted, 1);
     for (request_id, kind, event_id) in request_ids {
         run.remember(tx, &request_id, kind, event_id);

@@ -3,11 +3,12 @@
 //! An event goes into history at once, or, while a workflow task is started and the event comes from outside, into the buffer.
 //! A batch is what is written atomically; a Started event of a workflow task ends its batch.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay_api::RawHistory;
-use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunRecord, VisibilityRecord};
+use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
 use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_base::{RunId, limits};
@@ -15,7 +16,7 @@ use prost::Message;
 
 use crate::event::{self, Attributes, NewEvent};
 use crate::store::{Fault, Row, Table};
-use crate::transaction::{Transaction, decode, named, numbered, run_row};
+use crate::transaction::{Transaction, decode, details_row, named, numbered, run_row};
 use crate::{Answer, Error};
 
 /// Where an event went.
@@ -42,14 +43,18 @@ impl Added {
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) record: RunRecord,
+    /// Read when first asked for.
+    details: OnceCell<RunDetails>,
+    details_changed: bool,
     batches: Vec<(i64, RawHistory)>,
     open_batch: bool,
     listed_changed: bool,
 }
 
 impl Run {
-    pub(crate) fn new(id: RunId, record: RunRecord) -> Self {
-        Self { id, record, batches: Vec::new(), open_batch: false, listed_changed: true }
+    pub(crate) fn new(id: RunId, record: RunRecord, details: RunDetails) -> Self {
+        let details = OnceCell::from(details);
+        Self { id, record, details, details_changed: true, batches: Vec::new(), open_batch: false, listed_changed: true }
     }
 
     /// Loads a run: the given one, or the current one if `run_id` is empty.
@@ -74,13 +79,39 @@ impl Run {
             };
             return Err(Error::not_found(text).into());
         };
-        Ok(Self { id, record, batches: Vec::new(), open_batch: false, listed_changed: false })
+        let details = OnceCell::new();
+        Ok(Self {
+            id,
+            record,
+            details,
+            details_changed: false,
+            batches: Vec::new(),
+            open_batch: false,
+            listed_changed: false,
+        })
     }
 
     /// Loads a run that must be open.
     pub(crate) fn load_open(tx: &Transaction<'_>, run_id: &str) -> Answer<Self> {
         let run = Self::load(tx, run_id)?;
         if run.is_open() { Ok(run) } else { Err(already_completed().into()) }
+    }
+
+    /// What few transitions look at. If it cannot be read, the answer is a default and the transition is not written.
+    pub(crate) fn details(&self, tx: &Transaction<'_>) -> &RunDetails {
+        self.details.get_or_init(|| {
+            tx.run_details(self.id).unwrap_or_else(|fault| {
+                tx.fail(fault);
+                RunDetails::default()
+            })
+        })
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn details_mut(&mut self, tx: &Transaction<'_>) -> &mut RunDetails {
+        self.details(tx);
+        self.details_changed = true;
+        self.details.get_mut().expect("just set")
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -273,6 +304,9 @@ impl Run {
         if self.listed_changed {
             tx.put_visibility(self.visibility(tx));
         }
+        if self.details_changed {
+            tx.put(details_row(self.id), self.details(tx));
+        }
         tx.put(run_row(self.id), &self.record);
         if self.is_open() && self.over_limit().is_some() {
             tx.oversized.push(self.id);
@@ -292,16 +326,17 @@ impl Run {
 
     /// Sets the execution record from this run, which is the current one.
     pub(crate) fn make_current(&self, tx: &mut Transaction<'_>) {
+        let details = self.details(tx);
         tx.put_execution(&ExecutionRecord {
             current_run_id: self.record.run_id.clone(),
             status: self.record.status,
-            start_request_id: self.record.start_request_id.clone(),
-            first_execution_run_id: self.record.first_execution_run_id.clone(),
+            start_request_id: details.start_request_id.clone(),
+            first_execution_run_id: details.first_execution_run_id.clone(),
         });
     }
 
     pub(crate) fn visibility(&self, tx: &Transaction<'_>) -> VisibilityRecord {
-        let r = &self.record;
+        let (r, details) = (&self.record, self.details(tx));
         let closed = !self.is_open();
         VisibilityRecord {
             namespace_id: tx.entity.namespace_id.clone(),
@@ -316,12 +351,12 @@ impl Run {
             history_size_bytes: if closed { r.history_size_bytes } else { 0 },
             state_transition_count: if closed { r.state_transition_count } else { 0 },
             task_queue: r.task_queue.clone(),
-            memo: r.memo.clone(),
-            search_attributes: r.search_attributes.clone(),
-            parent_workflow_id: r.parent_workflow_id.clone(),
-            parent_run_id: r.parent_run_id.clone(),
-            root_workflow_id: r.root_workflow_id.clone(),
-            root_run_id: r.root_run_id.clone(),
+            memo: details.memo.clone(),
+            search_attributes: details.search_attributes.clone(),
+            parent_workflow_id: details.parent_workflow_id.clone(),
+            parent_run_id: details.parent_run_id.clone(),
+            root_workflow_id: details.root_workflow_id.clone(),
+            root_run_id: details.root_run_id.clone(),
         }
     }
 }

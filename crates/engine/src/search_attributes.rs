@@ -9,13 +9,12 @@ use mainstay_api::temporal::enums::v1::IndexedValueType as Type;
 
 use crate::run::Run;
 use crate::search_attribute_value as value;
+use crate::transaction::Transaction;
 
 const TYPE: &str = "type";
 const ENCODING: &str = "encoding";
 const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
-/// The list of a run that only workers without a build id worked on.
-const UNVERSIONED: &[u8] = br#"["unversioned"]"#;
 const PROBLEMS: &str = "TemporalReportedProblems";
 
 /// Attributes that only the server sets.
@@ -126,8 +125,8 @@ fn is_removal(value: &Payload) -> bool {
 }
 
 /// Sets what is given and removes what is null or an empty list.
-pub(crate) fn merge(into: &mut Option<SearchAttributes>, fields: &SearchAttributes) {
-    let all = into.get_or_insert_with(SearchAttributes::default);
+pub(crate) fn merge(tx: &Transaction<'_>, run: &mut Run, fields: &SearchAttributes) {
+    let all = run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default);
     for (name, value) in &fields.indexed_fields {
         if is_removal(value) {
             all.indexed_fields.remove(name);
@@ -135,6 +134,11 @@ pub(crate) fn merge(into: &mut Option<SearchAttributes>, fields: &SearchAttribut
             all.indexed_fields.insert(name.clone(), value.clone());
         }
     }
+    run.record.problems_reported = has_problems(run.details(tx).search_attributes.as_ref());
+    if fields.indexed_fields.contains_key(BUILD_IDS) {
+        run.record.last_build = None;
+    }
+    run.mark_listed();
 }
 
 /// Sets what is given in a memo and removes what is null.
@@ -149,12 +153,9 @@ pub(crate) fn merge_memo(into: &mut Option<Memo>, upserted: &Memo) {
     }
 }
 
-/// Adds the worker's build to the list of builds that worked on the run; answers whether it was new.
-pub(crate) fn add_build_id(run: &mut Run, build: &str) -> bool {
-    let all = run.record.search_attributes.get_or_insert_with(SearchAttributes::default);
-    if build.is_empty() && all.indexed_fields.get(BUILD_IDS).is_some_and(|p| p.data == UNVERSIONED) {
-        return false;
-    }
+/// Adds a worker's build to the list of builds that worked on the run.
+pub(crate) fn add_build_id(tx: &Transaction<'_>, run: &mut Run, build: &str) {
+    let all = run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default);
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();
     let mut wanted = vec!["unversioned".to_string()];
@@ -166,28 +167,33 @@ pub(crate) fn add_build_id(run: &mut Run, build: &str) -> bool {
             list.push(id);
         }
     }
-    if list == present {
-        return false;
+    if list != present {
+        all.indexed_fields.insert(BUILD_IDS.into(), keyword_list(&list));
+        run.mark_listed();
     }
-    all.indexed_fields.insert(BUILD_IDS.into(), keyword_list(&list));
-    true
 }
 
-/// Shows or hides what is wrong with the run's workflow task: category and cause. Answers whether that changed.
-pub(crate) fn set_problems(run: &mut Run, problem: Option<(&str, String)>) -> bool {
-    let Some(all) = run.record.search_attributes.as_mut() else {
-        let Some((category, cause)) = problem else { return false };
-        let list = [format!("category={category}"), format!("cause={cause}")];
-        let fields = [(PROBLEMS.to_string(), keyword_list(&list))].into();
-        run.record.search_attributes = Some(SearchAttributes { indexed_fields: fields });
-        return true;
-    };
-    match problem {
+/// Whether search attributes say that something is wrong with the run's workflow task.
+pub(crate) fn has_problems(all: Option<&SearchAttributes>) -> bool {
+    all.is_some_and(|all| all.indexed_fields.contains_key(PROBLEMS))
+}
+
+/// Shows or hides what is wrong with the run's workflow task: category and cause.
+pub(crate) fn set_problems(tx: &Transaction<'_>, run: &mut Run, problem: Option<(&str, String)>) {
+    if problem.is_none() && !run.record.problems_reported {
+        return;
+    }
+    run.record.problems_reported = problem.is_some();
+    let all = &mut run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default).indexed_fields;
+    let changed = match problem {
         Some((category, cause)) => {
             let list = keyword_list(&[format!("category={category}"), format!("cause={cause}")]);
-            all.indexed_fields.insert(PROBLEMS.into(), list.clone()) != Some(list)
+            all.insert(PROBLEMS.into(), list.clone()) != Some(list)
         }
-        None => all.indexed_fields.remove(PROBLEMS).is_some(),
+        None => all.remove(PROBLEMS).is_some(),
+    };
+    if changed {
+        run.mark_listed();
     }
 }
 

@@ -182,7 +182,7 @@ fn answer(tx: &Transaction<'_>, run: &Run, request: &SignalWithStartWorkflowExec
     let reference = request_reference(&request.request_id, EventType::WorkflowExecutionSignaled);
     reply_of(reply::Reply::SignalWithStart(SignalWithStartWorkflowExecutionResponse {
         run_id: run.record.run_id.clone(),
-        first_execution_run_id: run.record.first_execution_run_id.clone(),
+        first_execution_run_id: run.details(tx).first_execution_run_id.clone(),
         started,
         signal_link: Some(event_link(tx, run, &request.namespace, reference)),
     }))

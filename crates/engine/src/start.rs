@@ -254,7 +254,7 @@ fn response(
     };
     StartWorkflowExecutionResponse {
         run_id: run.record.run_id.clone(),
-        first_execution_run_id: run.record.first_execution_run_id.clone(),
+        first_execution_run_id: run.details(tx).first_execution_run_id.clone(),
         started,
         status: run.record.status,
         eager_workflow_task: None,

@@ -3,6 +3,8 @@
 //! The engine names rows by table, run and id, and never a key; the shard maps rows to keys and never learns what an activity
 //! is. Index rows (tasks, timers, visibility) are changes of their own kind, because the shard orders them across entities.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mainstay_api::record::{NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::RunId;
@@ -24,6 +26,8 @@ pub enum Table {
     Execution = 1,
     /// `RunRecord`; empty id.
     Run = 2,
+    /// `RunDetails`; empty id.
+    RunDetails = 26,
     /// `RawHistory` of one batch; id = first event id, 8 bytes big-endian.
     History = 3,
     /// `ActivityRecord`; id = scheduled event id, 8 bytes big-endian.
@@ -82,9 +86,9 @@ pub trait Store {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Sets a row.
-    Put { entity: EntityKey, row: Row, value: Bytes },
+    Put { entity: Arc<EntityKey>, row: Row, value: Bytes },
     /// Removes a row, if it exists.
-    Delete { entity: EntityKey, row: Row },
+    Delete { entity: Arc<EntityKey>, row: Row },
     /// Makes a task dispatchable.
     AddTask(TaskRow),
     /// Removes a task row: by kind, namespace id, queue and sequence.

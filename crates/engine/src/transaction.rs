@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::record::{ExecutionRecord, NamespaceRecord, RunRecord, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_api::record::{ExecutionRecord, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::{Prng, RunId};
 use prost::Message;
 
@@ -19,7 +20,7 @@ const TASKS_PER_ENTRY_BITS: u32 = 20;
 pub(crate) struct Transaction<'a> {
     pub(crate) context: Context,
     store: &'a dyn Store,
-    pub(crate) entity: EntityKey,
+    pub(crate) entity: Arc<EntityKey>,
     rows: BTreeMap<Row, Option<Bytes>>,
     changes: Vec<Change>,
     pub(crate) prng: Prng,
@@ -28,10 +29,12 @@ pub(crate) struct Transaction<'a> {
     tasks: u64,
     /// The last namespace that was looked at.
     namespace: RefCell<Option<Rc<NamespaceRecord>>>,
+    /// The first failure of a read whose caller could not be told.
+    fault: RefCell<Option<Fault>>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(crate) fn new(context: Context, store: &'a dyn Store, entity: EntityKey) -> Self {
+    pub(crate) fn new(context: Context, store: &'a dyn Store, entity: Arc<EntityKey>) -> Self {
         let prng = Prng::new(context.seed);
         Self {
             context,
@@ -43,7 +46,13 @@ impl<'a> Transaction<'a> {
             oversized: Vec::new(),
             tasks: 0,
             namespace: RefCell::default(),
+            fault: RefCell::default(),
         }
+    }
+
+    /// Notes that a read failed whose caller goes on with a default: the transition is not going to be written.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.fault.borrow_mut().get_or_insert(fault);
     }
 
     /// The entry's time in nanoseconds.
@@ -53,27 +62,34 @@ impl<'a> Transaction<'a> {
 
     /// Forgets all that was written, so that the entry can be applied in another way.
     pub(crate) fn start_over(&mut self) {
-        let entity =
-            std::mem::replace(&mut self.entity, EntityKey { namespace_id: String::new(), workflow_id: String::new() });
-        *self = Self::new(self.context, self.store, entity);
+        let fault = self.fault.take();
+        *self = Self::new(self.context, self.store, Arc::clone(&self.entity));
+        self.fault = RefCell::new(fault);
     }
 
     /// Goes on with another entity; what was written so far stays, but is not seen if this entity is met again.
     pub(crate) fn switch(&mut self, entity: EntityKey) {
-        if entity != self.entity {
+        if entity != *self.entity {
             self.flush_rows();
-            self.entity = entity;
+            self.entity = Arc::new(entity);
         }
     }
 
-    pub(crate) fn into_changes(mut self) -> Vec<Change> {
+    /// All that was written, in order.
+    ///
+    /// # Errors
+    /// The failure of a read, if there was one.
+    pub(crate) fn into_changes(mut self) -> Result<Vec<Change>, Fault> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         self.flush_rows();
-        self.changes
+        Ok(self.changes)
     }
 
     fn flush_rows(&mut self) {
         for (row, value) in std::mem::take(&mut self.rows) {
-            let entity = self.entity.clone();
+            let entity = Arc::clone(&self.entity);
             self.changes.push(match value {
                 Some(value) => Change::Put { entity, row, value },
                 None => Change::Delete { entity, row },
@@ -142,6 +158,11 @@ impl<'a> Transaction<'a> {
         self.get(&run_row(run))
     }
 
+    pub(crate) fn run_details(&self, run: RunId) -> Result<RunDetails, Fault> {
+        let missing = || Fault(format!("run {run} has no details"));
+        self.get(&details_row(run))?.ok_or_else(missing)
+    }
+
     pub(crate) fn namespace(&self) -> Result<Rc<NamespaceRecord>, Stop> {
         let mut known = self.namespace.borrow_mut();
         if let Some(record) = known.as_ref().filter(|record| record.id == self.entity.namespace_id) {
@@ -198,6 +219,11 @@ impl<'a> Transaction<'a> {
 /// The row of a run's own record.
 pub(crate) fn run_row(run: RunId) -> Row {
     Row { table: Table::Run, run: Some(run), id: Vec::new() }
+}
+
+/// The row of a run's details.
+pub(crate) fn details_row(run: RunId) -> Row {
+    Row { table: Table::RunDetails, run: Some(run), id: Vec::new() }
 }
 
 /// A row whose id is a number that sorts as such.

@@ -390,13 +390,13 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure
         run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
     }
     let cause = format!("WorkflowTaskFailedCause{}", commands::camel(failure.cause));
-    count_failure(run, &task, ("WorkflowTaskFailed", cause));
+    count_failure(tx, run, &task, ("WorkflowTaskFailed", cause));
 }
 
 /// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
-fn count_failure(run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, String)) {
-    if task.attempt >= REPORTED_FROM_ATTEMPT && search_attributes::set_problems(run, Some(problem)) {
-        run.mark_listed();
+fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, String)) {
+    if task.attempt >= REPORTED_FROM_ATTEMPT {
+        search_attributes::set_problems(tx, run, Some(problem));
     }
     if run.record.sticky_queue.is_empty() {
         run.record.next_task_attempt = task.attempt.saturating_add(1);
@@ -442,7 +442,7 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
     write_time_out(tx, run, &task, kind);
     if started {
-        count_failure(run, &task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
+        count_failure(tx, run, &task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
     } else {
         clear_sticky(run);
     }

@@ -12,28 +12,26 @@ mod sequence;
 mod timer;
 
 use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskCompleted, reply};
-use mainstay_api::record::WorkflowTaskRecord;
+use mainstay_api::record::{WorkerBuild, WorkflowTaskRecord};
 use mainstay_api::temporal::command::v1::{Command, command::Attributes as A};
 use mainstay_api::temporal::enums::v1::{CommandType, TimeoutType, WorkflowTaskFailedCause as Cause};
 use mainstay_api::temporal::failure::v1::{Failure, ServerFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::WorkflowTaskCompletedEventAttributes;
-use mainstay_api::temporal::workflow::v1::{ResetPointInfo, ResetPoints};
 use mainstay_api::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
 };
 
-use crate::convert::{given, nanos, time};
+use crate::convert::{given, nanos};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::run::Run;
 use crate::store::Fault;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter, TaskFailure};
-use crate::{Answer, Error, Stop, reply_of, search_attributes};
+use crate::{Answer, Error, Stop, reply_of, search_attributes, worker_build};
 
 /// A streak of empty completions that only ask for another task may last this long.
 const HEARTBEAT_STREAK_MAX: i64 = 30 * 60 * 1_000_000_000;
-const RESET_POINTS_MAX: usize = 20;
 /// The server's own request id of a task that it starts inline.
 const INLINE_REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
 
@@ -199,14 +197,12 @@ fn apply(
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
     set_sticky(run, request);
-    let worker = Worker {
-        checksum: &request.binary_checksum,
-        build_id: request.worker_version_stamp.as_ref().map_or("", |v| v.build_id.as_str()),
+    let build = WorkerBuild {
+        checksum: request.binary_checksum.clone(),
+        build_id: request.worker_version_stamp.as_ref().map(|v| v.build_id.clone()).unwrap_or_default(),
     };
-    add_reset_point(tx.now(), run, &worker, completed_event_id);
-    if search_attributes::add_build_id(run, worker.build_id) | search_attributes::set_problems(run, None) {
-        run.mark_listed();
-    }
+    worker_build::record(tx, run, build, tx.now(), completed_event_id);
+    search_attributes::set_problems(tx, run, None);
     let mut completion =
         Completion { tx, run, completed_event_id, identity: request.identity.clone(), wake: false, eager: Vec::new() };
     for command in &request.commands {
@@ -247,35 +243,6 @@ fn set_sticky(run: &mut Run, request: &RespondWorkflowTaskCompletedRequest) {
     let queue = attributes.and_then(|a| a.worker_task_queue.as_ref()).map(|q| q.name.clone()).unwrap_or_default();
     run.record.sticky_timeout_ns = attributes.map_or(0, |a| nanos(a.schedule_to_start_timeout.as_ref()));
     run.record.sticky_queue = queue;
-}
-
-/// What a completion says of the code that made it.
-pub(crate) struct Worker<'a> {
-    pub(crate) checksum: &'a str,
-    pub(crate) build_id: &'a str,
-}
-
-/// Remembers the first completion of each worker build, as a point to reset to.
-pub(crate) fn add_reset_point(now: i64, run: &mut Run, worker: &Worker<'_>, completed_event_id: i64) {
-    let points = run.record.reset_points.get_or_insert_with(ResetPoints::default);
-    #[allow(deprecated)]
-    let known = points.points.iter().any(|p| p.build_id == worker.build_id && p.binary_checksum == worker.checksum);
-    if known {
-        return;
-    }
-    #[allow(deprecated)]
-    points.points.push(ResetPointInfo {
-        build_id: worker.build_id.to_string(),
-        binary_checksum: worker.checksum.to_string(),
-        run_id: run.record.run_id.clone(),
-        first_workflow_task_completed_id: completed_event_id,
-        create_time: time(now),
-        expire_time: None,
-        resettable: true,
-    });
-    if points.points.len() > RESET_POINTS_MAX {
-        points.points.remove(0);
-    }
 }
 
 fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()> {

@@ -27,8 +27,7 @@ pub(super) fn upsert_search_attributes(
     }
     let namespace = c.tx.namespace()?;
     let typed = search_attributes::typed(&fields, &namespace).map_err(bad)?;
-    search_attributes::merge(&mut c.run.record.search_attributes, &typed);
-    c.run.mark_listed();
+    search_attributes::merge(c.tx, c.run, &typed);
     let attributes = UpsertWorkflowSearchAttributesEventAttributes {
         workflow_task_completed_event_id: c.completed_event_id,
         search_attributes: Some(typed),
@@ -47,13 +46,13 @@ pub(super) fn modify(
         let text = "UpsertedMemo.Fields is not set on ModifyWorkflowPropertiesCommand.";
         return Err(Rejection::Bad(Cause::BadModifyWorkflowPropertiesAttributes, text.into()));
     }
-    let mut memo = c.run.record.memo.clone();
+    let mut memo = c.run.details(c.tx).memo.clone();
     search_attributes::merge_memo(&mut memo, &upserted);
     if memo.as_ref().map_or(0, Message::encoded_len) > limits::MEMO_SIZE_MAX {
         let text = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit.";
         return Err(Rejection::Fatal(Cause::BadModifyWorkflowPropertiesAttributes, text.into()));
     }
-    c.run.record.memo = memo;
+    c.run.details_mut(c.tx).memo = memo;
     c.run.mark_listed();
     let attributes = WorkflowPropertiesModifiedEventAttributes {
         workflow_task_completed_event_id: c.completed_event_id,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_api::RawHistory;
 use mainstay_api::record::{
-    ActivityRecord, ExecutionRecord, RunRecord, TimerRow, UserTimerRecord, task_row, timer_row,
+    ActivityRecord, ExecutionRecord, RunDetails, RunRecord, TimerRow, UserTimerRecord, task_row, timer_row,
 };
 use mainstay_api::temporal::common::v1::Payload;
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
@@ -136,7 +136,8 @@ impl Owned<'_> {
         same("buffered bytes", r.buffered_bytes.to_string(), bytes.to_string());
         let last = rebuilt.last_completed_started;
         same("last completed start", r.last_completed_started_event_id.to_string(), last.to_string());
-        let memo = r.memo.clone().unwrap_or_default().fields;
+        let details: Option<RunDetails> = self.store.record(self.entity, Table::RunDetails, Some(self.run), &[]);
+        let memo = details.unwrap_or_default().memo.unwrap_or_default().fields;
         same("memo", format!("{memo:?}"), format!("{:?}", rebuilt.memo));
         problems
     }

@@ -37,10 +37,10 @@ impl MemStore {
         for change in changes {
             match change {
                 Change::Put { entity, row, value } => {
-                    self.rows.entry(entity).or_default().insert(row, value);
+                    self.rows.entry(EntityKey::clone(&entity)).or_default().insert(row, value);
                 }
                 Change::Delete { entity, row } => {
-                    if let Some(rows) = self.rows.get_mut(&entity) {
+                    if let Some(rows) = self.rows.get_mut(entity.as_ref()) {
                         rows.remove(&row);
                     }
                 }

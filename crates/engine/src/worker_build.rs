@@ -1,0 +1,47 @@
+//! What a completion says of the code that made it: a point to reset to, and an entry in the list of builds, for each build that
+//! worked on the run.
+//!
+//! Both are in the run's details. The record remembers the build of the last completion, so that the next one of the same build
+//! need not look there.
+
+use mainstay_api::record::WorkerBuild;
+use mainstay_api::temporal::workflow::v1::{ResetPointInfo, ResetPoints};
+
+use crate::convert::time;
+use crate::run::Run;
+use crate::search_attributes;
+use crate::transaction::Transaction;
+
+const RESET_POINTS_MAX: usize = 20;
+
+/// Notes the build that completed a workflow task at `now`.
+pub(crate) fn record(tx: &Transaction<'_>, run: &mut Run, build: WorkerBuild, now: i64, completed_event_id: i64) {
+    if run.record.last_build.as_ref() == Some(&build) {
+        return;
+    }
+    add_reset_point(tx, run, &build, now, completed_event_id);
+    search_attributes::add_build_id(tx, run, &build.build_id);
+    run.record.last_build = Some(build);
+}
+
+/// Remembers the first completion of each build, as a point to reset to.
+#[allow(deprecated)]
+fn add_reset_point(tx: &Transaction<'_>, run: &mut Run, build: &WorkerBuild, now: i64, completed_event_id: i64) {
+    let run_id = run.record.run_id.clone();
+    let points = &mut run.details_mut(tx).reset_points.get_or_insert_with(ResetPoints::default).points;
+    if points.iter().any(|p| p.build_id == build.build_id && p.binary_checksum == build.checksum) {
+        return;
+    }
+    points.push(ResetPointInfo {
+        build_id: build.build_id.clone(),
+        binary_checksum: build.checksum.clone(),
+        run_id,
+        first_workflow_task_completed_id: completed_event_id,
+        create_time: time(now),
+        expire_time: None,
+        resettable: true,
+    });
+    if points.len() > RESET_POINTS_MAX {
+        points.remove(0);
+    }
+}
