@@ -415,7 +415,9 @@ fn run_timeout_failure() -> Failure {
 /// Removes every trace of a closed run.
 pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
     let listed = run.visibility(tx);
-    for table in [Table::RunDetails, Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId] {
+    for table in
+        [Table::RunDetails, Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId]
+    {
         for (id, _) in tx.scan(table, run.id)? {
             tx.delete(Row { table, run: Some(run.id), id });
         }

@@ -54,7 +54,15 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(id: RunId, record: RunRecord, details: RunDetails) -> Self {
         let details = OnceCell::from(details);
-        Self { id, record, details, details_changed: true, batches: Vec::new(), open_batch: false, listed_changed: true }
+        Self {
+            id,
+            record,
+            details,
+            details_changed: true,
+            batches: Vec::new(),
+            open_batch: false,
+            listed_changed: true,
+        }
     }
 
     /// Loads a run: the given one, or the current one if `run_id` is empty.

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::record::{ExecutionRecord, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_api::record::{
+    ExecutionRecord, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow, VisibilityRecord,
+};
 use mainstay_base::{Prng, RunId};
 use prost::Message;
 
