@@ -175,7 +175,7 @@ fn effect(change: &Change) -> Option<Effect> {
         Change::RemoveTask(row) => Some(Effect::TaskRemoved(row.clone())),
         Change::AddTimer(row) => Some(Effect::TimerAdded(row.due_ns)),
         Change::Put { entity, row, .. } | Change::Delete { entity, row } if row.table == Table::Run => {
-            row.run.map(|run| Effect::RunChanged(entity.clone(), run))
+            row.run.map(|run| Effect::RunChanged(EntityKey::clone(entity), run))
         }
         Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record.clone()))),
         _ => None,
