@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::Failure;
 use crate::bounded::run;
 use crate::server::{self, Server};
+use crate::{Failure, restart};
 
 const DEMO_WITHIN: Duration = Duration::from_secs(300);
 const BENCH_WITHIN: Duration = Duration::from_secs(1800);
@@ -20,10 +20,13 @@ pub fn demo() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The load generator on a fresh server. `--smoke` is short and takes the development build; whatever follows goes to
-/// `mainstay bench`.
+/// The load generator on a fresh server. `--smoke` is short and takes the development build; `--restart` measures a start on much
+/// data instead; whatever follows goes to `mainstay bench`.
 pub fn bench() -> Result<(), Failure> {
     let mut arguments: Vec<String> = std::env::args().skip(2).collect();
+    if arguments.first().is_some_and(|argument| argument == "--restart") {
+        return restart::bench(&arguments[1..]);
+    }
     let smoke = arguments.iter().any(|argument| argument == "--smoke");
     arguments.retain(|argument| argument != "--smoke");
     if smoke {

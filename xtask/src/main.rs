@@ -2,6 +2,7 @@
 
 mod bounded;
 mod demo;
+mod restart;
 mod server;
 mod setup;
 mod sim;
@@ -19,7 +20,7 @@ const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | 
   ci     the read-only gate: format, clippy, documentation, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
-  bench  load on a fresh server; --smoke is short; the rest goes to `mainstay bench`
+  bench  load on a fresh server; --smoke is short, --restart measures a start on much data; the rest goes to `mainstay bench`
   sim    build and run the simulator: cargo xtask sim run --seeds 20";
 
 fn main() -> ExitCode {

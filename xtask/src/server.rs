@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -39,10 +39,13 @@ pub struct Server {
 
 impl Server {
     /// Starts a server and waits until it listens.
-    pub fn start(binary: &PathBuf) -> Result<Self, Failure> {
+    pub fn start(binary: &Path) -> Result<Self, Failure> {
+        Self::start_on(binary, std::env::temp_dir().join(format!("mainstay-xtask-{}", std::process::id())))
+    }
+
+    fn start_on(binary: &Path, data: PathBuf) -> Result<Self, Failure> {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.map_err(|error| format!("no free port: {error}"))?.port();
-        let data = std::env::temp_dir().join(format!("mainstay-xtask-{}", std::process::id()));
         let mut command = Command::new(binary);
         command.args(["server", "start-dev", "--ip", "127.0.0.1", "--headless", "--port", &port.to_string()]);
         command.arg("--db-filename").arg(&data).stdin(Stdio::null()).stdout(Stdio::null());
@@ -53,6 +56,13 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Kills the server and starts another on what it left.
+    pub fn crash_and_restart(mut self, binary: &Path) -> Result<Self, Failure> {
+        let _ = self.process.kill();
+        self.process.wait().map_err(|error| format!("the server cannot be awaited: {error}"))?;
+        Self::start_on(binary, std::mem::take(&mut self.data))
     }
 
     fn await_ready(&mut self) -> Result<(), Failure> {
@@ -83,6 +93,9 @@ impl Drop for Server {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-        let _ = fs::remove_dir_all(&self.data);
+        // Empty when another server has the data now.
+        if !self.data.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.data);
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Options {
     /// Clients, each with one workflow at a time.
     #[arg(long, short = 'c', default_value_t = 16)]
     pub clients: usize,
-    /// Activities of each workflow, one after the other.
+    /// Activities of each workflow, one after the other; with 0 a workflow completes in its first task.
     #[arg(long, short = 'a', default_value_t = 3)]
     pub activities: u32,
     /// Seconds to measure.
@@ -44,6 +44,9 @@ pub struct Options {
     /// Measures this many workflows instead of a time.
     #[arg(long)]
     pub count: Option<u64>,
+    /// Starts this many workflows before that, which nobody works on and which stay open.
+    #[arg(long, default_value_t = 0)]
+    pub open: u64,
     /// Pollers of each kind of task. Default: as many as clients, at most 64.
     #[arg(long)]
     pub pollers: Option<usize>,
@@ -66,8 +69,8 @@ pub struct Options {
 /// # Errors
 /// If the server cannot be reached or the options make no sense, as a sentence.
 pub fn run(options: Options) -> Result<Report, String> {
-    if options.clients == 0 || options.activities == 0 || options.connections == 0 {
-        return Err("--clients, --activities and --connections must be at least 1".into());
+    if options.clients == 0 || options.connections == 0 {
+        return Err("--clients and --connections must be at least 1".into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| format!("no threads: {error}"))?;
@@ -79,6 +82,7 @@ pub fn run(options: Options) -> Result<Report, String> {
 
 async fn measure(options: Arc<Options>) -> Result<Report, String> {
     let server = Arc::new(Server::connect(&options).await?);
+    load::leave_open(&server, &options).await?;
     workers::start(&server, &options);
     let process = options.pid.map(Process::of).transpose()?;
     let load = Load::start(server, options.clone());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::HistoryEventFilterType;
 use mainstay_api::temporal::history::v1::{HistoryEvent, history_event};
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use prost::Message;
 use tokio::sync::watch;
@@ -101,6 +102,39 @@ impl Load {
     }
 }
 
+/// Starts workflows on a queue that nobody polls, as many at a time as there are clients.
+pub(crate) async fn leave_open(server: &Arc<Server>, options: &Options) -> Result<(), String> {
+    let mut starting = tokio::task::JoinSet::new();
+    for client in 0..options.clients as u64 {
+        let numbers = (client..options.open).step_by(options.clients);
+        let (server, mut connection) = (server.clone(), server.client());
+        starting.spawn(async move {
+            let queue = TaskQueue { name: format!("{}-nobody", server.run), ..TaskQueue::default() };
+            for number in numbers {
+                let id = format!("{}-open-{number}", server.run);
+                connection.start_workflow_execution(start(&server, id, queue.clone())).await?;
+            }
+            Ok::<(), Status>(())
+        });
+    }
+    while let Some(started) = starting.join_next().await {
+        started.map_err(|error| error.to_string())?.map_err(|status| format!("a workflow did not start: {status}"))?;
+    }
+    Ok(())
+}
+
+fn start(server: &Server, id: String, task_queue: TaskQueue) -> api::StartWorkflowExecutionRequest {
+    api::StartWorkflowExecutionRequest {
+        namespace: server.namespace.clone(),
+        request_id: id.clone(),
+        workflow_id: id,
+        workflow_type: Some(WorkflowType { name: "count".into() }),
+        task_queue: Some(task_queue),
+        identity: server.identity.clone(),
+        ..Default::default()
+    }
+}
+
 struct OneClient {
     number: usize,
     server: Arc<Server>,
@@ -145,15 +179,9 @@ impl OneClient {
     async fn workflow(&self, client: &mut Client, id: String) -> Result<Option<u32>, Status> {
         let server = &self.server;
         let request = api::StartWorkflowExecutionRequest {
-            namespace: server.namespace.clone(),
-            request_id: id.clone(),
-            workflow_id: id.clone(),
-            workflow_type: Some(WorkflowType { name: "count".into() }),
-            task_queue: Some(server.task_queue()),
             input: server.number(self.options.activities),
             workflow_run_timeout: seconds(WORKFLOW_TIMEOUT_S),
-            identity: server.identity.clone(),
-            ..Default::default()
+            ..start(server, id.clone(), server.task_queue())
         };
         let run_id = client.start_workflow_execution(request).await?.into_inner().run_id;
         let mut next_page_token = bytes::Bytes::new();
