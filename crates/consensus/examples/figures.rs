@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mainstay_consensus::{Config, Entry, Group, Log, Machine};
+use mainstay_consensus::{Config, Entry, Group, Log, Machine, StateRange};
 use mainstay_runtime_tokio::TokioRuntime;
-use mainstay_storage::{MemoryLog, StorageError};
+use mainstay_storage::{MemoryLog, MemoryState, StorageError};
 
 struct Nothing;
 
@@ -31,6 +31,14 @@ impl Machine for Nothing {
     fn flush(&self) -> Result<(), StorageError> {
         Ok(())
     }
+
+    fn range(&self) -> StateRange {
+        StateRange { store: Arc::new(MemoryState::default()), from: vec![0], to: vec![1], mark: vec![0] }
+    }
+
+    fn replaced(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 type Groups = Vec<Group<TokioRuntime, Nothing>>;
@@ -40,7 +48,7 @@ async fn start(count: u32) -> Result<(Log<TokioRuntime>, Groups), mainstay_conse
     let mut starting = Vec::new();
     for id in 0..count {
         let log = log.clone();
-        starting.push(tokio::spawn(Group::start(id, 1, log, Arc::new(Nothing), Config::default())));
+        starting.push(tokio::spawn(Group::start(id, 1, log, Arc::new(Nothing), Config::default(), None)));
     }
     let mut groups = Vec::new();
     for group in starting {

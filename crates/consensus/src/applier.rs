@@ -2,10 +2,10 @@
 //! durable, and keeps the mark.
 //!
 //! The wait matters: openraft applies what a majority has, which need not include this node's disk. Without it the state could be
-//! ahead of the log after a power loss. A snapshot is only a mark at the durable position; its data are not made here.
+//! ahead of the log after a power loss. A snapshot is only a mark at the durable position; its data are not made here. A state from
+//! another replica is put in place of the own one between two batches.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
@@ -17,8 +17,11 @@ use tokio::sync::Semaphore;
 
 use crate::codec::{self, Mark};
 use crate::group_log::GroupLog;
+use crate::install::{self, Staged};
+use crate::leadership::Changes;
+use crate::log::Log;
 use crate::tail;
-use crate::types::{LogEntry, LogId, NoData, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::types::{Data, LogEntry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::{Entry, Machine};
 
 /// Entries, and bytes of them, applied as one batch.
@@ -42,20 +45,17 @@ impl Drop for Alive {
 }
 
 /// openraft's state machine of one group.
-pub(crate) struct Applier<R, M: Machine> {
-    machine: Arc<M>,
-    log: Arc<GroupLog>,
-    mark: Mark,
+pub(crate) struct Applier<R: Runtime, M: Machine> {
+    pub machine: Arc<M>,
+    pub log: Arc<GroupLog>,
+    pub node_log: Log<R>,
+    pub mark: Mark,
+    pub changes: Arc<Changes>,
     /// Held only to be dropped.
-    _alive: Alive,
-    runtime: PhantomData<fn() -> R>,
+    pub _alive: Alive,
 }
 
 impl<R: Runtime, M: Machine> Applier<R, M> {
-    pub fn new(machine: Arc<M>, log: Arc<GroupLog>, mark: Mark, alive: Alive) -> Self {
-        Self { machine, log, mark, _alive: alive, runtime: PhantomData }
-    }
-
     async fn apply_batch(&mut self, entries: Vec<LogEntry>, waiting: Vec<Waiting<R, M>>) -> Result<(), io::Error> {
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             return Ok(());
@@ -70,6 +70,7 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
             self.log.health().fatal("the machine gave another number of replies than there were commands");
         }
         self.mark = mark;
+        self.changes.applied(last.leader_id.term);
         let mut replies = replies.into_iter();
         for (has_data, waiting) in with_data.into_iter().zip(waiting) {
             let reply = if has_data { replies.next() } else { None };
@@ -93,20 +94,28 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
         Entry { index: entry.log_id.index, term: entry.log_id.leader_id.term, data }
     }
 
+    /// The mark at the durable position, if there is one.
     fn durable(&self) -> Result<Option<SnapshotMeta>, io::Error> {
-        snapshot(&*self.machine, &self.log)
+        let mark = read_mark(self.machine.durable()).map_err(|error| self.log.health().failed(error))?;
+        Ok(mark.applied.map(|applied| SnapshotMeta { last_log_id: Some(applied), last_membership: mark.membership }))
+    }
+
+    async fn install(&mut self, staged: Staged) -> Result<(), StorageError> {
+        // What the log was told to forget of its end is forgotten before the state is ahead of it.
+        self.node_log.barrier().await?;
+        let mark = install::run::<R>(&self.log, &self.node_log, self.machine.range(), staged).await?;
+        self.machine.replaced()?;
+        if let Some(applied) = mark.applied {
+            self.changes.applied(applied.leader_id.term);
+        }
+        self.mark = mark;
+        Ok(())
     }
 }
 
-/// The mark at the durable position, if there is one.
-fn snapshot<M: Machine>(machine: &M, log: &GroupLog) -> Result<Option<SnapshotMeta>, io::Error> {
-    let mark = read_mark(machine.durable()).map_err(|error| log.health().failed(error))?;
-    Ok(mark.applied.map(|applied| SnapshotMeta { last_log_id: Some(applied), last_membership: mark.membership }))
-}
-
 impl<R: Runtime, M: Machine> RaftStateMachine<Types<R, M::Reply>> for Applier<R, M> {
-    type SnapshotData = NoData;
-    type SnapshotBuilder = Marker<M>;
+    type SnapshotData = Data;
+    type SnapshotBuilder = Marker;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         Ok((self.mark.applied, self.mark.membership.clone()))
@@ -129,36 +138,35 @@ impl<R: Runtime, M: Machine> RaftStateMachine<Types<R, M::Reply>> for Applier<R,
         self.apply_batch(batch, waiting).await
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
-        let durable = self.durable().is_ok_and(|durable| durable.is_some());
-        (durable || force).then(|| Marker { machine: self.machine.clone(), log: self.log.clone() })
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Self::SnapshotBuilder> {
+        self.durable().ok().flatten().map(|meta| Marker(Some(meta)))
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        Marker { machine: self.machine.clone(), log: self.log.clone() }
+        Marker(self.durable().ok().flatten())
     }
 
-    async fn install_snapshot(&mut self, _: &SnapshotMeta, _: NoData) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "state from a peer is not supported yet"))
+    async fn install_snapshot(&mut self, _: &SnapshotMeta, data: Data) -> Result<(), io::Error> {
+        let Data::Staged(staged) = data else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a snapshot of its own cannot be installed"));
+        };
+        self.install(staged).await.map_err(|error| self.log.health().failed(error))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.durable()?.map(|meta| Snapshot { meta, snapshot: NoData }))
+        Ok(self.durable()?.map(|meta| Snapshot { meta, snapshot: Data::Own }))
     }
 }
 
-/// Makes snapshots: reads the durable mark.
-pub(crate) struct Marker<M> {
-    machine: Arc<M>,
-    log: Arc<GroupLog>,
-}
+/// Makes snapshots, which are marks: this one.
+pub(crate) struct Marker(Option<SnapshotMeta>);
 
-impl<R: Runtime, M: Machine> RaftSnapshotBuilder<Types<R, M::Reply>> for Marker<M> {
-    type SnapshotData = NoData;
+impl<R: Runtime, P: Send + Sync + 'static> RaftSnapshotBuilder<Types<R, P>> for Marker {
+    type SnapshotData = Data;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let meta = snapshot(&*self.machine, &self.log)?;
+        let meta = self.0.clone();
         let meta = meta.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nothing is durable yet"))?;
-        Ok(Snapshot { meta, snapshot: NoData })
+        Ok(Snapshot { meta, snapshot: Data::Own })
     }
 }

@@ -26,8 +26,14 @@ pub(crate) struct Mark {
 pub(crate) fn entry(entry: &LogEntry) -> Bytes {
     let data = if let Payload::Normal(command) = &entry.payload { command.0.len() } else { 0 };
     let mut out = BytesMut::with_capacity(26 + data);
+    put_entry(&mut out, entry);
+    out.freeze()
+}
+
+/// An entry in its stored form.
+pub(crate) fn put_entry(out: &mut BytesMut, entry: &LogEntry) {
     out.put_u8(VERSION);
-    put_log_id(&mut out, &entry.log_id);
+    put_log_id(out, &entry.log_id);
     match &entry.payload {
         Payload::Blank => out.put_u8(BLANK),
         Payload::Normal(command) => {
@@ -36,10 +42,9 @@ pub(crate) fn entry(entry: &LogEntry) -> Bytes {
         }
         Payload::Membership(membership) => {
             out.put_u8(MEMBERSHIP);
-            put_membership(&mut out, membership);
+            put_membership(out, membership);
         }
     }
-    out.freeze()
 }
 
 pub(crate) fn read_entry(stored: Bytes) -> Result<LogEntry, StorageError> {
@@ -58,14 +63,13 @@ pub(crate) fn read_entry(stored: Bytes) -> Result<LogEntry, StorageError> {
 pub(crate) fn vote(vote: &Vote) -> Bytes {
     let mut out = BytesMut::with_capacity(18);
     out.put_u8(VERSION);
-    put_leader(&mut out, &vote.leader_id);
-    out.put_u8(vote.committed.into());
+    put_vote(&mut out, vote);
     out.freeze()
 }
 
 pub(crate) fn read_vote(stored: Bytes) -> Result<Vote, StorageError> {
     let mut input = Input::new(stored, "vote")?;
-    let vote = Vote { leader_id: input.leader()?, committed: input.flag()? };
+    let vote = input.vote()?;
     input.end()?;
     Ok(vote)
 }
@@ -102,6 +106,12 @@ pub(crate) fn read_mark(stored: Bytes) -> Result<Mark, StorageError> {
     Ok(Mark { applied, membership })
 }
 
+/// A vote without a version of its own.
+pub(crate) fn put_vote(out: &mut BytesMut, vote: &Vote) {
+    put_leader(out, &vote.leader_id);
+    out.put_u8(vote.committed.into());
+}
+
 fn put_leader(out: &mut BytesMut, leader: &LeaderId) {
     out.put_u64(leader.term);
     out.put_u64(leader.node_id);
@@ -112,7 +122,8 @@ fn put_log_id(out: &mut BytesMut, log_id: &LogId) {
     out.put_u64(log_id.index);
 }
 
-fn put_optional_log_id(out: &mut BytesMut, log_id: Option<&LogId>) {
+/// A log id, or that there is none.
+pub(crate) fn put_optional_log_id(out: &mut BytesMut, log_id: Option<&LogId>) {
     out.put_u8(log_id.is_some().into());
     if let Some(log_id) = log_id {
         put_log_id(out, log_id);
@@ -135,27 +146,32 @@ fn put_membership(out: &mut BytesMut, membership: &Membership) {
     }
 }
 
-/// Lengths of member lists and addresses, which are nowhere near the limit.
-fn length(length: usize) -> u32 {
+/// Lengths of lists and of what is in them, which are nowhere near the limit.
+pub(crate) fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// What is left of a stored value.
-struct Input {
+/// What is left of a stored value, or of a message.
+pub(crate) struct Input {
     rest: Bytes,
     what: &'static str,
 }
 
 impl Input {
+    /// Something that does not begin with the version of stored values.
+    pub fn raw(rest: Bytes, what: &'static str) -> Self {
+        Self { rest, what }
+    }
+
     fn new(stored: Bytes, what: &'static str) -> Result<Self, StorageError> {
-        let mut input = Self { rest: stored, what };
+        let mut input = Self::raw(stored, what);
         match input.u8()? {
             VERSION => Ok(input),
             version => Err(input.corrupt(&format!("unknown version {version}"))),
         }
     }
 
-    fn corrupt(&self, why: &str) -> StorageError {
+    pub fn corrupt(&self, why: &str) -> StorageError {
         StorageError::Corrupt(format!("{}: {why}", self.what))
     }
 
@@ -163,30 +179,45 @@ impl Input {
         if self.rest.len() < bytes { Err(self.corrupt("too short")) } else { Ok(()) }
     }
 
-    fn u8(&mut self) -> Result<u8, StorageError> {
+    pub fn u8(&mut self) -> Result<u8, StorageError> {
         self.need(1)?;
         Ok(self.rest.get_u8())
     }
 
-    fn u64(&mut self) -> Result<u64, StorageError> {
+    pub fn u32(&mut self) -> Result<u32, StorageError> {
+        self.need(4)?;
+        Ok(self.rest.get_u32())
+    }
+
+    pub fn u64(&mut self) -> Result<u64, StorageError> {
         self.need(8)?;
         Ok(self.rest.get_u64())
     }
 
     /// A number of things that take at least so many bytes each.
-    fn count(&mut self, each: usize) -> Result<usize, StorageError> {
+    pub fn count(&mut self, each: usize) -> Result<usize, StorageError> {
         self.need(4)?;
         let count = self.rest.get_u32() as usize;
         self.need(count.saturating_mul(each))?;
         Ok(count)
     }
 
-    fn flag(&mut self) -> Result<bool, StorageError> {
+    pub fn flag(&mut self) -> Result<bool, StorageError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
             other => Err(self.corrupt(&format!("{other} is neither yes nor no"))),
         }
+    }
+
+    pub fn vote(&mut self) -> Result<Vote, StorageError> {
+        Ok(Vote { leader_id: self.leader()?, committed: self.flag()? })
+    }
+
+    /// Bytes with their length before them.
+    pub fn sized(&mut self) -> Result<Bytes, StorageError> {
+        let length = self.count(1)?;
+        Ok(self.rest.split_to(length))
     }
 
     fn leader(&mut self) -> Result<LeaderId, StorageError> {
@@ -197,7 +228,7 @@ impl Input {
         Ok(LogId { leader_id: self.leader()?, index: self.u64()? })
     }
 
-    fn optional_log_id(&mut self) -> Result<Option<LogId>, StorageError> {
+    pub fn optional_log_id(&mut self) -> Result<Option<LogId>, StorageError> {
         Ok(if self.flag()? { Some(self.log_id()?) } else { None })
     }
 
@@ -217,11 +248,15 @@ impl Input {
         Membership::new(configs, nodes).map_err(|error| self.corrupt(&error.to_string()))
     }
 
-    fn rest(&mut self) -> Bytes {
+    pub fn rest(&mut self) -> Bytes {
         std::mem::take(&mut self.rest)
     }
 
-    fn end(&self) -> Result<(), StorageError> {
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub fn end(&self) -> Result<(), StorageError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.corrupt("too long")) }
     }
 }

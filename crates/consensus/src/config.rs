@@ -1,5 +1,7 @@
 //! Settings of a group, and what they mean for openraft.
 
+use std::time::Duration;
+
 use openraft::SnapshotPolicy;
 
 use crate::Error;
@@ -15,11 +17,29 @@ pub struct Config {
     pub max_pending: usize,
     /// Bytes of proposals that may be under way.
     pub max_pending_bytes: usize,
+    /// How often a leader of a group with peers tells them that it lives.
+    pub heartbeat: Duration,
+    /// A voter that hears nothing stands for election after the longest of these times, in which it keeps to its leader, and
+    /// another time drawn between the two. So a dead leader is replaced after twice the longest, and some.
+    pub election: (Duration, Duration),
+    /// Bytes of state sent in a second to a replica that is too far behind.
+    pub snapshot_bytes_per_second: u64,
+    /// Entries kept beyond `keep_entries` for a peer that still needs them, before it has to take the whole state.
+    pub hold_entries: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { address: String::new(), keep_entries: 1000, max_pending: 4096, max_pending_bytes: 64 << 20 }
+        Self {
+            address: String::new(),
+            keep_entries: 1000,
+            max_pending: 4096,
+            max_pending_bytes: 64 << 20,
+            heartbeat: Duration::from_millis(200),
+            election: (Duration::from_millis(500), Duration::from_millis(800)),
+            snapshot_bytes_per_second: 64 << 20,
+            hold_entries: 100_000,
+        }
     }
 }
 
@@ -27,23 +47,26 @@ impl Config {
     /// openraft's settings.
     ///
     /// A group with one voter needs no clock: it elects itself when it starts, and has nobody to send a heartbeat to. So there are
-    /// no ticks, and a quiet group costs nothing. The times below are for groups that have peers.
+    /// no ticks while a group is alone, and a quiet one costs nothing. The times are for groups that have peers.
     pub(crate) fn for_openraft(&self, group: u32) -> Result<openraft::Config, Error> {
         let config = openraft::Config {
             cluster_name: format!("group {group}"),
-            heartbeat_interval: 500,
-            election_timeout_min: 2_000,
-            election_timeout_max: 4_000,
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election.0),
+            election_timeout_max: millis(self.election.1),
             enable_tick: false,
-            enable_heartbeat: false,
-            enable_elect: false,
             enable_leader_restore: Some(false),
             enable_pre_vote: Some(true),
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: self.keep_entries,
-            purge_batch_size: 64,
+            // The log is purged when the group says so, see `Group::compact`.
+            max_in_snapshot_log_to_keep: u64::MAX,
+            purge_batch_size: 1,
             ..openraft::Config::default()
         };
         config.validate().map_err(|error| Error::Settings(error.to_string()))
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

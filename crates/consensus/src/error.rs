@@ -25,6 +25,20 @@ pub enum Error {
         /// How many there may be.
         limit: usize,
     },
+    /// A majority of the voters does not answer: nothing can be confirmed. Nothing was proposed.
+    #[error("a majority of the group's voters does not answer")]
+    NoQuorum,
+    /// A change of the group's members, or of its leader, that cannot be made now.
+    #[error("the group cannot be changed so: {0}")]
+    Members(String),
+    /// A proposal that is larger than what fits into a message. Nothing was proposed.
+    #[error("a proposal of {bytes} bytes, where at most {limit} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The most there may be.
+        limit: usize,
+    },
     /// The group was stopped.
     #[error("the group was stopped")]
     Stopped,

@@ -1,8 +1,8 @@
 //! One Raft group on this node: start, propose, compact, stop.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use mainstay_runtime::Runtime;
@@ -16,14 +16,24 @@ use crate::applier::{Alive, Applier, read_mark};
 use crate::codec::Mark;
 use crate::group_log::{Adapter, GroupLog};
 use crate::health::Health;
-use crate::network::Peers;
+use crate::install;
+use crate::leadership::Changes;
+use crate::members::alone;
+use crate::network::Network;
+use crate::peer::Peers;
+use crate::reads::Readers;
+use crate::replica::Peering;
+use crate::snapshot::Transfers;
 use crate::types::{Address, Command, Types};
 use crate::{Config, Error, Log, Machine};
 
 type Handle<R, M> = Raft<Types<R, <M as Machine>::Reply>, Applier<R, M>>;
 
+/// Bytes of one proposal: a message must hold it, and others of its kind.
+const PROPOSAL_BYTES_MAX: usize = 32 << 20;
+
 /// A group of which this node has a replica. Clones are handles of the same one.
-pub struct Group<R: Runtime, M: Machine>(Arc<Inner<R, M>>);
+pub struct Group<R: Runtime, M: Machine>(pub(crate) Arc<Inner<R, M>>);
 
 impl<R: Runtime, M: Machine> Clone for Group<R, M> {
     fn clone(&self) -> Self {
@@ -31,12 +41,17 @@ impl<R: Runtime, M: Machine> Clone for Group<R, M> {
     }
 }
 
-struct Inner<R: Runtime, M: Machine> {
-    raft: Handle<R, M>,
+pub(crate) struct Inner<R: Runtime, M: Machine> {
+    pub node: u64,
+    pub raft: Handle<R, M>,
     machine: Arc<M>,
     node_log: Log<R>,
-    log: Arc<GroupLog>,
-    config: Config,
+    pub log: Arc<GroupLog>,
+    pub config: Config,
+    peers: Option<Peers<R>>,
+    transfers: Arc<Transfers>,
+    pub changes: Arc<Changes>,
+    pub readers: Readers,
     pending: AtomicUsize,
     pending_bytes: AtomicUsize,
     /// Held while a snapshot is made.
@@ -67,8 +82,11 @@ pub struct Metrics {
 }
 
 impl<R: Runtime, M: Machine> Group<R, M> {
-    /// Starts group `id` on this node: as its only voter if it has no log yet, else where it left off. Returns once this node leads
-    /// it and has applied everything that was committed before.
+    /// Starts group `id` on this node where it left off.
+    ///
+    /// Without peers the node is its only voter, from the first start on. If it is the only member, with or without peers, this returns
+    /// once it leads and has applied everything that was committed before; else at once. A group that has no members yet waits for
+    /// [`Group::initialize`] here, or for a leader elsewhere that adds this node.
     ///
     /// # Errors
     /// If what is stored does not allow it: it is corrupt, log and state do not belong together, or the group is another node's.
@@ -79,33 +97,62 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         log: Log<R>,
         machine: Arc<M>,
         config: Config,
+        peers: Option<Peers<R>>,
     ) -> impl Future<Output = Result<Self, Error>> + Send {
-        Self::begin(id, node_id, log, machine, config)
+        Self::begin(id, node_id, log, machine, config, peers)
     }
 
-    async fn begin(id: u32, node_id: u64, log: Log<R>, machine: Arc<M>, config: Config) -> Result<Self, Error> {
+    async fn begin(
+        id: u32,
+        node_id: u64,
+        log: Log<R>,
+        machine: Arc<M>,
+        config: Config,
+        peers: Option<Peers<R>>,
+    ) -> Result<Self, Error> {
         let health = Arc::new(Health::new::<R>(id));
         let group_log = log.open(id, health.clone()).await?;
-        let mark = read_mark(machine.applied())?;
+        let mark = recover(&group_log, &log, &machine).await?;
         check(&group_log, &mark)?;
-        let alive = Arc::new(Semaphore::new(0));
-        let applier = Applier::new(machine.clone(), group_log.clone(), mark, Alive(alive.clone()));
+        let (alive, changes) = (Arc::new(Semaphore::new(0)), Arc::<Changes>::default());
+        changes.applied(mark.applied.map_or(0, |applied| applied.leader_id.term));
+        let applier = Applier {
+            machine: machine.clone(),
+            log: group_log.clone(),
+            node_log: log.clone(),
+            mark,
+            changes: changes.clone(),
+            _alive: Alive(alive.clone()),
+        };
+        let transfers = Arc::<Transfers>::default();
+        let network = Network {
+            group: id,
+            peers: peers.clone(),
+            machine: machine.clone(),
+            transfers: transfers.clone(),
+            snapshot_bytes_per_second: config.snapshot_bytes_per_second,
+        };
         let settings = Arc::new(config.for_openraft(id)?);
-        let raft = Raft::new(node_id, settings, Peers, Adapter::new(group_log.clone()), applier).await;
+        let raft = Raft::new(node_id, settings, network, Adapter::new(group_log.clone()), applier).await;
         let raft = raft.map_err(|fatal| start_failure(&health, &fatal))?;
         let inner = Inner {
+            node: node_id,
             raft,
             machine,
             node_log: log,
             log: group_log,
             config,
+            peers,
+            transfers,
+            changes,
+            readers: Readers::default(),
             pending: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             compacting: Mutex::new(()),
             applier: alive,
         };
         let group = Self(Arc::new(inner));
-        match group.lead(node_id).await {
+        match group.join().await {
             Ok(()) => {
                 health.serves();
                 Ok(group)
@@ -115,6 +162,25 @@ impl<R: Runtime, M: Machine> Group<R, M> {
                 Err(error)
             }
         }
+    }
+
+    /// Takes its part in the group: leads it if it is alone.
+    async fn join(&self) -> Result<(), Error> {
+        let inner = &*self.0;
+        let Some(peers) = &inner.peers else {
+            return self.lead(inner.node).await;
+        };
+        let node = inner.node;
+        // Asked of openraft itself: what it publishes may not be there yet.
+        let single =
+            inner.raft.with_raft_state(move |state| alone(node, state.membership_state.effective().membership()));
+        if single.await.map_err(|fatal| start_failure(inner.log.health(), &fatal))? {
+            self.lead(node).await?;
+        }
+        let peering = Peering::new(inner.log.id(), inner.raft.clone(), inner.machine.clone());
+        peers.router().open(inner.log.id(), Arc::new(peering));
+        drop(R::spawn(watch(Arc::downgrade(&self.0))));
+        Ok(())
     }
 
     /// Makes this node the leader and waits until an entry of its own term is applied, and with it all before.
@@ -159,6 +225,9 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// happen.
     pub async fn propose(&self, data: Bytes) -> Result<M::Reply, Error> {
         let inner = &*self.0;
+        if data.len() > PROPOSAL_BYTES_MAX {
+            return Err(Error::TooLarge { bytes: data.len(), limit: PROPOSAL_BYTES_MAX });
+        }
         let _pending = Pending::admit(inner, data.len())?;
         match inner.raft.client_write(Command(data)).await {
             Ok(response) => match response.data {
@@ -175,7 +244,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     }
 
     /// Makes a snapshot mark at the machine's durable position and purges the log behind it, but for the entries that are to be
-    /// kept. Returns when the mark is made; the purge follows.
+    /// kept, for all or for a peer that still needs them. Returns when the mark is made; the purge follows.
     ///
     /// # Errors
     /// [`Error::Stopped`], or if the durable position cannot be read.
@@ -183,18 +252,37 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         let Inner { raft, machine, compacting, .. } = &*self.0;
         let _one = compacting.lock().await;
         let before = raft.metrics().borrow_watched().snapshot;
-        if read_mark(machine.durable())?.applied <= before {
-            return Ok(());
+        if read_mark(machine.durable())?.applied > before {
+            raft.trigger().snapshot().await.map_err(|_| Error::Stopped)?;
+            let made =
+                |metrics: &RaftMetrics<Types<R, M::Reply>>| metrics.running_state.is_err() || metrics.snapshot > before;
+            raft.wait(None).metrics(made, "a snapshot mark").await.map_err(|_| Error::Stopped)?;
         }
-        raft.trigger().snapshot().await.map_err(|_| Error::Stopped)?;
-        let made =
-            |metrics: &RaftMetrics<Types<R, M::Reply>>| metrics.running_state.is_err() || metrics.snapshot > before;
-        raft.wait(None).metrics(made, "a snapshot mark").await.map_err(|_| Error::Stopped)?;
+        if let Some(upto) = self.not_needed() {
+            raft.trigger().purge_log(upto).await.map_err(|_| Error::Stopped)?;
+        }
         Ok(())
+    }
+
+    /// The last index that nobody needs any more, if something can be purged.
+    fn not_needed(&self) -> Option<u64> {
+        let Inner { raft, config, transfers, node, .. } = &*self.0;
+        let receiver = raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let mark = metrics.snapshot?.index;
+        let kept = mark.checked_sub(config.keep_entries)?;
+        let matched = metrics.replication.iter().flatten().filter(|(id, _)| *id != node);
+        let matched = matched.map(|(_, matched)| matched.map_or(0, |matched| matched.index));
+        let wanted = matched.chain(transfers.floor()).min().unwrap_or(u64::MAX);
+        let upto = kept.min(wanted.max(kept.saturating_sub(config.hold_entries)));
+        (metrics.purged.is_none_or(|purged| purged.index < upto)).then_some(upto)
     }
 
     /// Stops the group. When this returns nothing is applied any more, and what was queued for the log is written.
     pub async fn stop(&self) {
+        if let Some(peers) = &self.0.peers {
+            peers.router().close(self.0.log.id());
+        }
         // It fails only if the core has ended in another way, which is as good.
         let _ = self.0.raft.shutdown().await;
         let _ = self.0.applier.acquire().await;
@@ -235,6 +323,54 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             snapshot: metrics.snapshot.map(|id| id.index),
             purged: metrics.purged.map(|id| id.index),
             pending: self.0.pending.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the machine holds, after an install that a crash interrupted was done again, or what had arrived for one was thrown away.
+async fn recover<R: Runtime, M: Machine>(
+    group: &Arc<GroupLog>,
+    log: &Log<R>,
+    machine: &Arc<M>,
+) -> Result<Mark, StorageError> {
+    let range = machine.range();
+    match install::interrupted(group.id(), &range)? {
+        Some(staged) => {
+            let mark = install::run::<R>(group, log, range, staged).await?;
+            machine.replaced()?;
+            Ok(mark)
+        }
+        None => {
+            install::forget(group.id(), &range)?;
+            read_mark(machine.applied())
+        }
+    }
+}
+
+/// Follows what openraft says of the group until it ends: ticks are on while there are other members, members' addresses are
+/// told to the peers, and whoever waits for a change is woken.
+async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
+    let Some(mut receiver) = group.upgrade().map(|group| group.raft.server_metrics()) else {
+        return;
+    };
+    loop {
+        {
+            let Some(group) = group.upgrade() else { return };
+            let config = receiver.borrow_watched().membership_config.clone();
+            let members = config.membership();
+            let has_members = members.nodes().next().is_some();
+            group.raft.runtime_config().tick(has_members && !alone(group.node, members));
+            if let Some(peers) = &group.peers {
+                for (id, Address(address)) in members.nodes().filter(|(_, address)| !address.0.is_empty()) {
+                    if peers.address(*id).is_none() {
+                        peers.set_address(*id, address.clone());
+                    }
+                }
+            }
+            group.changes.tell();
+        }
+        if receiver.changed().await.is_err() {
+            return;
         }
     }
 }

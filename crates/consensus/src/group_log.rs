@@ -167,7 +167,7 @@ impl GroupLog {
         self.submit(0, Done::Nobody, |tail| (tail.truncate_after(last), op)).await
     }
 
-    async fn purge(self: Arc<Self>, upto: LogId) -> Result<(), StorageError> {
+    pub async fn purge(self: Arc<Self>, upto: LogId) -> Result<(), StorageError> {
         let op = LogOp::Purge { group: self.id, upto: upto.index, mark: codec::log_id(&upto) };
         self.submit(0, Done::Nobody, |tail| (tail.purge(upto), op)).await
     }

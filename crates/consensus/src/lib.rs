@@ -2,7 +2,8 @@
 //!
 //! All groups of a node share one [`Log`], whose writer makes one batch and one sync of what they queue. This crate knows how entries
 //! are stored and when they are durable; it knows nothing of what they mean, and of the world only what
-//! [`mainstay_runtime::Runtime`] offers. A group has one voter for now: the way to peers answers that they cannot be reached.
+//! [`mainstay_runtime::Runtime`] offers. Replicas of a group on other nodes are reached through [`Peers`], which the node uses, too;
+//! a group that is started without them is alone for ever.
 
 mod applier;
 mod codec;
@@ -11,18 +12,30 @@ mod error;
 mod group;
 mod group_log;
 mod health;
+mod install;
+mod leadership;
 mod log;
 mod machine;
+mod members;
 mod network;
+pub mod peer;
 mod queue;
+mod reads;
+mod replica;
+mod router;
+mod rpc;
+mod snapshot;
 mod tail;
 mod types;
 
 pub use config::Config;
 pub use error::Error;
 pub use group::{Group, Metrics};
+pub use leadership::Leadership;
 pub use log::{Log, LogFigures};
-pub use machine::{Entry, Machine};
+pub use machine::{Entry, Machine, StateRange};
+pub use members::{Members, Positions};
+pub use peer::{Handler, PeerError, Peers};
 
 use mainstay_storage::StorageError;
 

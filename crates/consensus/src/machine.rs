@@ -2,8 +2,10 @@
 //!
 //! What the data mean is not known here. What the mark means is not known there.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use mainstay_storage::StorageError;
+use mainstay_storage::{StateStore, StorageError};
 
 /// One committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,20 @@ pub struct Entry {
     pub term: u64,
     /// What was proposed; none for entries of the group's own (a new leader, a change of members).
     pub data: Option<Bytes>,
+}
+
+/// Where a machine keeps its state: the keys of a store from the first (inclusive) to the second (exclusive). All of its rows are
+/// there, the mark among them, and nobody else's.
+#[derive(Clone)]
+pub struct StateRange {
+    /// The store, which others may use, too.
+    pub store: Arc<dyn StateStore>,
+    /// The first key.
+    pub from: Vec<u8>,
+    /// The first key that is not in it.
+    pub to: Vec<u8>,
+    /// The key of the mark.
+    pub mark: Vec<u8>,
 }
 
 /// A state that committed entries are applied to, in order. A node keeps one for each of its groups.
@@ -45,4 +61,14 @@ pub trait Machine: Send + Sync + 'static {
     /// # Errors
     /// If the medium failed.
     fn flush(&self) -> Result<(), StorageError>;
+
+    /// Where the state is. A replica that is too far behind gets these rows from another, as they are; so their keys are the same on
+    /// all nodes, and do not begin with four bytes 0xff.
+    fn range(&self) -> StateRange;
+
+    /// The rows were replaced by another replica's: what was remembered of them is not true any more.
+    ///
+    /// # Errors
+    /// If they cannot be read; the node stops then.
+    fn replaced(&self) -> Result<(), StorageError>;
 }

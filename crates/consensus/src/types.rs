@@ -9,6 +9,8 @@ use mainstay_runtime::Runtime;
 use openraft::impls::{BoxedErrorSource, InlineBatch, ProgressResponder, leader_id_adv};
 use openraft::vote::RaftLeaderId;
 
+use crate::install::Staged;
+
 /// Who leads: a term and a node.
 pub(crate) type LeaderId = leader_id_adv::LeaderId<u64, u64>;
 pub(crate) type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
@@ -19,7 +21,7 @@ pub(crate) type LogEntry = openraft::Entry<CommittedLeaderId, Payload>;
 pub(crate) type Membership = openraft::Membership<u64, Address>;
 pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, Address>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Address>;
-pub(crate) type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, Address, NoData>;
+pub(crate) type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, Address, Data>;
 
 /// What a proposal carries. Not understood here.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,9 +43,14 @@ impl fmt::Display for Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Address(pub String);
 
-/// What a snapshot holds besides its mark: nothing yet, since data go only to peers.
+/// What a snapshot holds besides its mark.
 #[derive(Debug)]
-pub(crate) struct NoData;
+pub(crate) enum Data {
+    /// Nothing: it is this node's own, and its rows are read when they are sent.
+    Own,
+    /// Rows that arrived from another replica and lie beside the state.
+    Staged(Staged),
+}
 
 /// openraft's type configuration for a runtime and a reply.
 pub(crate) struct Types<Rt, P>(PhantomData<fn() -> (Rt, P)>);

@@ -33,7 +33,7 @@ async fn start(disks: &Disks, power: &Arc<Power>) -> Vec<Group<TokioRuntime, Row
     for group in 0..GROUPS {
         let machine = Rows { group, disk: disks.state.clone(), power: power.clone() };
         let config = Config { keep_entries: 5, ..Config::default() };
-        let started = Group::start(group.into(), 1, log.clone(), Arc::new(machine), config).await;
+        let started = Group::start(group.into(), 1, log.clone(), Arc::new(machine), config, None).await;
         groups.push(started.expect("a crash leaves what a group can start from"));
     }
     groups

@@ -26,7 +26,7 @@ impl Disks {
 
     async fn start_as(&self, node: u64, config: Config) -> Result<Group<Rt, Rows>, Error> {
         let machine = Arc::new(Rows::new(7, self.state.clone()));
-        Group::start(7, node, Log::start(self.log.clone()), machine, config).await
+        Group::start(7, node, Log::start(self.log.clone()), machine, config, None).await
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_crowd_of_proposals_shares_syncs_and_has_a_limit() {
     let log = Log::<Rt>::start(disks.log.clone());
     let machine = Arc::new(Rows::new(7, disks.state.clone()));
     let config = Config { max_pending: 500, ..Config::default() };
-    let group = Group::start(7, 1, log.clone(), machine, config).await.expect("starts");
+    let group = Group::start(7, 1, log.clone(), machine, config, None).await.expect("starts");
     let before = log.figures();
     let tasks: Vec<_> = (0..500)
         .map(|number| {

@@ -67,7 +67,8 @@ fn refusal(error: &mainstay_consensus::Error) -> Error {
             cause: ResourceExhaustedCause::SystemOverloaded,
             message: format!("the server is busy: {error}"),
         },
-        E::NotLeader { .. } | E::Unknown | E::Stopped => Error::Unavailable(error.to_string()),
-        E::Storage(_) | E::Settings(_) => Error::Internal(error.to_string()),
+        E::NotLeader { .. } | E::Unknown | E::NoQuorum | E::Stopped => Error::Unavailable(error.to_string()),
+        E::TooLarge { .. } => Error::InvalidArgument(error.to_string()),
+        E::Storage(_) | E::Settings(_) | E::Members(_) => Error::Internal(error.to_string()),
     }
 }

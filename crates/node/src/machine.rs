@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use mainstay_api::log::Reply;
 use mainstay_base::Timestamp;
-use mainstay_consensus::{Entry, Machine};
+use mainstay_consensus::{Entry, Machine, StateRange};
 use mainstay_engine::Error;
 use mainstay_shard::Shard;
 use mainstay_storage::StorageError;
@@ -55,5 +55,17 @@ impl Machine for ShardMachine {
 
     fn flush(&self) -> Result<(), StorageError> {
         self.shard.flush()
+    }
+
+    fn range(&self) -> StateRange {
+        let (store, from, to, mark) = self.shard.range();
+        StateRange { store, from, to, mark }
+    }
+
+    fn replaced(&self) -> Result<(), StorageError> {
+        self.shard.namespaces(&mut |record| {
+            self.board.registry.applied(self.group, record);
+            true
+        })
     }
 }

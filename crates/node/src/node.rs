@@ -130,7 +130,8 @@ impl<R: Runtime> Node<R> {
                 board: Arc::clone(&board),
                 clock: R::wall_clock,
             });
-            let started = Group::start(group, NODE_ID, log.clone(), machine, mainstay_consensus::Config::default());
+            let config = mainstay_consensus::Config::default();
+            let started = Group::start(group, NODE_ID, log.clone(), machine, config, None);
             starting.push(R::spawn(started));
         }
         let mut groups = Vec::with_capacity(starting.len());

@@ -103,6 +103,10 @@ impl Runtime for TokioRuntime {
         Ok(listener.accept().await)
     }
 
+    async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host(address).await?.collect())
+    }
+
     async fn connect(address: SocketAddr) -> io::Result<Self::Stream> {
         net::connect(address).await
     }

@@ -25,6 +25,11 @@ pub trait Runtime: AsyncRuntime<JoinError: Send> + Send + Sync + Sized + 'static
     fn local_address(listener: &Self::Listener) -> io::Result<SocketAddr>;
     /// The next connection.
     fn accept(listener: &mut Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+    /// The socket addresses that `host:port` stands for. Without names of its own a runtime knows only addresses in digits.
+    fn resolve(address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        let parsed = address.parse().map(|address| vec![address]);
+        async move { parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)) }
+    }
     /// Connects, without a time-out of its own.
     fn connect(address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 

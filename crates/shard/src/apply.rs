@@ -85,6 +85,13 @@ impl Shard {
         self.store.get_persisted(&self.keys.applied())
     }
 
+    /// Where the shard's rows are: the store, the first key, the first key that is not the shard's, and the key of the position.
+    #[must_use]
+    pub fn range(&self) -> (Arc<dyn StateStore>, Vec<u8>, Vec<u8>, Vec<u8>) {
+        let (from, to) = self.keys.whole();
+        (Arc::clone(&self.store), from, to, self.keys.applied())
+    }
+
     /// Makes what was applied durable. Blocks.
     ///
     /// # Errors

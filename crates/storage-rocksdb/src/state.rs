@@ -1,12 +1,16 @@
 //! The state on RocksDB, without a write-ahead log: durable as of the last flush.
 //!
 //! One column family, so that a flush takes a prefix of the batches and never parts of one. A view is a snapshot; as long as it
-//! lives, compaction keeps what it sees. RocksDB also flushes when its buffer is full, and when it is closed.
+//! lives, compaction keeps what it sees. RocksDB also flushes when its buffer is full, and when it is closed. An export is a
+//! checkpoint: the files of the moment, linked into a directory of their own, which outlive a compaction without holding it up.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mainstay_storage::{StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions};
 
 use crate::{failed, options, table, usage};
@@ -19,7 +23,13 @@ const BLOOM_BITS: f64 = 10.0;
 pub struct RocksState {
     db: DB,
     directory: PathBuf,
+    /// Numbers exports.
+    exports: AtomicU64,
 }
+
+/// The directory of exports, inside that of the state: links do not reach other file systems.
+const EXPORTS: &str = "exports";
+const EXPORT_CACHE_BYTES: usize = 4 << 20;
 
 impl RocksState {
     /// Opens or creates the state.
@@ -33,7 +43,11 @@ impl RocksState {
         options.set_atomic_flush(true);
         options.set_block_based_table_factory(&table);
         let db = DB::open(&options, directory).map_err(failed)?;
-        Ok(Self { db, directory: directory.to_path_buf() })
+        // Those of a process that was killed.
+        match fs::remove_dir_all(directory.join(EXPORTS)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StorageError::Io(error.to_string())),
+            _ => Ok(Self { db, directory: directory.to_path_buf(), exports: AtomicU64::new(0) }),
+        }
     }
 }
 
@@ -99,6 +113,41 @@ impl StateView for Moment<'_> {
     }
 }
 
+/// A checkpoint, open for reading; removed when dropped.
+struct Export {
+    /// None only while it is dropped.
+    db: Option<DB>,
+    directory: PathBuf,
+}
+
+impl Export {
+    fn db(&self) -> Result<&DB, StorageError> {
+        self.db.as_ref().ok_or_else(|| StorageError::Io("the export is closed".into()))
+    }
+}
+
+impl StateView for Export {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.db()?.get(key).map_err(failed)?.map(Bytes::from))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { ascend(self.db()?.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        if from >= to { Ok(()) } else { descend(self.db()?.raw_iterator_opt(bounded(from, to)), visit) }
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        drop(self.db.take());
+        // What is left behind is removed at the next start.
+        let _left = fs::remove_dir_all(&self.directory);
+    }
+}
+
 impl StateStore for RocksState {
     fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
         let mut ops = WriteBatch::default();
@@ -135,6 +184,18 @@ impl StateStore for RocksState {
         // Answers nothing; a failure shows at the next write.
         self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
+    }
+
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
+        let parent = self.directory.join(EXPORTS);
+        fs::create_dir_all(&parent).map_err(|error| StorageError::Io(error.to_string()))?;
+        let directory = parent.join(self.exports.fetch_add(1, Ordering::Relaxed).to_string());
+        Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(&directory)).map_err(failed)?;
+        let mut export = Export { db: None, directory };
+        let mut options = options(WRITE_BUFFER_BYTES);
+        options.set_block_based_table_factory(&table(EXPORT_CACHE_BYTES));
+        export.db = Some(DB::open_for_read_only(&options, &export.directory, false).map_err(failed)?);
+        Ok(Box::new(export))
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {

@@ -164,6 +164,10 @@ impl StateStore for MemoryState {
         Box::new(self.moment())
     }
 
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
+        Ok(Box::new(self.moment()))
+    }
+
     fn usage(&self) -> Result<Usage, StorageError> {
         let used = lock(&self.inner).used;
         Ok(Usage { used, available: self.budget.max_bytes.map_or(u64::MAX, |max| max.saturating_sub(used)) })

@@ -133,6 +133,13 @@ pub trait StateStore: StateView + 'static {
         Ok(())
     }
 
+    /// The state as it is now, for a reader that takes its time: it may outlive the call, and moves to another thread. Blocks, and
+    /// may take room on the medium for as long as it lives.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError>;
+
     /// Bytes taken and free, for a [`crate::Budget`].
     ///
     /// # Errors

@@ -192,6 +192,11 @@ impl StateStore for Owned<MemoryState> {
         self.store.view()
     }
 
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
+        self.fence.check()?;
+        self.store.export()
+    }
+
     fn usage(&self) -> Result<Usage, StorageError> {
         self.fence.check()?;
         self.store.usage()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use mainstay_consensus::{Entry, Machine};
+use mainstay_consensus::{Entry, Machine, StateRange};
 use mainstay_storage::{
     LogBounds, LogOp, LogStore, MemoryLog, MemoryState, StateBatch, StateStore, StateView, StorageError, Usage,
 };
@@ -134,5 +134,18 @@ impl Machine for Rows {
 
     fn flush(&self) -> Result<(), StorageError> {
         if self.power.is_on() { self.disk.flush() } else { Ok(()) }
+    }
+
+    fn range(&self) -> StateRange {
+        StateRange {
+            store: self.disk.clone(),
+            from: vec![self.group],
+            to: vec![self.group + 1],
+            mark: self.key(MARK, 0),
+        }
+    }
+
+    fn replaced(&self) -> Result<(), StorageError> {
+        Ok(())
     }
 }

@@ -62,11 +62,18 @@ fn scans(state: &dyn StateStore) {
 
 fn views(state: &dyn StateStore) {
     let view = state.view();
+    let export = state.export().unwrap();
     state.write(batch(&[("d", "4"), ("a", "1c")], &["c"])).unwrap();
     state.flush().unwrap();
     assert_eq!(text(view.get(b"a").unwrap()).as_deref(), Some("1b"));
     assert_eq!(view.get(b"d").unwrap(), None);
     assert_eq!(keys(&*view, "a", "z", 9, false), ["a", "c"]);
+    let later = std::thread::spawn(move || {
+        assert_eq!(text(export.get(b"a").unwrap()).as_deref(), Some("1b"));
+        assert_eq!(export.get(b"d").unwrap(), None);
+        assert_eq!(keys(&*export, "a", "z", 9, false), ["a", "c"]);
+    });
+    later.join().unwrap();
     assert_eq!(keys(state, "a", "z", 9, false), ["a", "d"]);
 }
 

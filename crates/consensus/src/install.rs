@@ -1,0 +1,161 @@
+//! A state from another replica, kept beside this node's own until it is whole, and then put in its place.
+//!
+//! Everything is in the state store, which makes batches durable in order, so that a crash finds one of these:
+//!
+//! - parts without the *installing* mark: the transfer was not whole, or not accepted. They are thrown away at the start.
+//! - the installing mark: the parts are whole, and the replica's rows are the old ones, some of the new, or all. At the start the
+//!   install is done again from the parts.
+//!
+//! The log is purged up to the new state before the mark is removed: a state that is ahead of its log would be refused.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mainstay_runtime::Runtime;
+use mainstay_storage::{StateBatch, StorageError};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec::{self, Mark};
+use crate::group_log::GroupLog;
+use crate::log::Log;
+use crate::machine::StateRange;
+use crate::snapshot::{self, End, Part};
+
+/// Begins the keys of parts and marks. No machine's keys begin so.
+const SPACE: [u8; 4] = [0xff; 4];
+const INSTALLING: u8 = 0;
+const PART: u8 = 1;
+
+fn key(group: u32, kind: u8, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(17);
+    key.extend_from_slice(&SPACE);
+    key.extend_from_slice(&group.to_be_bytes());
+    key.push(kind);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// A state that is whole and accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Staged {
+    pub parts: u64,
+}
+
+/// A state that is arriving.
+pub(crate) struct Incoming {
+    pub from: u64,
+    pub transfer: u64,
+    pub mark: Mark,
+    next: u64,
+    digest: Xxh3,
+}
+
+fn corrupt(why: &str) -> StorageError {
+    StorageError::Corrupt(format!("a state from another replica: {why}"))
+}
+
+impl Incoming {
+    pub fn new(from: u64, transfer: u64, mark: Bytes) -> Result<Self, StorageError> {
+        let mark = codec::read_mark(mark)?;
+        Ok(Self { from, transfer, mark, next: 0, digest: Xxh3::new() })
+    }
+
+    /// Accepts the next part: what is to be written for it.
+    pub fn part(&mut self, group: u32, range: &StateRange, part: Part) -> Result<StateBatch, StorageError> {
+        if part.number != self.next {
+            return Err(corrupt(&format!("part {}, where {} is next", part.number, self.next)));
+        }
+        let own = |(key, _): &(Vec<u8>, Bytes)| *key >= range.from && *key < range.to;
+        if !snapshot::rows(part.rows.clone())?.iter().all(own) {
+            return Err(corrupt("rows of another group"));
+        }
+        self.digest.update(&part.rows);
+        self.next += 1;
+        let mut batch = StateBatch::new();
+        batch.put(key(group, PART, part.number), part.rows);
+        Ok(batch)
+    }
+
+    /// Whether everything arrived.
+    pub fn end(&self, end: &End) -> Result<Staged, StorageError> {
+        if (end.parts, end.digest) != (self.next, self.digest.digest()) {
+            return Err(corrupt("something is missing"));
+        }
+        Ok(Staged { parts: end.parts })
+    }
+}
+
+/// Throws away what arrived so far.
+pub(crate) fn discard(group: u32) -> StateBatch {
+    let mut batch = StateBatch::new();
+    batch.delete_range(key(group, PART, 0), key(group, PART + 1, 0));
+    batch
+}
+
+/// The install that a crash interrupted, if there is one.
+pub(crate) fn interrupted(group: u32, range: &StateRange) -> Result<Option<Staged>, StorageError> {
+    let Some(mark) = range.store.get(&key(group, INSTALLING, 0))? else {
+        return Ok(None);
+    };
+    let parts = <[u8; 8]>::try_from(mark.as_ref()).map_err(|_| corrupt("its mark is damaged"))?;
+    Ok(Some(Staged { parts: u64::from_be_bytes(parts) }))
+}
+
+/// Throws away what arrived for an install that was never begun, if anything did.
+pub(crate) fn forget(group: u32, range: &StateRange) -> Result<(), StorageError> {
+    let mut found = false;
+    range.store.scan(&key(group, PART, 0), &key(group, PART + 1, 0), &mut |_, _| {
+        found = true;
+        false
+    })?;
+    if found { range.store.write(discard(group)) } else { Ok(()) }
+}
+
+/// Puts the new state in the place of the old one and purges the log up to it. Answers the new mark.
+pub(crate) async fn run<R: Runtime>(
+    log: &Arc<GroupLog>,
+    node_log: &Log<R>,
+    range: StateRange,
+    staged: Staged,
+) -> Result<Mark, StorageError> {
+    let group = log.id();
+    let own = range.clone();
+    R::disk(move || replace(group, &own, &staged)).await?;
+    let mark = codec::read_mark(range.store.get(&range.mark)?.ok_or_else(|| corrupt("it has no mark"))?)?;
+    let applied = mark.applied.ok_or_else(|| corrupt("its mark is empty"))?;
+    if log.tail().purged() < Some(applied) {
+        log.clone().purge(applied).await?;
+        node_log.barrier().await?;
+    }
+    R::disk(move || finish(group, &range)).await?;
+    Ok(mark)
+}
+
+/// Puts the new state in the place of the old one. A crash before [`finish`] finds it interrupted.
+fn replace(group: u32, range: &StateRange, staged: &Staged) -> Result<(), StorageError> {
+    let mut batch = StateBatch::new();
+    let mut count = BytesMut::with_capacity(8);
+    count.put_u64(staged.parts);
+    batch.put(key(group, INSTALLING, 0), count.freeze());
+    batch.delete_range(range.from.clone(), range.to.clone());
+    range.store.write(batch)?;
+    let parts: Range<u64> = 0..staged.parts;
+    for number in parts {
+        let part = range.store.get(&key(group, PART, number))?.ok_or_else(|| corrupt("a part is missing"))?;
+        let mut batch = StateBatch::new();
+        for (key, value) in snapshot::rows(part)? {
+            batch.put(key, value);
+        }
+        range.store.write(batch)?;
+    }
+    range.store.flush()
+}
+
+/// Removes what is not needed any more.
+fn finish(group: u32, range: &StateRange) -> Result<(), StorageError> {
+    let mut batch = discard(group);
+    batch.delete(key(group, INSTALLING, 0));
+    range.store.write(batch)?;
+    range.store.flush()
+}

@@ -1,0 +1,95 @@
+//! Peers' connections to this node: greeted, or refused in a sentence, and their calls answered.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use mainstay_runtime::{Instant, Runtime, Select2};
+use tokio::io::ReadHalf;
+use tokio::sync::Semaphore;
+
+use super::frame::{Frame, FrameReader};
+use super::link::{Outbox, watch_silence, write_one, write_queued};
+use super::{Answer, BODY_BYTES_MAX, CALLS_MAX, CONNECT_WITHIN, Hello, Inner, Peers, lock};
+
+/// Accepts connections until the peers are stopped.
+pub(super) async fn accept<R: Runtime>(peers: Peers<R>, mut listener: R::Listener) {
+    let stopped = peers.0.stopped.clone();
+    loop {
+        let accepted = match R::select2(stopped.closed(), R::accept(&mut listener)).await {
+            Select2::First(()) => return,
+            Select2::Second(accepted) => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(R::spawn(serve(peers.clone(), stream))),
+            // The listener is gone; an adapter repeats what may pass by itself.
+            Err(_) => return,
+        }
+    }
+}
+
+async fn serve<R: Runtime>(peers: Peers<R>, stream: R::Stream) {
+    let inner = peers.0;
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(reader);
+    let Ok(Ok(Frame::Hello(hello))) = R::timeout(CONNECT_WITHIN, reader.next()).await else {
+        return;
+    };
+    if let Err(reason) = inner.admits(&hello) {
+        let _gone = R::timeout(CONNECT_WITHIN, write_one(&mut writer, &Frame::Unwelcome { reason })).await;
+        return;
+    }
+    if write_one(&mut writer, &Frame::Welcome { node: inner.me }).await.is_err() {
+        return;
+    }
+    let heard = Mutex::new(R::Instant::now());
+    let (outbox, mut queue) = Outbox::new();
+    let stopped = inner.stopped.clone();
+    let read = answer_calls(&inner, &hello, &mut reader, &heard, outbox);
+    let talk = R::select2(read, write_queued(&mut writer, &mut queue, |_| {}));
+    let watch = R::select2(stopped.closed(), watch_silence::<R>(&heard, None));
+    let _ended = R::select2(watch, talk).await;
+}
+
+async fn answer_calls<R: Runtime>(
+    inner: &Arc<Inner<R>>,
+    hello: &Hello,
+    reader: &mut FrameReader<ReadHalf<R::Stream>>,
+    heard: &Mutex<R::Instant>,
+    outbox: Outbox,
+) -> io::Result<()> {
+    let under_way = Arc::new(Semaphore::new(CALLS_MAX));
+    loop {
+        let frame = reader.next().await?;
+        *lock(heard) = R::Instant::now();
+        inner.heard(hello.from);
+        match frame {
+            Frame::Ping => outbox.offer(Frame::Pong),
+            Frame::Call { id, service, body } => {
+                let Ok(permit) = under_way.clone().acquire_owned().await else { return Ok(()) };
+                let mut answer: Answer = match inner.handler(service) {
+                    Some(handler) => handler.handle(hello.from, body),
+                    None => Box::pin(async move { Err(format!("there is no service {service}")) }),
+                };
+                // Polled once here, in the order of the calls; whoever polls it next is the one to be woken.
+                let first = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                let outbox = outbox.clone();
+                drop(R::spawn(async move {
+                    let answer = match first {
+                        Poll::Ready(answer) => answer,
+                        Poll::Pending => answer.await,
+                    };
+                    let frame = match answer {
+                        Ok(body) if body.len() <= BODY_BYTES_MAX => Frame::Answer { id, body },
+                        Ok(_) => Frame::Refusal { id, reason: "the answer is too large".into() },
+                        Err(reason) => Frame::Refusal { id, reason },
+                    };
+                    let bytes = if let Frame::Answer { body, .. } = &frame { body.len() } else { 0 };
+                    let _gone = outbox.send(frame, bytes).await;
+                    drop(permit);
+                }));
+            }
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame that is no call")),
+        }
+    }
+}

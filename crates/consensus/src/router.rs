@@ -1,0 +1,56 @@
+//! Peers' Raft calls to this node, brought to the group that they concern.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::peer::{Answer, Handler};
+use crate::rpc::{self, Method};
+
+/// A group as peers see it.
+pub(crate) trait Replica: Send + Sync {
+    /// Answers a call of node `from`.
+    fn handle(&self, from: u64, method: Method, body: Bytes) -> Answer;
+}
+
+/// The groups of a node that take calls.
+#[derive(Default)]
+pub(crate) struct Router(Mutex<BTreeMap<u32, Arc<dyn Replica>>>);
+
+impl Router {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<dyn Replica>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on calls reach the group.
+    pub fn open(&self, group: u32, replica: Arc<dyn Replica>) {
+        self.lock().insert(group, replica);
+    }
+
+    /// From now on they do not.
+    pub fn close(&self, group: u32) {
+        self.lock().remove(&group);
+    }
+}
+
+/// A refusal.
+pub(crate) fn refused(reason: impl Into<String>) -> Answer {
+    let reason = reason.into();
+    Box::pin(async move { Err(reason) })
+}
+
+impl Handler for Router {
+    fn handle(&self, from: u64, body: Bytes) -> Answer {
+        match rpc::read_head(body) {
+            Ok((group, method, body)) => {
+                let replica = self.lock().get(&group).cloned();
+                match replica {
+                    Some(replica) => replica.handle(from, method, body),
+                    None => refused(format!("there is no replica of group {group} here")),
+                }
+            }
+            Err(error) => refused(error.to_string()),
+        }
+    }
+}
