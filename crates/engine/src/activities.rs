@@ -8,7 +8,9 @@ use mainstay_api::log::{
     self, ActivityTarget, ActivityTaskStarted, Reply, TaskToken, activity_target::Target, reply, task_token,
 };
 use mainstay_api::record::{ActivityRecord, TimerRow, timer_row};
-use mainstay_api::temporal::common::v1::{ActivityType, Payloads, Priority, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{
+    ActivityType, Payloads, Priority, RetryPolicy, WorkflowExecution, WorkflowType,
+};
 use mainstay_api::temporal::enums::v1::{RetryState, TimeoutType};
 use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::{
@@ -16,8 +18,10 @@ use mainstay_api::temporal::history::v1::{
     ActivityTaskScheduledEventAttributes, ActivityTaskStartedEventAttributes, ActivityTaskTimedOutEventAttributes,
 };
 use mainstay_api::temporal::workflowservice::v1::{PollActivityTaskQueueResponse, RecordActivityTaskHeartbeatResponse};
+use mainstay_base::limits;
 use prost::Message;
 
+use crate::activity_operations::forget_heartbeat;
 use crate::convert::{deadline, duration, given, least, nanos, time};
 use crate::event::Attributes;
 use crate::lifecycle::activity_task_row;
@@ -42,11 +46,7 @@ pub(crate) fn put(tx: &mut Transaction<'_>, run: &Run, activity: &ActivityRecord
 }
 
 /// The activity that a Scheduled event describes; its event id is yet to be set.
-pub(crate) fn scheduled(
-    now: i64,
-    a: &ActivityTaskScheduledEventAttributes,
-    workflow_priority: Option<&Priority>,
-) -> ActivityRecord {
+pub(crate) fn scheduled(now: i64, a: &ActivityTaskScheduledEventAttributes) -> ActivityRecord {
     ActivityRecord {
         activity_id: a.activity_id.clone(),
         activity_type: given(&a.activity_type).name.clone(),
@@ -61,14 +61,15 @@ pub(crate) fn scheduled(
         retry_policy: a.retry_policy.clone(),
         input: a.input.clone(),
         header: a.header.clone(),
-        priority: merged(workflow_priority, a.priority.as_ref()),
+        priority: a.priority.clone(),
         ..ActivityRecord::default()
     }
 }
 
 /// The activity's own priority, filled field by field from the workflow's.
-fn merged(workflow: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
-    let (Some(base), Some(own)) = (workflow, own) else { return own.or(workflow).cloned() };
+pub(crate) fn priority(run: &Run, activity: &ActivityRecord) -> Option<Priority> {
+    let (base, own) = (run.record.priority.as_ref(), activity.priority.as_ref());
+    let (Some(base), Some(own)) = (base, own) else { return own.or(base).cloned() };
     let mut priority = own.clone();
     if priority.priority_key == 0 {
         priority.priority_key = base.priority_key;
@@ -109,13 +110,18 @@ pub(crate) fn dispatch(tx: &mut Transaction<'_>, run: &Run, activity: &mut Activ
     tx.add_task(row);
 }
 
-/// Removes the rows that other parts of the shard see: its task and its timer.
-pub(crate) fn remove_rows(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+/// Makes the activity no longer dispatchable.
+pub(crate) fn withdraw(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
     if activity.task_sequence != 0 {
         let row = activity_task_row(tx, run, activity);
         tx.remove_task(row);
         activity.task_sequence = 0;
     }
+}
+
+/// Removes the rows that other parts of the shard see: its task and its timer.
+pub(crate) fn remove_rows(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+    withdraw(tx, run, activity);
     if activity.timer_ns != 0 {
         tx.remove_timer(timer(tx, run, activity));
         activity.timer_ns = 0;
@@ -134,15 +140,17 @@ fn timer(tx: &Transaction<'_>, run: &Run, activity: &ActivityRecord) -> TimerRow
 }
 
 /// Whether the activity waits for its next attempt.
-fn is_backing_off(activity: &ActivityRecord) -> bool {
-    activity.started_ns == 0 && activity.task_sequence == 0
+pub(crate) fn is_backing_off(activity: &ActivityRecord) -> bool {
+    activity.started_ns == 0 && activity.task_sequence == 0 && activity.pause.is_none()
 }
 
 /// The earliest deadline and what it means; 0 if there is none.
 fn next_deadline(activity: &ActivityRecord) -> (i64, TimeoutType) {
     let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
     let candidates = if activity.started_ns == 0 {
-        let start = deadline(activity.attempt_scheduled_ns, activity.schedule_to_start_ns);
+        // A paused activity does not wait for a worker.
+        let waits = if activity.pause.is_some() { 0 } else { activity.schedule_to_start_ns };
+        let start = deadline(activity.attempt_scheduled_ns, waits);
         [(start, TimeoutType::ScheduleToStart), (close, TimeoutType::ScheduleToClose), (0, TimeoutType::Unspecified)]
     } else {
         let alive = activity.started_ns.max(activity.last_heartbeat_ns);
@@ -198,11 +206,7 @@ pub(crate) fn start(
     identity: &str,
     request_id: &str,
 ) {
-    if activity.task_sequence != 0 {
-        let row = activity_task_row(tx, run, activity);
-        tx.remove_task(row);
-        activity.task_sequence = 0;
-    }
+    withdraw(tx, run, activity);
     activity.started_ns = tx.now();
     activity.last_heartbeat_ns = 0;
     activity.identity = identity.to_string();
@@ -228,6 +232,13 @@ pub(crate) fn describe_started(
         activity_id: activity.activity_id.clone(),
         ..TaskToken::default()
     };
+    // Changed time-outs hold inside the server; a worker is told those of the Scheduled event.
+    let timeouts = match &activity.original_options {
+        Some(original) => {
+            [original.schedule_to_close_timeout, original.start_to_close_timeout, original.heartbeat_timeout]
+        }
+        None => [activity.schedule_to_close_ns, activity.start_to_close_ns, activity.heartbeat_ns].map(duration),
+    };
     let response = PollActivityTaskQueueResponse {
         workflow_namespace: tx.namespace()?.name.clone(),
         workflow_type: Some(WorkflowType { name: run.record.workflow_type.clone() }),
@@ -244,11 +255,11 @@ pub(crate) fn describe_started(
         current_attempt_scheduled_time: time(activity.attempt_scheduled_ns),
         started_time: time(activity.started_ns),
         attempt: activity.attempt,
-        schedule_to_close_timeout: duration(activity.schedule_to_close_ns),
-        start_to_close_timeout: duration(activity.start_to_close_ns),
-        heartbeat_timeout: duration(activity.heartbeat_ns),
+        schedule_to_close_timeout: timeouts[0],
+        start_to_close_timeout: timeouts[1],
+        heartbeat_timeout: timeouts[2],
         retry_policy: activity.retry_policy.clone(),
-        priority: activity.priority.clone(),
+        priority: priority(run, activity),
         ..PollActivityTaskQueueResponse::default()
     };
     Ok(ActivityTaskStarted { token: Some(token), response: Some(response) })
@@ -364,7 +375,8 @@ pub(crate) fn heartbeat(tx: &mut Transaction<'_>, command: &log::HeartbeatActivi
     put(tx, &run, &activity);
     let response = RecordActivityTaskHeartbeatResponse {
         cancel_requested: activity.cancel_requested,
-        ..RecordActivityTaskHeartbeatResponse::default()
+        activity_paused: activity.pause.is_some(),
+        activity_reset: activity.was_reset,
     };
     Ok(reply_of(reply::Reply::Heartbeat(response)))
 }
@@ -403,6 +415,10 @@ fn after_attempt(tx: &Transaction<'_>, activity: &ActivityRecord, failure: &Fail
     if activity.cancel_requested {
         return Decision::Stop(RetryState::CancelRequested);
     }
+    if activity.pause.is_some() && retry::is_retryable(failure, &policy.non_retryable_error_types) {
+        // It is not dispatched before it is unpaused, however many attempts there were.
+        return Decision::Retry(0);
+    }
     retry::decide(&retry::Attempt {
         policy,
         attempt: activity.attempt,
@@ -414,7 +430,11 @@ fn after_attempt(tx: &Transaction<'_>, activity: &ActivityRecord, failure: &Fail
 
 /// Sets the activity back for its next attempt.
 fn retry(tx: &mut Transaction<'_>, run: &Run, mut activity: ActivityRecord, failure: Failure, interval: i64) {
-    activity.attempt = activity.attempt.saturating_add(1);
+    activity.attempt = if activity.was_reset { 1 } else { activity.attempt.saturating_add(1) };
+    activity.was_reset = false;
+    if std::mem::take(&mut activity.reset_heartbeat) {
+        forget_heartbeat(&mut activity);
+    }
     activity.started_ns = 0;
     activity.poll_request_id.clear();
     activity.identity.clear();
@@ -549,5 +569,49 @@ impl Timeouts {
         }
         t.heartbeat = if t.heartbeat == 0 { 0 } else { least(t.heartbeat, t.start_to_close) };
         t
+    }
+}
+
+/// What an activity is to be, before it is accepted: by a command, or by a change of options.
+pub(crate) struct Described<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) task_queue: &'a str,
+    pub(crate) retry_policy: Option<&'a RetryPolicy>,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl Described<'_> {
+    /// Refuses what cannot be, with Temporal's text.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let named = [("activityId", self.id), ("activityType", self.kind), ("taskQueue", self.task_queue)];
+        if let Some((what, _)) = named.iter().find(|(_, text)| text.is_empty()) {
+            return Err(format!("{what} is not set"));
+        }
+        if let Some(policy) = self.retry_policy {
+            retry::validate(policy)?;
+        }
+        for (what, text) in named {
+            let length = text.chars().count();
+            if length > limits::ID_LENGTH_MAX {
+                return Err(format!("{what} exceeds length limit. Length={length} Limit={}", limits::ID_LENGTH_MAX));
+            }
+        }
+        let t = &self.timeouts;
+        for (what, value) in [
+            ("ScheduleToCloseTimeout", t.schedule_to_close),
+            ("ScheduleToStartTimeout", t.schedule_to_start),
+            ("StartToCloseTimeout", t.start_to_close),
+            ("HeartbeatTimeout", t.heartbeat),
+        ] {
+            if value < 0 {
+                return Err(format!("invalid {what}: negative duration"));
+            }
+        }
+        if t.schedule_to_close == 0 && t.start_to_close == 0 {
+            let text = "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity.";
+            return Err(format!("{text} ActivityId={} ActivityType={}", self.id, self.kind));
+        }
+        Ok(())
     }
 }

@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mainstay_api::record::{ActivityRecord, RequestIdRecord, WorkflowTaskRecord};
+use mainstay_api::record::{ActivityPause, ActivityRecord, RequestIdRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{EventType, PendingActivityState, PendingWorkflowTaskState};
 use mainstay_api::temporal::history::v1::WorkflowExecutionStartedEventAttributes as StartedAttributes;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflow::v1::pending_activity_info::{
+    PauseInfo, pause_info::Manual, pause_info::PausedBy,
+};
 use mainstay_api::temporal::workflow::v1::{
     PendingActivityInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
-    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo,
+    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, WorkflowExecutionVersioningInfo,
 };
 use mainstay_api::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
 use mainstay_base::{RunId, Timestamp};
 use prost_types::Timestamp as ProtoTimestamp;
 
+use crate::activities::is_backing_off;
 use crate::convert::{deadline, duration, time};
 use crate::run::Run;
 use crate::store::{EntityKey, Fault, Store, Table};
@@ -105,6 +109,10 @@ fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
         root_execution: execution(&details.root_workflow_id, &details.root_run_id),
         first_run_id: details.first_execution_run_id.clone(),
         priority: r.priority.clone(),
+        versioning_info: details.versioning_override.clone().map(|versioning| WorkflowExecutionVersioningInfo {
+            versioning_override: Some(versioning),
+            ..WorkflowExecutionVersioningInfo::default()
+        }),
         ..WorkflowExecutionInfo::default()
     }
 }
@@ -122,12 +130,14 @@ fn task_info(task: &WorkflowTaskRecord) -> PendingWorkflowTaskInfo {
 }
 
 fn activity_info(a: &ActivityRecord) -> PendingActivityInfo {
-    let state = match (a.cancel_requested, a.started_ns) {
-        (true, _) => PendingActivityState::CancelRequested,
-        (false, 0) => PendingActivityState::Scheduled,
-        (false, _) => PendingActivityState::Started,
+    let state = match (a.cancel_requested, a.started_ns != 0, a.pause.is_some()) {
+        (true, ..) => PendingActivityState::CancelRequested,
+        (false, false, false) => PendingActivityState::Scheduled,
+        (false, true, false) => PendingActivityState::Started,
+        (false, false, true) => PendingActivityState::Paused,
+        (false, true, true) => PendingActivityState::PauseRequested,
     };
-    let backing_off = a.started_ns == 0 && a.task_sequence == 0;
+    let backing_off = is_backing_off(a);
     PendingActivityInfo {
         activity_id: a.activity_id.clone(),
         activity_type: Some(ActivityType { name: a.activity_type.clone() }),
@@ -155,10 +165,19 @@ fn activity_info(a: &ActivityRecord) -> PendingActivityInfo {
             start_to_close_timeout: duration(a.start_to_close_ns),
             heartbeat_timeout: duration(a.heartbeat_ns),
             retry_policy: a.retry_policy.clone(),
+            priority: a.priority.clone(),
             ..ActivityOptions::default()
         }),
+        priority: a.priority.clone(),
+        paused: a.pause.is_some(),
+        pause_info: a.pause.as_ref().map(pause_info),
         ..PendingActivityInfo::default()
     }
+}
+
+fn pause_info(pause: &ActivityPause) -> PauseInfo {
+    let manual = Manual { identity: pause.identity.clone(), reason: pause.reason.clone() };
+    PauseInfo { pause_time: time(pause.time_ns), paused_by: Some(PausedBy::Manual(manual)) }
 }
 
 fn extended(tx: &Transaction<'_>, run: &Run) -> Result<WorkflowExecutionExtendedInfo, Fault> {

@@ -6,13 +6,16 @@
 //! a `transaction::Transaction`, loads a `run::Run`, a handler changes it and adds events, and saving it writes rows.
 
 mod activities;
+mod activity_operations;
 mod cancellation;
 mod commands;
 mod convert;
 mod describe;
 mod error;
 mod event;
+mod field_mask;
 mod lifecycle;
+mod options;
 mod refusal;
 mod replay;
 mod reset;
@@ -121,6 +124,8 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::FailActivity(c) => activities::fail(tx, c),
         Op::CancelActivity(c) => activities::cancel(tx, c),
         Op::HeartbeatActivity(c) => activities::heartbeat(tx, c),
+        Op::OperateActivities(c) => activity_operations::operate(tx, c),
+        Op::UpdateOptions(c) => options::update(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
         // The shard keeps members itself: they are no entity.
         Op::PutMember(_) => Ok(empty()),

@@ -118,6 +118,7 @@ pub(crate) fn details_of(tx: &Transaction<'_>, id: RunId, a: &StartedAttributes)
         retry_policy: a.retry_policy.clone(),
         memo: a.memo.clone(),
         search_attributes: a.search_attributes.clone(),
+        versioning_override: a.versioning_override.clone(),
         parent_namespace: a.parent_workflow_namespace.clone(),
         parent_namespace_id: a.parent_workflow_namespace_id.clone(),
         parent_workflow_id: parent.workflow_id,
@@ -456,6 +457,6 @@ pub(crate) fn activity_task_row(tx: &Transaction<'_>, run: &Run, activity: &Acti
         created_ns: tx.now(),
         sticky: false,
         normal_queue: String::new(),
-        priority: activity.priority.as_ref().map_or(0, |p| p.priority_key),
+        priority: crate::activities::priority(run, activity).map_or(0, |p| p.priority_key),
     }
 }

@@ -97,7 +97,7 @@ impl Replayed {
         let record = &mut self.run.record;
         match attributes {
             A::ActivityTaskScheduledEventAttributes(a) => {
-                let mut activity = activities::scheduled(at, &a, record.priority.as_ref());
+                let mut activity = activities::scheduled(at, &a);
                 activity.scheduled_event_id = id;
                 self.activities.insert(id, activity);
             }
@@ -124,6 +124,7 @@ impl Replayed {
             }
             A::WorkflowExecutionCancelRequestedEventAttributes(_) => record.cancel_requested = true,
             A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+                crate::options::take(&mut self.run, &a);
                 self.request_ids.push((a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id));
             }
             A::UpsertWorkflowSearchAttributesEventAttributes(a) => {

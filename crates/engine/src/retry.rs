@@ -101,8 +101,8 @@ pub(crate) fn decide(attempt: &Attempt<'_>) -> Decision {
     Decision::Retry(interval)
 }
 
-/// initial × coefficient^(attempt − 1), at most the maximum.
-fn interval(policy: &RetryPolicy, attempt: i32) -> i64 {
+/// The wait after this attempt: initial × coefficient^(attempt − 1), at most the maximum.
+pub(crate) fn interval(policy: &RetryPolicy, attempt: i32) -> i64 {
     let maximum = nanos(policy.maximum_interval.as_ref());
     let mut value = nanos(policy.initial_interval.as_ref()) as f64;
     if policy.backoff_coefficient > 1.0 {
@@ -125,7 +125,7 @@ fn requested_delay(failure: &Failure) -> Option<i64> {
     }
 }
 
-fn is_retryable(failure: &Failure, non_retryable: &[String]) -> bool {
+pub(crate) fn is_retryable(failure: &Failure, non_retryable: &[String]) -> bool {
     match &failure.failure_info {
         Some(FailureInfo::ApplicationFailureInfo(info)) => !info.non_retryable && !non_retryable.contains(&info.r#type),
         Some(FailureInfo::TimeoutFailureInfo(info)) => {

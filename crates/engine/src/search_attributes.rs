@@ -2,6 +2,8 @@
 //!
 //! Values stay as they were encoded; only the type is added to their metadata, since SDKs decode by it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::{Memo, Payload, SearchAttributes};
@@ -16,6 +18,7 @@ const ENCODING: &str = "encoding";
 const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
 const PROBLEMS: &str = "TemporalReportedProblems";
+const PAUSE_INFO: &str = "TemporalPauseInfo";
 
 /// Attributes that only the server sets.
 pub const SYSTEM: [(&str, Type); 22] = [
@@ -51,7 +54,7 @@ pub const PREDEFINED: [(&str, Type); 11] = [
     (BUILD_IDS, Type::KeywordList),
     ("TemporalChangeVersion", Type::KeywordList),
     ("TemporalNamespaceDivision", Type::Keyword),
-    ("TemporalPauseInfo", Type::KeywordList),
+    (PAUSE_INFO, Type::KeywordList),
     (PROBLEMS, Type::KeywordList),
     ("TemporalSchedulePaused", Type::Bool),
     ("TemporalScheduledById", Type::Keyword),
@@ -195,6 +198,22 @@ pub(crate) fn set_problems(tx: &Transaction<'_>, run: &mut Run, problem: Option<
     if changed {
         run.mark_listed();
     }
+}
+
+/// Lists the types of the activities that are paused.
+pub(crate) fn set_paused_types(tx: &Transaction<'_>, run: &mut Run, kinds: BTreeSet<&str>) {
+    let entries: Vec<String> = kinds.into_iter().map(|kind| format!("property:activityType={kind}")).collect();
+    let list = (!entries.is_empty()).then(|| keyword_list(&entries));
+    let present = run.details(tx).search_attributes.as_ref().and_then(|all| all.indexed_fields.get(PAUSE_INFO));
+    if present == list.as_ref() {
+        return;
+    }
+    let all = &mut run.details_mut(tx).search_attributes.get_or_insert_default().indexed_fields;
+    match list {
+        Some(list) => all.insert(PAUSE_INFO.into(), list),
+        None => all.remove(PAUSE_INFO),
+    };
+    run.mark_listed();
 }
 
 /// A list of strings as the server itself encodes it.

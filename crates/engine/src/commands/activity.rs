@@ -9,7 +9,7 @@ use mainstay_api::temporal::history::v1::{
 use mainstay_base::limits;
 
 use super::{Checked, Completion, Rejection, check_size, size_of};
-use crate::activities::{self, Timeouts};
+use crate::activities::{self, Described, Timeouts};
 use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
 use crate::retry;
@@ -61,7 +61,7 @@ pub(super) fn schedule(
         priority: a.priority.clone(),
         ..ActivityTaskScheduledEventAttributes::default()
     };
-    let mut activity = activities::scheduled(c.tx.now(), &attributes, c.run.record.priority.as_ref());
+    let mut activity = activities::scheduled(c.tx.now(), &attributes);
     activity.scheduled_event_id = c.write(command, Attributes::ActivityTaskScheduledEventAttributes(attributes));
     begin(c, a, &mut activity)?;
     activities::add(c.tx, c.run, &activity);
@@ -97,42 +97,14 @@ fn timeouts(a: &ScheduleActivityTaskCommandAttributes) -> Timeouts {
 }
 
 fn validate(a: &ScheduleActivityTaskCommandAttributes) -> Checked<()> {
-    let kind = a.activity_type.as_ref().map(|t| t.name.as_str()).unwrap_or_default();
-    let queue = a.task_queue.as_ref().map(|q| q.name.as_str()).unwrap_or_default();
-    if a.activity_id.is_empty() {
-        return Err(bad("activityId is not set"));
-    }
-    if kind.is_empty() {
-        return Err(bad("activityType is not set"));
-    }
-    if queue.is_empty() {
-        return Err(bad("taskQueue is not set"));
-    }
-    if let Some(policy) = &a.retry_policy {
-        retry::validate(policy).map_err(bad)?;
-    }
-    for (what, text) in [("activityId", a.activity_id.as_str()), ("activityType", kind), ("taskQueue", queue)] {
-        let length = text.chars().count();
-        if length > limits::ID_LENGTH_MAX {
-            return Err(bad(format!("{what} exceeds length limit. Length={length} Limit={}", limits::ID_LENGTH_MAX)));
-        }
-    }
-    let t = timeouts(a);
-    for (what, value) in [
-        ("ScheduleToCloseTimeout", t.schedule_to_close),
-        ("ScheduleToStartTimeout", t.schedule_to_start),
-        ("StartToCloseTimeout", t.start_to_close),
-        ("HeartbeatTimeout", t.heartbeat),
-    ] {
-        if value < 0 {
-            return Err(bad(format!("invalid {what}: negative duration")));
-        }
-    }
-    if t.schedule_to_close == 0 && t.start_to_close == 0 {
-        let text = "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity.";
-        return Err(bad(format!("{text} ActivityId={} ActivityType={kind}", a.activity_id)));
-    }
-    Ok(())
+    let described = Described {
+        id: &a.activity_id,
+        kind: a.activity_type.as_ref().map(|t| t.name.as_str()).unwrap_or_default(),
+        task_queue: a.task_queue.as_ref().map(|q| q.name.as_str()).unwrap_or_default(),
+        retry_policy: a.retry_policy.as_ref(),
+        timeouts: timeouts(a),
+    };
+    described.check().map_err(bad)
 }
 
 /// An activity that nobody took is cancelled at once; a running one learns it from its next heartbeat.

@@ -2,6 +2,7 @@
 //!
 //! Normalisation lives here too: what a client may leave out is filled in, so that the log holds complete requests.
 
+pub(crate) mod priority;
 pub(crate) mod retry;
 pub(crate) mod search_attributes;
 pub(crate) mod sizes;

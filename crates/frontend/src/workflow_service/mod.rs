@@ -4,8 +4,10 @@
 //! in the table are answered UNIMPLEMENTED by name.
 
 mod activities;
+mod activity_operations;
 mod history;
 mod namespaces;
+mod options;
 mod queries;
 mod runs;
 mod start;
@@ -169,6 +171,8 @@ register! {
     list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse,
     list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse,
     list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse,
+    pause_activity(PauseActivityRequest) -> PauseActivityResponse,
+    pause_activity_execution(PauseActivityExecutionRequest) -> PauseActivityExecutionResponse,
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse,
     poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse,
     query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse,
@@ -178,6 +182,8 @@ register! {
     record_worker_heartbeat(RecordWorkerHeartbeatRequest) -> RecordWorkerHeartbeatResponse,
     register_namespace(RegisterNamespaceRequest) -> RegisterNamespaceResponse,
     request_cancel_workflow_execution(RequestCancelWorkflowExecutionRequest) -> RequestCancelWorkflowExecutionResponse,
+    reset_activity(ResetActivityRequest) -> ResetActivityResponse,
+    reset_activity_execution(ResetActivityExecutionRequest) -> ResetActivityExecutionResponse,
     reset_sticky_task_queue(ResetStickyTaskQueueRequest) -> ResetStickyTaskQueueResponse,
     reset_workflow_execution(ResetWorkflowExecutionRequest) -> ResetWorkflowExecutionResponse,
     respond_activity_task_canceled(RespondActivityTaskCanceledRequest) -> RespondActivityTaskCanceledResponse,
@@ -198,5 +204,12 @@ register! {
     signal_workflow_execution(SignalWorkflowExecutionRequest) -> SignalWorkflowExecutionResponse,
     start_workflow_execution(StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse,
     terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse,
+    unpause_activity(UnpauseActivityRequest) -> UnpauseActivityResponse,
+    unpause_activity_execution(UnpauseActivityExecutionRequest) -> UnpauseActivityExecutionResponse,
+    update_activity_execution_options(UpdateActivityExecutionOptionsRequest)
+        -> UpdateActivityExecutionOptionsResponse,
+    update_activity_options(UpdateActivityOptionsRequest) -> UpdateActivityOptionsResponse,
     update_namespace(UpdateNamespaceRequest) -> UpdateNamespaceResponse,
+    update_workflow_execution_options(UpdateWorkflowExecutionOptionsRequest)
+        -> UpdateWorkflowExecutionOptionsResponse,
 }

@@ -13,7 +13,7 @@ use mainstay_runtime::Runtime;
 use super::workflow_tasks::with_token;
 use super::{Call, Frontend, unexpected};
 use crate::status::{Answer, invalid};
-use crate::validate::{self, search_attributes, sizes, start, task_queue};
+use crate::validate::{self, priority, search_attributes, sizes, start, task_queue};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn start_workflow_execution(
@@ -72,6 +72,7 @@ fn normalise_start<R: Runtime>(r: &mut StartWorkflowExecutionRequest, namespace:
     sizes::blob(r.last_completion_result.as_ref())?;
     sizes::blob(r.continued_failure.as_ref())?;
     sizes::memo(r.memo.as_ref())?;
+    priority::check(r.priority.as_ref())?;
     search_attributes::normalise(&mut r.search_attributes, namespace)
 }
 
@@ -105,5 +106,6 @@ fn normalise_signal_with_start<R: Runtime>(
     sizes::blob(r.signal_input.as_ref())?;
     sizes::blob(r.header.as_ref())?;
     sizes::memo(r.memo.as_ref())?;
+    priority::check(r.priority.as_ref())?;
     search_attributes::normalise(&mut r.search_attributes, namespace)
 }
