@@ -299,7 +299,7 @@ fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRec
         identity: identity.to_string(),
         request_id: if activity.started_ns == 0 { String::new() } else { activity.poll_request_id.clone() },
         attempt: activity.attempt,
-        last_failure: activity.last_failure.clone(),
+        last_failure: activity.last_failure.clone().filter(|_| activity.attempt > 1),
         ..ActivityTaskStartedEventAttributes::default()
     };
     run.add(tx, Attributes::ActivityTaskStartedEventAttributes(attributes)).id()

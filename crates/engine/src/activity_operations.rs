@@ -113,6 +113,7 @@ fn unpause(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, h
 /// The next attempt is the first again. A running one goes on; if it was another than the first, its token no longer fits.
 fn reset(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, how: &log::Reset) {
     activity.attempt = 1;
+    activities::withdraw(tx, run, activity);
     if !how.keep_paused {
         activity.pause = None;
     }
@@ -172,10 +173,13 @@ fn update_options(
         adjusted(activity, merged)?
     };
     activity.original_options.get_or_insert(options(activity));
+    let backing_off = activities::is_backing_off(activity);
+    // Its task row is in the queue of the old options.
+    activities::withdraw(tx, run, activity);
     set_options(activity, &changed);
     if activity.started_ns != 0 || activity.pause.is_some() {
         activities::arm(tx, run, activity);
-    } else if activities::is_backing_off(activity) {
+    } else if backing_off {
         if activity.attempt > 1 {
             let interval = retry::interval(&given(&activity.retry_policy), activity.attempt - 1);
             activity.current_retry_interval_ns = interval;

@@ -26,6 +26,7 @@ pub mod search_attributes;
 mod signals;
 mod start;
 mod store;
+pub mod task_queue_config;
 mod timers;
 mod transaction;
 mod worker_build;
@@ -126,6 +127,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::HeartbeatActivity(c) => activities::heartbeat(tx, c),
         Op::OperateActivities(c) => activity_operations::operate(tx, c),
         Op::UpdateOptions(c) => options::update(tx, c),
+        Op::UpdateTaskQueueConfig(c) => task_queue_config::update(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
         // The shard keeps members itself: they are no entity.
         Op::PutMember(_) => Ok(empty()),

@@ -124,7 +124,7 @@ impl Replayed {
             }
             A::WorkflowExecutionCancelRequestedEventAttributes(_) => record.cancel_requested = true,
             A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
-                crate::options::take(&mut self.run, &a);
+                crate::options::take(tx, &mut self.run, &a);
                 self.request_ids.push((a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id));
             }
             A::UpsertWorkflowSearchAttributesEventAttributes(a) => {

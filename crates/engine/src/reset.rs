@@ -12,6 +12,7 @@ use mainstay_api::temporal::enums::v1::{
 };
 use mainstay_api::temporal::failure::v1::{Failure, ResetWorkflowFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowTaskFailedEventAttributes};
+use mainstay_api::temporal::workflow::v1::post_reset_operation::Variant;
 use mainstay_api::temporal::workflowservice::v1::{ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse};
 use mainstay_base::RunId;
 
@@ -22,7 +23,7 @@ use crate::replay::Replayed;
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode, numbered};
-use crate::{Answer, Error, activities, reply_of, timers, workflow_task};
+use crate::{Answer, Error, activities, options, reply_of, timers, workflow_task};
 
 const RESETTER: &str = "history-resetter";
 const HISTORY_SERVICE: &str = "history-service";
@@ -57,6 +58,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
     let mut run = store(tx, replayed);
     fail_task(tx, &mut run, task, base_id, &request.reason);
     reapply(tx, &mut run, base_id, request)?;
+    operate(tx, &mut run, request)?;
     run.make_current(tx);
     workflow_task::wake(tx, &mut run)?;
     let response = ResetWorkflowExecutionResponse { run_id: id.to_string() };
@@ -173,6 +175,16 @@ fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, 
     run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
 }
 
+/// Does to the new run what the request asks for besides.
+fn operate(tx: &mut Transaction<'_>, run: &mut Run, request: &ResetWorkflowExecutionRequest) -> Answer<()> {
+    for operation in &request.post_reset_operations {
+        let Some(Variant::UpdateWorkflowOptions(update)) = &operation.variant else { continue };
+        let wanted = given(&update.workflow_execution_options);
+        options::apply(tx, run, &wanted, update.update_mask.as_ref(), &request.identity)?;
+    }
+    Ok(())
+}
+
 /// Applies again what came from outside after the reset point, also to runs that continued the base.
 #[allow(deprecated)]
 fn reapply(
@@ -215,6 +227,7 @@ fn reapply_event(tx: &mut Transaction<'_>, run: &mut Run, event: HistoryEvent) {
             (a.request_id.clone(), EventType::WorkflowExecutionSignaled)
         }
         Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+            options::take(tx, run, a);
             (a.attached_request_id.clone(), EventType::WorkflowExecutionOptionsUpdated)
         }
         _ => return,

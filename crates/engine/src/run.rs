@@ -79,12 +79,7 @@ impl Run {
         };
         let id: RunId = text.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
         let Some(record) = tx.run_record(id)? else {
-            let known = tx.execution()?.is_some();
-            let text = if known {
-                format!("workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{id}\"")
-            } else {
-                format!("workflow not found for ID: {workflow_id}")
-            };
+            let text = format!("workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{id}\"");
             return Err(Error::not_found(text).into());
         };
         let details = OnceCell::new();

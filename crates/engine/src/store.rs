@@ -42,6 +42,8 @@ pub enum Table {
     RequestId = 8,
     /// An encoded `HistoryEvent` without an id, waiting for the started workflow task to close; id = 8 bytes big-endian.
     Buffered = 9,
+    /// `TaskQueueConfig` of the namespace whose entity has no workflow id; no run, id by [`crate::task_queue_config::row_id`].
+    TaskQueueConfig = 17,
 }
 
 /// One row of an entity.

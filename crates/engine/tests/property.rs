@@ -3,17 +3,20 @@
 
 mod support;
 
+use mainstay_api::log::operate_activities::{self as op, Operation, Which};
 use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
 use mainstay_api::record::{TaskRow, task_row};
+use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::command::v1::{self as command, Command, command::Attributes as A};
-use mainstay_api::temporal::common::v1::{ActivityType, Payload, RetryPolicy, WorkflowType};
+use mainstay_api::temporal::common::v1::{ActivityType, Payload, Priority, RetryPolicy, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind, WorkflowTaskFailedCause};
 use mainstay_api::temporal::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use mainstay_api::temporal::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
+use mainstay_api::temporal::workflow::v1::WorkflowExecutionOptions;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_engine::Error;
 use proptest::prelude::*;
-use prost_types::Duration;
+use prost_types::{Duration, FieldMask};
 
 use support::machine::Machine;
 use support::rebuild;
@@ -33,6 +36,8 @@ enum Step {
     FailTask,
     PollActivity,
     CloseActivity { how: u8, by_id: bool, id: u8, stale: bool },
+    Operate { how: u8, id: u8, flags: u8 },
+    Options { key: i32 },
     Advance { ms: i64 },
 }
 
@@ -90,6 +95,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::PollActivity),
         7 => (0..5_u8, prop::bool::weighted(0.3), 0..4_u8, prop::bool::weighted(0.2))
             .prop_map(|(how, by_id, id, stale)| Step::CloseActivity { how, by_id, id, stale }),
+        4 => (0..5_u8, 0..4_u8, any::<u8>()).prop_map(|(how, id, flags)| Step::Operate { how, id, flags }),
+        1 => (0..5_i32).prop_map(|key| Step::Options { key }),
         4 => (0..6_000_i64).prop_map(|ms| Step::Advance { ms }),
     ]
 }
@@ -229,6 +236,15 @@ impl Talk {
                 self.completion(commands, *heartbeat, *inline, *sticky)
             }
             Step::CloseActivity { how, by_id, id, stale } => self.close_activity(*how, *by_id, *id, *stale),
+            Step::Operate { how, id, flags } => operate(*how, *id, *flags),
+            Step::Options { key } => Op::UpdateOptions(api::UpdateWorkflowExecutionOptionsRequest {
+                workflow_execution_options: Some(WorkflowExecutionOptions {
+                    priority: Some(Priority { priority_key: *key, ..Default::default() }),
+                    ..Default::default()
+                }),
+                update_mask: Some(FieldMask { paths: vec!["priority".into()] }),
+                ..Default::default()
+            }),
             Step::ResetSticky | Step::Poll { .. } | Step::PollActivity | Step::Advance { .. } => {
                 Op::ResetSticky(log::ResetStickyTaskQueue::default())
             }
@@ -290,6 +306,42 @@ impl Talk {
             _ => Op::HeartbeatActivity(log::HeartbeatActivity { target, ..Default::default() }),
         }
     }
+}
+
+/// An operation on one activity, or on all.
+fn operate(how: u8, id: u8, flags: u8) -> Op {
+    let flag = |bit: u8| flags & (1 << bit) != 0;
+    let jitter_ns = if flag(2) { 1_500_000_000 } else { 0 };
+    let operation = match how {
+        0 => Operation::Pause(op::Pause::default()),
+        1 => Operation::Unpause(op::Unpause { reset_attempts: flag(0), reset_heartbeat: flag(1), jitter_ns }),
+        2 => Operation::Reset(op::Reset {
+            reset_heartbeat: flag(0),
+            keep_paused: flag(1),
+            jitter_ns,
+            restore_options: flag(3),
+        }),
+        _ => Operation::UpdateOptions(op::UpdateOptions {
+            options: Some(ActivityOptions {
+                schedule_to_close_timeout: span(i64::from(flags % 7)),
+                start_to_close_timeout: span(1 + i64::from(flags % 3)),
+                task_queue: queue(if flag(4) { "tq" } else { "other" }),
+                ..Default::default()
+            }),
+            mask: (how == 3).then(|| FieldMask {
+                paths: ["schedule_to_close_timeout", "start_to_close_timeout", "task_queue.name"]
+                    .map(Into::into)
+                    .into(),
+            }),
+            restore_original: how != 3,
+        }),
+    };
+    let which = if id == 3 { Which::All(true) } else { Which::Id(format!("a{id}")) };
+    Op::OperateActivities(log::OperateActivities {
+        which: Some(which),
+        operation: Some(operation),
+        ..Default::default()
+    })
 }
 
 fn make(order: &Order) -> Command {

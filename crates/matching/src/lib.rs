@@ -10,6 +10,7 @@
 mod limiter;
 mod pollers;
 mod queue;
+mod scaling;
 mod types;
 mod window;
 
@@ -17,7 +18,7 @@ pub use types::{Event, Limits, Output, Poller, PollerId, PollerInfo, QueueInfo, 
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_base::Timestamp;
+use mainstay_base::{Duration, Timestamp};
 
 use queue::{Order, Queue};
 
@@ -40,6 +41,8 @@ pub struct Matching {
     tasks: BTreeMap<TaskId, (QueueNumber, Order)>,
     /// Where each waiting poller is: its queue, and its place in the line.
     pollers: BTreeMap<PollerId, (QueueNumber, u64)>,
+    /// Rates that people set; they outlive the queue's other memory.
+    rates: BTreeMap<QueueKey, f64>,
     due: BTreeSet<(Timestamp, QueueNumber)>,
     next_number: QueueNumber,
     next_place: u64,
@@ -54,6 +57,7 @@ impl Matching {
             slots: BTreeMap::new(),
             tasks: BTreeMap::new(),
             pollers: BTreeMap::new(),
+            rates: BTreeMap::new(),
             due: BTreeSet::new(),
             next_number: 0,
             next_place: 0,
@@ -70,6 +74,7 @@ impl Matching {
             Event::Poll { queue, poller } => self.poll(queue, poller, now, &mut out),
             Event::EndPoll { poller } => self.end_poll(poller, now, &mut out),
             Event::Unload { queue } => self.unload(&queue, now, &mut out),
+            Event::SetRate { queue, per_second } => self.set_rate(queue, per_second, now, &mut out),
             Event::Tick => {}
         }
         out
@@ -88,6 +93,12 @@ impl Matching {
     /// Whether a poller waits now, or was there in the sticky window (10 s).
     pub fn has_recent_poller(&self, queue: &QueueKey, now: Timestamp) -> bool {
         self.find(queue).is_some_and(|slot| slot.queue.has_recent_poller(&self.limits, now))
+    }
+
+    /// By how many polls a worker should change what it does, after one of its polls was answered that waited this long.
+    pub fn advise(&mut self, queue: &QueueKey, waited: Duration, now: Timestamp) -> i32 {
+        let slot = self.numbers.get(queue).and_then(|number| self.slots.get_mut(number));
+        slot.map_or(0, |slot| slot.queue.advise(waited, now))
     }
 
     /// Tasks that wait in a queue, queries not counted. Cheaper than [`Self::describe`].
@@ -121,7 +132,9 @@ impl Matching {
         let number = self.next_number;
         self.next_number += 1;
         self.numbers.insert(key.clone(), number);
-        self.slots.insert(number, Slot { queue: Queue::new(key.kind, now), key, due: None });
+        let mut queue = Queue::new(key.kind, now);
+        queue.set_rate(self.rates.get(&key).copied(), now);
+        self.slots.insert(number, Slot { queue, key, due: None });
         number
     }
 
@@ -171,6 +184,19 @@ impl Matching {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         for poller in slot.queue.forget_pollers(now) {
             self.pollers.remove(&poller);
+        }
+        self.settle(number, now, out);
+    }
+
+    fn set_rate(&mut self, key: QueueKey, per_second: Option<f64>, now: Timestamp, out: &mut Vec<Output>) {
+        let number = self.numbers.get(&key).copied();
+        match per_second {
+            Some(rate) => self.rates.insert(key, rate),
+            None => self.rates.remove(&key),
+        };
+        let Some(number) = number else { return };
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.queue.set_rate(per_second, now);
         }
         self.settle(number, now, out);
     }

@@ -9,6 +9,7 @@ use mainstay_base::{Duration, Timestamp};
 
 use crate::limiter::{Limiter, Ready};
 use crate::pollers::PollerHistory;
+use crate::scaling::{Advisor, Pressure};
 use crate::types::{Limits, Poller, PollerId, QueueInfo, QueueKind, Task, TaskId};
 use crate::window::Window;
 
@@ -49,6 +50,10 @@ pub struct Queue {
     last_poller: Option<Timestamp>,
     last_used: Timestamp,
     limiter: Limiter,
+    /// Set by people; before what workers ask for.
+    own_rate: Option<f64>,
+    asked_rate: Option<f64>,
+    advisor: Advisor,
     added: Window,
     dispatched: Window,
 }
@@ -65,6 +70,9 @@ impl Queue {
             last_poller: None,
             last_used: now,
             limiter: Limiter::new(),
+            own_rate: None,
+            asked_rate: None,
+            advisor: Advisor::new(now),
             added: Window::new(now),
             dispatched: Window::new(now),
         }
@@ -103,10 +111,26 @@ impl Queue {
 
     pub fn add_poller(&mut self, place: u64, poller: Poller, limits: &Limits, now: Timestamp) {
         if self.kind == QueueKind::Activity {
-            self.limiter.set(poller.rate_per_second, now);
+            self.asked_rate = poller.rate_per_second;
+            self.limiter.set(self.own_rate.or(self.asked_rate), now);
         }
         self.note(&poller, limits, now);
         self.waiting.insert(place, poller);
+    }
+
+    /// Sets the rate that people want, or lets workers decide again.
+    pub fn set_rate(&mut self, per_second: Option<f64>, now: Timestamp) {
+        self.own_rate = per_second;
+        self.limiter.set(self.own_rate.or(self.asked_rate), now);
+    }
+
+    pub fn advise(&mut self, waited: Duration, now: Timestamp) -> i32 {
+        let pressure = Pressure {
+            backlog_age: self.backlog_age(now),
+            add_rate: self.added.rate(now),
+            dispatch_rate: self.dispatched.rate(now),
+        };
+        self.advisor.advise(waited, &pressure, now)
     }
 
     pub fn remove_poller(&mut self, place: u64, limits: &Limits, now: Timestamp) {
@@ -181,15 +205,19 @@ impl Queue {
     }
 
     pub fn describe(&self, limits: &Limits, now: Timestamp) -> QueueInfo {
-        let age = self.oldest().map_or(Duration::ZERO, |created| (now - created).max(Duration::ZERO));
         QueueInfo {
             pollers: self.history.list(limits, now),
             backlog_count: self.backlog_count() as i64,
-            backlog_age: age,
+            backlog_age: self.backlog_age(now),
             add_rate: self.added.rate(now),
             dispatch_rate: self.dispatched.rate(now),
             rate_limit: self.limiter.asked(),
+            rate_set_by_people: self.own_rate.is_some(),
         }
+    }
+
+    fn backlog_age(&self, now: Timestamp) -> Duration {
+        self.oldest().map_or(Duration::ZERO, |created| (now - created).max(Duration::ZERO))
     }
 
     /// Creation of the oldest task that is no query. Queries are few and short-lived, so stepping over them is cheap.

@@ -87,6 +87,13 @@ pub enum Event {
         /// The queue.
         queue: QueueKey,
     },
+    /// The queue's rate was set by people, or is no longer: then that of its workers counts.
+    SetRate {
+        /// The queue.
+        queue: QueueKey,
+        /// Tasks per second; 0 means pause.
+        per_second: Option<f64>,
+    },
     /// Time passed.
     Tick,
 }
@@ -160,4 +167,6 @@ pub struct QueueInfo {
     pub dispatch_rate: f64,
     /// The rate limit in force.
     pub rate_limit: Option<f64>,
+    /// Whether people set it; else the last worker did.
+    pub rate_set_by_people: bool,
 }

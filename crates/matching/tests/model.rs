@@ -15,6 +15,7 @@ enum Step {
     Poll { queue: u8, id: u8, rate: Option<f64> },
     EndPoll(u8),
     Unload(u8),
+    SetRate { queue: u8, pause: bool },
     Pass(u32),
 }
 
@@ -29,7 +30,8 @@ fn step(rates: Vec<Option<f64>>) -> impl Strategy<Value = Step> {
         2 => any::<u8>().prop_map(Step::Retract),
         6 => poll.prop_map(|(queue, id, rate)| Step::Poll { queue, id, rate }),
         2 => any::<u8>().prop_map(Step::EndPoll),
-        1 => queue.prop_map(Step::Unload),
+        1 => queue.clone().prop_map(Step::Unload),
+        1 => (queue, any::<bool>()).prop_map(|(queue, pause)| Step::SetRate { queue, pause }),
         3 => (0u32..20_000).prop_map(Step::Pass),
         1 => (200_000u32..400_000).prop_map(Step::Pass),
     ]
@@ -54,6 +56,7 @@ fn event(step: &Step) -> Event {
         }
         Step::EndPoll(id) => Event::EndPoll { poller: id as u64 },
         Step::Unload(queue) => Event::Unload { queue: key(queue) },
+        Step::SetRate { queue, pause } => Event::SetRate { queue: key(queue), per_second: pause.then_some(0.0) },
         Step::Pass(_) => Event::Tick,
     }
 }
@@ -64,6 +67,7 @@ struct Naive {
     pollers: Vec<(QueueKey, u64)>,
     seen: BTreeMap<QueueKey, Timestamp>,
     paused: BTreeMap<QueueKey, bool>,
+    paused_by_people: BTreeMap<QueueKey, bool>,
 }
 
 impl Naive {
@@ -95,6 +99,9 @@ impl Naive {
                 self.pollers.retain(|(at, _)| *at != queue);
                 self.seen.remove(&queue);
             }
+            Event::SetRate { queue, per_second } => {
+                self.paused_by_people.insert(queue, per_second == Some(0.0));
+            }
             Event::Tick => {}
         }
         self.rest(now, &mut out);
@@ -110,7 +117,7 @@ impl Naive {
         let place = |task: &Task| (if task.priority == 0 { 3 } else { task.priority }, task.created, task.id);
         self.tasks.sort_by_key(|(_, task)| place(task));
         while let Some((t, p)) = self.tasks.iter().enumerate().find_map(|(t, (queue, _))| {
-            let paused = self.paused.get(queue) == Some(&true);
+            let paused = [&self.paused, &self.paused_by_people].iter().any(|p| p.get(queue) == Some(&true));
             let p = self.pollers.iter().position(|(at, _)| at == queue && !paused)?;
             Some((t, p))
         }) {
@@ -168,7 +175,7 @@ proptest! {
                 now = now + Duration::from_millis(*millis as i64);
             }
             // Queue 0 has no rate; leave it out.
-            if !matches!(step, Step::Offer { queue: 0, .. } | Step::Poll { queue: 0, .. }) {
+            if !matches!(step, Step::Offer { queue: 0, .. } | Step::Poll { queue: 0, .. } | Step::SetRate { .. }) {
                 matches += machine.handle(event(step), now).iter().filter(|o| matches!(o, Output::Match { .. })).count();
             }
             let elapsed = (now - start).as_nanos() as f64 / 1e9;

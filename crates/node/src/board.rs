@@ -12,7 +12,9 @@ use tokio::sync::Notify;
 use crate::dispatch::Dispatch;
 use crate::namespaces::Registry;
 use crate::queries::Questions;
+use crate::task_queues::Configured;
 use crate::waits::Waits;
+use crate::workers::Workers;
 
 /// A shard's next due timer, as far as its timer task knows.
 pub(crate) struct Alarm {
@@ -35,6 +37,8 @@ pub(crate) struct Board {
     pub(crate) waits: Waits,
     pub(crate) questions: Questions,
     pub(crate) registry: Registry,
+    pub(crate) configured: Configured,
+    pub(crate) workers: Workers,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
     /// Of which groups this node carries out effects.
@@ -51,6 +55,8 @@ impl Board {
             waits: Waits::default(),
             questions: Questions::default(),
             registry: Registry::default(),
+            configured: Configured::default(),
+            workers: Workers::default(),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             unflushed_bytes: AtomicU64::new(0),
@@ -81,6 +87,9 @@ impl Board {
         for effect in effects {
             match effect {
                 Effect::NamespacePut(record) => self.registry.applied(group, *record),
+                Effect::TaskQueueConfigured(namespace_id, row_id, value) => {
+                    self.configure_queue(&namespace_id, &row_id, value, now);
+                }
                 Effect::MembersChanged(_) => {}
                 _ if !leads => {}
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use mainstay_api::record::{TaskRow, task_row};
-use mainstay_base::Timestamp;
+use mainstay_base::{Duration, Timestamp};
 use mainstay_matching::{
     Event, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Task, TaskId,
 };
@@ -170,6 +170,18 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         let outputs = inner.matching.handle(Event::Unload { queue }, now);
         self.carry_out(&mut inner, outputs, now);
+    }
+
+    /// The queue's rate was set by people, or no longer is.
+    pub(crate) fn set_rate(&self, queue: QueueKey, per_second: Option<f64>, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        let outputs = inner.matching.handle(Event::SetRate { queue, per_second }, now);
+        self.carry_out(&mut inner, outputs, now);
+    }
+
+    /// By how many polls a worker should change what it does, after a poll that waited this long.
+    pub(crate) fn advise(&self, queue: &QueueKey, waited: Duration, now: Timestamp) -> i32 {
+        lock(&self.inner).matching.advise(queue, waited, now)
     }
 
     /// Time passed; answers when it matters next.

@@ -57,9 +57,6 @@ impl<R: Runtime> Node<R> {
         if let Some(record) = shard.run(entity, run).map_err(unreadable)? {
             return Ok(record);
         }
-        if shard.execution(entity).map_err(unreadable)?.is_none() {
-            return Err(unknown(entity));
-        }
         let id = &entity.workflow_id;
         let text = format!("workflow execution not found for workflow ID \"{id}\" and run ID \"{run}\"");
         Err(Error::not_found(text))

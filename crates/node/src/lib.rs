@@ -21,6 +21,7 @@ pub mod service;
 mod task_queues;
 mod timers;
 mod waits;
+mod workers;
 
 pub use node::{Config, Node, StartError, Stores};
 pub use service::Service;

@@ -171,6 +171,9 @@ impl<R: Runtime> Node<R> {
                 self.0.board.registry.applied(group, record);
                 true
             })?;
+            if group == METADATA_GROUP {
+                self.load_queue_configurations(&started.machine().shard, self.now())?;
+            }
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ use mainstay_api::log::{
 use mainstay_api::record::TaskRow;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::TaskQueueKind;
-use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use mainstay_api::temporal::workflowservice::v1 as api;
-use mainstay_base::{RunId, limits};
+use mainstay_base::{RunId, Timestamp, limits};
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{Poller, QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
@@ -42,6 +42,14 @@ impl<R: Runtime> Node<R> {
     async fn next_given(&self, queue: &QueueKey, poller: &Poller, deadline: R::Instant) -> Option<Given> {
         let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), R::wall_clock);
         self.within(deadline, poll.given()).await.flatten()
+    }
+
+    /// What a worker is advised with a task that its poll waited for since then; the poll may go on waiting.
+    fn scaling(&self, queue: &QueueKey, since: &mut Timestamp) -> Option<PollerScalingDecision> {
+        let now = self.now();
+        let waited = now - std::mem::replace(since, now);
+        let delta = self.board().dispatch.advise(queue, waited, now);
+        (delta != 0).then_some(PollerScalingDecision { poll_request_delta_suggestion: delta })
     }
 
     /// Proposes the start of a task. None if the task is gone: the poll goes on.
@@ -77,11 +85,16 @@ impl<R: Runtime> Node<R> {
         let sticky = queue.kind() == TaskQueueKind::Sticky;
         let key = QueueKey { namespace_id: namespace.id.clone(), name: queue.name, kind: QueueKind::Workflow };
         let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second: None, build_id: None };
+        let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
+            let scaling = self.scaling(&key, &mut since);
             let (group, row) = match given {
                 Given::Row { group, row } => (group, row),
                 Given::Question(question) => match self.query_task(&question, sticky)? {
-                    Some(task) => return Ok(Some(task)),
+                    Some(mut task) => {
+                        task.response.poller_scaling_decision = scaling;
+                        return Ok(Some(task));
+                    }
                     None => continue,
                 },
             };
@@ -95,7 +108,9 @@ impl<R: Runtime> Node<R> {
             };
             let reply = self.start_row(group, row, Op::StartWorkflowTask(start)).await?;
             if let Some(reply::Reply::WorkflowTaskStarted(started)) = reply.and_then(|reply| reply.reply) {
-                return self.task_of(started).map(Some);
+                let mut task = self.task_of(started)?;
+                task.response.poller_scaling_decision = scaling;
+                return Ok(Some(task));
             }
         }
         Ok(None)
@@ -115,7 +130,9 @@ impl<R: Runtime> Node<R> {
         };
         let rate_per_second = request.task_queue_metadata.as_ref().and_then(|m| m.max_tasks_per_second);
         let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second, build_id: None };
+        let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
+            let scaling = self.scaling(&key, &mut since);
             let Given::Row { group, row } = given else { continue };
             let start = StartActivityTask {
                 run_id: row.run_id.clone(),
@@ -126,7 +143,8 @@ impl<R: Runtime> Node<R> {
                 poll: Some(request.clone()),
             };
             let reply = self.start_row(group, row, Op::StartActivityTask(start)).await?;
-            if let Some(reply::Reply::ActivityTaskStarted(started)) = reply.and_then(|reply| reply.reply) {
+            if let Some(reply::Reply::ActivityTaskStarted(mut started)) = reply.and_then(|reply| reply.reply) {
+                started.response.get_or_insert_default().poller_scaling_decision = scaling;
                 return Ok(Some(started));
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, WorkflowTaskStarted};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{QueueKey, QueueKind};
@@ -129,9 +130,44 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         request: api::ShutdownWorkerRequest,
     ) -> Result<api::ShutdownWorkerResponse, Error> {
+        if let Some(heartbeat) = request.worker_heartbeat {
+            self.board().workers.record(&namespace.id, heartbeat, self.now());
+        }
         let queue =
             QueueKey { namespace_id: namespace.id.clone(), name: request.sticky_task_queue, kind: QueueKind::Workflow };
         self.board().dispatch.unload(queue, self.now());
         Ok(api::ShutdownWorkerResponse::default())
+    }
+
+    async fn configure_task_queue(
+        &self,
+        namespace: Namespace,
+        request: api::UpdateTaskQueueConfigRequest,
+    ) -> Result<api::UpdateTaskQueueConfigResponse, Error> {
+        self.update_queue_configuration(&namespace, request).await
+    }
+
+    async fn record_workers(&self, namespace: Namespace, heartbeats: Vec<WorkerHeartbeat>) -> Result<(), Error> {
+        for heartbeat in heartbeats {
+            self.board().workers.record(&namespace.id, heartbeat, self.now());
+        }
+        Ok(())
+    }
+
+    async fn describe_worker(&self, namespace: Namespace, instance_key: String) -> Result<WorkerInfo, Error> {
+        self.board().workers.describe(&namespace.id, &instance_key, self.now())
+    }
+
+    async fn list_workers(
+        &self,
+        namespace: Namespace,
+        request: api::ListWorkersRequest,
+    ) -> Result<api::ListWorkersResponse, Error> {
+        let (filter, token) = (&request.query, &request.next_page_token);
+        self.board().workers.list(&namespace.id, filter, request.page_size, token, self.now())
+    }
+
+    async fn count_workers(&self, namespace: Namespace, filter: String) -> Result<i64, Error> {
+        self.board().workers.count(&namespace.id, &filter, self.now())
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::RunId;
@@ -210,4 +211,35 @@ pub trait Service: Clone + Send + Sync + 'static {
         namespace: Namespace,
         request: api::ShutdownWorkerRequest,
     ) -> impl Future<Output = Result<api::ShutdownWorkerResponse, Error>> + Send;
+
+    /// Sets rates and fairness weights of a task queue.
+    fn configure_task_queue(
+        &self,
+        namespace: Namespace,
+        request: api::UpdateTaskQueueConfigRequest,
+    ) -> impl Future<Output = Result<api::UpdateTaskQueueConfigResponse, Error>> + Send;
+
+    /// Workers report about themselves.
+    fn record_workers(
+        &self,
+        namespace: Namespace,
+        heartbeats: Vec<WorkerHeartbeat>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What a worker last reported.
+    fn describe_worker(
+        &self,
+        namespace: Namespace,
+        instance_key: String,
+    ) -> impl Future<Output = Result<WorkerInfo, Error>> + Send;
+
+    /// A page of the workers that reported lately and that a filter lets through.
+    fn list_workers(
+        &self,
+        namespace: Namespace,
+        request: api::ListWorkersRequest,
+    ) -> impl Future<Output = Result<api::ListWorkersResponse, Error>> + Send;
+
+    /// How many such workers there are.
+    fn count_workers(&self, namespace: Namespace, filter: String) -> impl Future<Output = Result<i64, Error>> + Send;
 }

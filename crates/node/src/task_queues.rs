@@ -1,15 +1,34 @@
-//! What people see of a task queue: pollers, backlog, rates.
+//! What people see of a task queue (pollers, backlog, rates), and what they set: its configuration, which every node keeps in memory
+//! beside matching.
 
-use mainstay_api::temporal::enums::v1::{RateLimitSource, TaskQueueType};
-use mainstay_api::temporal::taskqueue::v1::{PollerInfo, TaskQueueStats, TaskQueueStatus, TaskQueueVersioningInfo};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use mainstay_api::log::{Command, command::Op, reply};
+use mainstay_api::temporal::enums::v1::{
+    BuildIdTaskReachability, DescribeTaskQueueMode, RateLimitSource, TaskQueueKind, TaskQueueType,
+};
+use mainstay_api::temporal::taskqueue::v1::{
+    PollerInfo, TaskQueueConfig, TaskQueueStats, TaskQueueStatus, TaskQueueTypeInfo, TaskQueueVersionInfo,
+    TaskQueueVersioningInfo,
+};
 use mainstay_api::temporal::workflowservice::v1::describe_task_queue_response::EffectiveRateLimit;
-use mainstay_api::temporal::workflowservice::v1::{DescribeTaskQueueRequest, DescribeTaskQueueResponse};
+use mainstay_api::temporal::workflowservice::v1::{
+    DescribeTaskQueueRequest, DescribeTaskQueueResponse, UpdateTaskQueueConfigRequest, UpdateTaskQueueConfigResponse,
+};
 use mainstay_base::Timestamp;
+use mainstay_engine::{EntityKey, Error, Table, task_queue_config};
 use mainstay_matching::{QueueInfo, QueueKey, QueueKind};
 use mainstay_runtime::Runtime;
+use mainstay_shard::Shard;
+use mainstay_storage::StorageError;
+use prost::Message;
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
-use crate::node::Node;
+use crate::board::Board;
+use crate::lock;
+use crate::node::{METADATA_GROUP, Node};
 use crate::service::Namespace;
 
 /// What Temporal shows of a poller that named no rate.
@@ -18,33 +37,90 @@ const POLLER_RATE: f64 = 100_000.0;
 const SYSTEM_RATE: f32 = 4_000.0;
 const DEFAULT_PRIORITY: i32 = 3;
 
+/// Configurations of task queues, by namespace id, queue type and name.
+#[derive(Default)]
+pub(crate) struct Configured(Mutex<BTreeMap<(String, i32, String), TaskQueueConfig>>);
+
+impl Configured {
+    fn get(&self, namespace_id: &str, kind: i32, name: &str) -> Option<TaskQueueConfig> {
+        lock(&self.0).get(&(namespace_id.to_string(), kind, name.to_string())).cloned()
+    }
+}
+
+impl Board {
+    /// The metadata group's log configured a queue.
+    pub(crate) fn configure_queue(&self, namespace_id: &str, row_id: &[u8], value: Bytes, now: Timestamp) {
+        let Some((kind, name)) = task_queue_config::of_row_id(row_id) else { return };
+        let Ok(config) = TaskQueueConfig::decode(value) else { return };
+        if kind == TaskQueueType::Activity as i32 {
+            let rate = config.queue_rate_limit.as_ref().and_then(|limit| limit.rate_limit.as_ref());
+            let per_second = rate.map(|rate| f64::from(rate.requests_per_second));
+            let kind = QueueKind::Activity;
+            let queue = QueueKey { namespace_id: namespace_id.to_string(), name: name.clone(), kind };
+            self.dispatch.set_rate(queue, per_second, now);
+        }
+        lock(&self.configured.0).insert((namespace_id.to_string(), kind, name), config);
+    }
+}
+
 impl<R: Runtime> Node<R> {
+    /// Reads the configurations of all queues, at a start.
+    pub(crate) fn load_queue_configurations(&self, metadata: &Shard, now: Timestamp) -> Result<(), StorageError> {
+        for namespace in self.board().registry.all() {
+            let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: String::new() };
+            let rows = metadata.records_of::<TaskQueueConfig>(&entity, Table::TaskQueueConfig, None)?;
+            for (row_id, config) in rows {
+                self.board().configure_queue(&namespace.id, &row_id, config.encode_to_vec().into(), now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn update_queue_configuration(
+        &self,
+        namespace: &Namespace,
+        request: UpdateTaskQueueConfigRequest,
+    ) -> Result<UpdateTaskQueueConfigResponse, Error> {
+        let op = Some(Op::UpdateTaskQueueConfig(request));
+        let command = Command { namespace_id: namespace.id.clone(), workflow_id: String::new(), op };
+        match self.propose(METADATA_GROUP, command).await?.reply {
+            Some(reply::Reply::TaskQueueConfig(response)) => Ok(response),
+            _ => Err(Error::Internal("a configuration was answered by something else".into())),
+        }
+    }
+
     #[allow(deprecated)]
     pub(crate) fn queue_description(
         &self,
         namespace: &Namespace,
         request: &DescribeTaskQueueRequest,
     ) -> DescribeTaskQueueResponse {
+        if request.api_mode() == DescribeTaskQueueMode::Enhanced {
+            return by_version(request);
+        }
         let kind = match request.task_queue_type() {
             TaskQueueType::Activity => QueueKind::Activity,
             _ => QueueKind::Workflow,
         };
-        let name = request.task_queue.clone().unwrap_or_default().name;
-        let info =
-            self.board().dispatch.describe(&QueueKey { namespace_id: namespace.id.clone(), name, kind }, self.now());
+        let queue = request.task_queue.clone().unwrap_or_default();
+        let key = QueueKey { namespace_id: namespace.id.clone(), name: queue.name.clone(), kind };
+        let info = self.board().dispatch.describe(&key, self.now());
         let stats = stats(&info);
-        let rate = info
-            .rate_limit
-            .map_or((SYSTEM_RATE, RateLimitSource::System), |rate| (rate as f32, RateLimitSource::Worker));
+        let source = if info.rate_set_by_people { RateLimitSource::Api } else { RateLimitSource::Worker };
+        let rate = info.rate_limit.map_or((SYSTEM_RATE, RateLimitSource::System), |rate| (rate as f32, source));
+        let config = self.board().configured.get(&namespace.id, request.task_queue_type, &queue.name);
+        let rate = configured_rate(config.as_ref()).map_or(rate, |rate| (rate, RateLimitSource::Api));
+        let routed = queue.kind() != TaskQueueKind::Sticky;
         DescribeTaskQueueResponse {
             pollers: info.pollers.iter().map(poller).collect(),
             stats: request.report_stats.then_some(stats),
             stats_by_priority_key: request.report_stats.then_some((DEFAULT_PRIORITY, stats)).into_iter().collect(),
-            versioning_info: Some(TaskQueueVersioningInfo {
+            versioning_info: routed.then(|| TaskQueueVersioningInfo {
                 current_version: "__unversioned__".into(),
-                update_time: Some(ProtoTimestamp::default()),
+                update_time: Some(proto_time(self.now())),
                 ..TaskQueueVersioningInfo::default()
             }),
+            config: config.filter(|_| request.report_config),
             effective_rate_limit: Some(EffectiveRateLimit {
                 requests_per_second: rate.0,
                 rate_limit_source: rate.1 as i32,
@@ -59,6 +135,39 @@ impl<R: Runtime> Node<R> {
     }
 }
 
+fn configured_rate(config: Option<&TaskQueueConfig>) -> Option<f32> {
+    let limit = config?.queue_rate_limit.as_ref()?;
+    limit.rate_limit.as_ref().map(|rate| rate.requests_per_second)
+}
+
+/// The older form of a description: what there is of each version that was asked for. Temporal leaves the types empty. (Recorded.)
+#[allow(deprecated)]
+fn by_version(request: &DescribeTaskQueueRequest) -> DescribeTaskQueueResponse {
+    let asked = request.versions.clone();
+    let mut versions = asked.as_ref().map(|asked| asked.build_ids.clone()).unwrap_or_default();
+    if asked.as_ref().is_none_or(|asked| asked.unversioned) {
+        versions.push(String::new());
+    }
+    let types = if request.task_queue_types.is_empty() {
+        vec![TaskQueueType::Workflow as i32, TaskQueueType::Activity as i32]
+    } else {
+        request.task_queue_types.clone()
+    };
+    let info = |version: &str| {
+        let reachable = match (request.report_task_reachability, version.is_empty()) {
+            (false, _) => BuildIdTaskReachability::Unspecified,
+            (true, true) => BuildIdTaskReachability::Reachable,
+            (true, false) => BuildIdTaskReachability::Unreachable,
+        };
+        TaskQueueVersionInfo {
+            types_info: types.iter().map(|kind| (*kind, TaskQueueTypeInfo::default())).collect(),
+            task_reachability: reachable as i32,
+        }
+    };
+    let versions_info = versions.into_iter().map(|version| (version.clone(), info(&version))).collect();
+    DescribeTaskQueueResponse { versions_info, ..DescribeTaskQueueResponse::default() }
+}
+
 fn stats(info: &QueueInfo) -> TaskQueueStats {
     let age = info.backlog_age.as_nanos();
     TaskQueueStats {
@@ -70,10 +179,14 @@ fn stats(info: &QueueInfo) -> TaskQueueStats {
     }
 }
 
+fn proto_time(at: Timestamp) -> ProtoTimestamp {
+    let (seconds, nanos) = at.to_parts();
+    ProtoTimestamp { seconds, nanos }
+}
+
 fn poller(seen: &mainstay_matching::PollerInfo) -> PollerInfo {
-    let (seconds, nanos) = Timestamp::to_parts(seen.last_access);
     PollerInfo {
-        last_access_time: Some(ProtoTimestamp { seconds, nanos }),
+        last_access_time: Some(proto_time(seen.last_access)),
         identity: seen.identity.clone(),
         rate_per_second: seen.rate_per_second.unwrap_or(POLLER_RATE),
         ..PollerInfo::default()

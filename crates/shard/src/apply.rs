@@ -32,6 +32,8 @@ pub enum Effect {
     NamespacePut(Box<NamespaceRecord>),
     /// The cluster's members changed.
     MembersChanged(Box<ClusterRecord>),
+    /// A task queue was configured: the namespace's id, the row's id, and its value.
+    TaskQueueConfigured(String, Vec<u8>, Bytes),
 }
 
 /// What came of one entry.
@@ -183,6 +185,9 @@ fn effect(change: &Change) -> Option<Effect> {
         Change::AddTimer(row) => Some(Effect::TimerAdded(row.due_ns)),
         Change::Put { entity, row, .. } | Change::Delete { entity, row } if row.table == Table::Run => {
             row.run.map(|run| Effect::RunChanged(EntityKey::clone(entity), run))
+        }
+        Change::Put { entity, row, value } if row.table == Table::TaskQueueConfig => {
+            Some(Effect::TaskQueueConfigured(entity.namespace_id.clone(), row.id.clone(), value.clone()))
         }
         Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record.clone()))),
         _ => None,

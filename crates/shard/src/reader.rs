@@ -24,7 +24,7 @@ impl Shard {
         value.map(|bytes| M::decode(bytes).map_err(|e| corrupt("a row", e))).transpose()
     }
 
-    /// All rows of a table of a run, decoded, in order of id.
+    /// All rows of a table of a run, or of the entity itself, decoded, in order of id.
     ///
     /// # Errors
     /// If the store fails or holds bytes that do not decode.
@@ -32,9 +32,9 @@ impl Shard {
         &self,
         entity: &EntityKey,
         table: Table,
-        run: RunId,
+        run: Option<RunId>,
     ) -> Result<Vec<(Vec<u8>, M)>, StorageError> {
-        let prefix = self.keys().rows(entity, table, Some(run));
+        let prefix = self.keys().rows(entity, table, run);
         let mut found = Vec::new();
         let mut failed = None;
         self.store().scan(&prefix, &after(&prefix), &mut |key, value| match M::decode(value) {

@@ -30,8 +30,19 @@ pub fn parse(filter: &str) -> Parsed<Statement> {
     let filter = filter.trim();
     let lowered: String = filter.chars().take(8).collect::<String>().to_lowercase();
     let bare = filter.is_empty() || lowered == "order by" || lowered == "group by";
-    let source = format!("{STATEMENT}{}{filter}", if bare { "" } else { WHERE });
-    let mut parser = Parser::new(&source);
+    if bare { parse_source(&format!("{STATEMENT}{filter}")) } else { parse_where(filter) }
+}
+
+/// Reads a filter that may not begin with another clause.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn parse_where(filter: &str) -> Parsed<Statement> {
+    parse_source(&format!("{STATEMENT}{WHERE}{filter}"))
+}
+
+fn parse_source(source: &str) -> Parsed<Statement> {
+    let mut parser = Parser::new(source);
     for _ in 0..4 {
         parser.advance();
     }

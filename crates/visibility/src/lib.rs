@@ -17,6 +17,7 @@ mod lexer;
 mod literal;
 mod pins;
 mod row;
+mod workers;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use convert::{Converter, Refusal, refuse_clause, refuse_group};
 use row::Cell;
 
 pub use pins::Openness;
+pub use workers::WorkerQuery;
 
 const LOW_CARDINALITY: &str = "TemporalLowCardinalityKeyword";
 

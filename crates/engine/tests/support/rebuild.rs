@@ -8,7 +8,7 @@ use mainstay_api::RawHistory;
 use mainstay_api::record::{
     ActivityRecord, ExecutionRecord, RunDetails, RunRecord, TimerRow, UserTimerRecord, task_row, timer_row,
 };
-use mainstay_api::temporal::common::v1::Payload;
+use mainstay_api::temporal::common::v1::{Payload, Priority};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_api::temporal::history::v1::{HistoryEvent, history_event::Attributes as A};
 use mainstay_base::RunId;
@@ -33,6 +33,7 @@ struct Rebuilt {
     signals: i64,
     cancel_requested: bool,
     memo: BTreeMap<String, Payload>,
+    priority: Option<Priority>,
     problems: Vec<String>,
 }
 
@@ -134,10 +135,17 @@ impl Owned<'_> {
         same("buffered count", r.buffered_count.to_string(), buffered.len().to_string());
         let bytes: usize = buffered.iter().map(Message::encoded_len).sum();
         same("buffered bytes", r.buffered_bytes.to_string(), bytes.to_string());
+        let mut priority = rebuilt.priority.clone();
         let last = rebuilt.last_completed_started;
         same("last completed start", r.last_completed_started_event_id.to_string(), last.to_string());
         let details: Option<RunDetails> = self.store.record(self.entity, Table::RunDetails, Some(self.run), &[]);
         let memo = details.unwrap_or_default().memo.unwrap_or_default().fields;
+        for event in &buffered {
+            if let Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) = &event.attributes {
+                priority = a.priority.clone().or(priority);
+            }
+        }
+        same("priority", format!("{:?}", r.priority), format!("{priority:?}"));
         same("memo", format!("{memo:?}"), format!("{:?}", rebuilt.memo));
         problems
     }
@@ -208,9 +216,12 @@ impl Owned<'_> {
                 self.own_task(kind, &a.task_queue, a.task_sequence, &what, tasks, problems);
             }
             let limited = a.schedule_to_close_ns != 0
-                || (a.started_ns == 0 && a.schedule_to_start_ns != 0)
+                || (a.started_ns == 0 && a.pause.is_none() && a.schedule_to_start_ns != 0)
                 || (a.started_ns != 0 && (a.start_to_close_ns != 0 || a.heartbeat_ns != 0));
-            let waits = a.started_ns == 0 && a.task_sequence == 0;
+            let waits = a.started_ns == 0 && a.task_sequence == 0 && a.pause.is_none();
+            if a.pause.is_some() && a.task_sequence != 0 {
+                problems.push(format!("{what} is paused and dispatchable"));
+            }
             if a.timer_ns != 0 {
                 self.own_timer(
                     self.timer(timer_row::Kind::Activity, a.scheduled_event_id, a.timer_ns),
@@ -412,6 +423,10 @@ impl Rebuilt {
         match attributes {
             A::WorkflowExecutionStartedEventAttributes(a) => {
                 self.memo = a.memo.clone().unwrap_or_default().fields;
+                self.priority.clone_from(&a.priority);
+            }
+            A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
+                self.priority = a.priority.clone().or(self.priority.take());
             }
             A::ActivityTaskScheduledEventAttributes(a) => {
                 self.activities.insert(id, (a.activity_id.clone(), 0, false));

@@ -106,6 +106,19 @@ impl Script {
                 let request = self.request("ResetWorkflowExecutionRequest", line, "request_id: \"reset\" ");
                 self.apply_to("wf", Op::Reset(request));
             }
+            "options" => {
+                let request = self.request("UpdateWorkflowExecutionOptionsRequest", line, "identity: \"client\" ");
+                self.apply_to("wf", Op::UpdateOptions(request));
+            }
+            "operate" => {
+                let text = format!("identity: \"client\" {} {}", line.rest, line.more.join(" "));
+                let op = self.texts.parse("mainstay.log.v1.OperateActivities", &text);
+                self.apply_to("wf", Op::OperateActivities(op));
+            }
+            "configure-queue" => {
+                let request = self.request("UpdateTaskQueueConfigRequest", line, "identity: \"client\" ");
+                self.apply_to("", Op::UpdateTaskQueueConfig(request));
+            }
             "reset-sticky" => {
                 let run_id = String::new();
                 self.apply_to("wf", Op::ResetSticky(log::ResetStickyTaskQueue { run_id }));
@@ -451,8 +464,10 @@ impl Script {
             Change::Put { row, value, .. } if row.table == Table::Activity => {
                 let a = ActivityRecord::decode(value.clone()).expect("activities decode");
                 let (started, cancel) = (a.started_ns != 0, a.cancel_requested);
+                let paused = if a.pause.is_some() { " paused" } else { "" };
+                let reset = if a.was_reset { " reset" } else { "" };
                 self.say(&format!(
-                    "  activity {} attempt:{} started:{started} cancel:{cancel}",
+                    "  activity {} attempt:{} started:{started} cancel:{cancel}{paused}{reset}",
                     a.activity_id, a.attempt
                 ));
             }

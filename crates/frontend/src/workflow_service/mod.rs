@@ -14,6 +14,7 @@ mod start;
 mod system;
 mod task_queues;
 mod visibility;
+mod workers;
 mod workflow_tasks;
 
 use std::marker::PhantomData;
@@ -154,10 +155,12 @@ macro_rules! register {
 
 register! {
     count_workflow_executions(CountWorkflowExecutionsRequest) -> CountWorkflowExecutionsResponse,
+    count_workers(CountWorkersRequest) -> CountWorkersResponse,
     delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse,
     deprecate_namespace(DeprecateNamespaceRequest) -> DeprecateNamespaceResponse,
     describe_namespace(DescribeNamespaceRequest) -> DescribeNamespaceResponse,
     describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse,
+    describe_worker(DescribeWorkerRequest) -> DescribeWorkerResponse,
     describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse,
     get_cluster_info(GetClusterInfoRequest) -> GetClusterInfoResponse,
     get_search_attributes(GetSearchAttributesRequest) -> GetSearchAttributesResponse,
@@ -170,6 +173,7 @@ register! {
     list_namespaces(ListNamespacesRequest) -> ListNamespacesResponse,
     list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse,
     list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse,
+    list_workers(ListWorkersRequest) -> ListWorkersResponse,
     list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse,
     pause_activity(PauseActivityRequest) -> PauseActivityResponse,
     pause_activity_execution(PauseActivityExecutionRequest) -> PauseActivityExecutionResponse,
@@ -210,6 +214,7 @@ register! {
         -> UpdateActivityExecutionOptionsResponse,
     update_activity_options(UpdateActivityOptionsRequest) -> UpdateActivityOptionsResponse,
     update_namespace(UpdateNamespaceRequest) -> UpdateNamespaceResponse,
+    update_task_queue_config(UpdateTaskQueueConfigRequest) -> UpdateTaskQueueConfigResponse,
     update_workflow_execution_options(UpdateWorkflowExecutionOptionsRequest)
         -> UpdateWorkflowExecutionOptionsResponse,
 }

@@ -6,7 +6,7 @@ use mainstay_api::temporal::workflowservice::v1::*;
 use mainstay_node::Service;
 use mainstay_runtime::Runtime;
 
-use super::{Call, Frontend, unexpected};
+use super::{Call, Frontend, options, unexpected};
 use crate::status::{Answer, invalid};
 use crate::validate::{self, sizes};
 
@@ -81,13 +81,12 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         if request.request_id.is_empty() {
             return Err(invalid("RequestId is not set on request."));
         }
-        if let Some(operation) = request.post_reset_operations.first() {
-            let kind = match operation.variant {
-                Some(Variant::UpdateWorkflowOptions(_)) => "UpdateWorkflowOptions_",
-                _ => "SignalWorkflow_",
+        for operation in &request.post_reset_operations {
+            let Some(Variant::UpdateWorkflowOptions(update)) = &operation.variant else {
+                let text = "unsupported post reset operation: *workflow.PostResetOperation_SignalWorkflow_";
+                return Err(invalid(text));
             };
-            let text = format!("unsupported post reset operation: *workflow.PostResetOperation_{kind}");
-            return Err(invalid(text));
+            options::check(update.workflow_execution_options.as_ref(), update.update_mask.as_ref())?;
         }
         validate::length("RequestId", &request.request_id)?;
         match self.execute(&namespace, &execution.workflow_id, Op::Reset(request)).await?.reply {

@@ -9,6 +9,7 @@ use mainstay_api::log::{self, ActivityTaskStarted, Command, Reply, TaskToken, co
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::NamespaceState;
+use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_engine::Error;
 use mainstay_node::service::{
@@ -217,5 +218,29 @@ impl Service for Fake {
         _: api::ShutdownWorkerRequest,
     ) -> Result<api::ShutdownWorkerResponse, Error> {
         Ok(Default::default())
+    }
+
+    async fn configure_task_queue(
+        &self,
+        _: Namespace,
+        _: api::UpdateTaskQueueConfigRequest,
+    ) -> Result<api::UpdateTaskQueueConfigResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn record_workers(&self, _: Namespace, _: Vec<WorkerHeartbeat>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn describe_worker(&self, _: Namespace, _: String) -> Result<WorkerInfo, Error> {
+        Ok(Default::default())
+    }
+
+    async fn list_workers(&self, _: Namespace, _: api::ListWorkersRequest) -> Result<api::ListWorkersResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn count_workers(&self, _: Namespace, _: String) -> Result<i64, Error> {
+        Ok(0)
     }
 }
