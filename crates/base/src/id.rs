@@ -1,11 +1,30 @@
 //! Identities that are more than a string.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// A run's id: a UUID, shown in lower-case hyphenated form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u128);
+
+const TEXT_LENGTH: usize = 36;
+/// Where the digits are in the text, and what is between them.
+const GROUPS: [Range<usize>; 5] = [0..8, 9..13, 14..18, 19..23, 24..36];
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const NO_DIGIT: u8 = 0xff;
+/// What each byte is worth as a digit, of either case.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[HEX[digit] as usize] = digit as u8;
+        values[HEX[digit].to_ascii_uppercase() as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};
 
 /// The text is not a hyphenated UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +58,37 @@ impl RunId {
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = self.0;
-        let (a, c) = ((b >> 96) as u32, (b >> 80) as u16);
-        let (d, e) = ((b >> 64) as u16, (b >> 48) as u16);
-        write!(f, "{a:08x}-{c:04x}-{d:04x}-{e:04x}-{:012x}", b & 0xffff_ffff_ffff)
+        let mut text = [b'-'; TEXT_LENGTH];
+        let mut digits = GROUPS.into_iter().flatten();
+        for byte in self.to_bytes() {
+            for digit in [byte >> 4, byte & 0xf] {
+                let at = digits.next().unwrap_or_default();
+                text[at] = HEX[usize::from(digit)];
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
 impl FromStr for RunId {
     type Err = InvalidRunId;
     fn from_str(text: &str) -> Result<Self, InvalidRunId> {
-        let bytes = text.as_bytes();
-        let hyphens = [8, 13, 18, 23];
-        if bytes.len() != 36 || hyphens.iter().any(|&at| bytes[at] != b'-') {
+        let bytes: &[u8; TEXT_LENGTH] = text.as_bytes().try_into().map_err(|_| InvalidRunId)?;
+        if HYPHENS.iter().any(|&at| bytes[at] != b'-') {
             return Err(InvalidRunId);
         }
-        let digits = bytes.iter().enumerate().filter(|(at, _)| !hyphens.contains(at));
         let mut bits = 0u128;
-        for (_, &byte) in digits {
-            let digit = (byte as char).to_digit(16).ok_or(InvalidRunId)?;
-            bits = (bits << 4) | u128::from(digit);
+        for group in GROUPS {
+            let mut part = 0u64;
+            let length = group.len();
+            for at in group {
+                let digit = VALUES[usize::from(bytes[at])];
+                if digit == NO_DIGIT {
+                    return Err(InvalidRunId);
+                }
+                part = (part << 4) | u64::from(digit);
+            }
+            bits = (bits << (4 * length)) | u128::from(part);
         }
         Ok(Self(bits))
     }
@@ -72,7 +102,11 @@ mod tests {
     fn text_round_trips_and_is_a_version_four_uuid() {
         let id = RunId::from_random(u128::MAX / 3);
         let text = id.to_string();
+        assert_eq!(text, "55555555-5555-4555-9555-555555555555");
         assert_eq!(text.parse(), Ok(id));
+        let mixed = RunId::from_bytes([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0x4d, 0xef, 0x80, 1, 2, 3, 4, 5, 6, 0xff]);
+        assert_eq!(mixed.to_string(), "01234567-89ab-4def-8001-0203040506ff");
+        assert_eq!("01234567-89AB-4DEF-8001-0203040506FF".parse(), Ok(mixed));
         assert_eq!(RunId::from_bytes(id.to_bytes()), id);
         assert_eq!(&text[14..15], "4");
         assert!("89ab".contains(&text[19..20]));

@@ -5,6 +5,8 @@ use mainstay_api::temporal::enums::v1::EventType;
 use mainstay_api::temporal::history::v1::HistoryEvent;
 pub(crate) use mainstay_api::temporal::history::v1::history_event::Attributes;
 use mainstay_api::temporal::sdk::v1::{EventGroupMarker, UserMetadata};
+use prost::Message;
+use prost::encoding::WireType;
 
 /// An event that has no id yet.
 #[derive(Clone, Debug)]
@@ -48,6 +50,16 @@ impl NewEvent {
             ..HistoryEvent::default()
         }
     }
+}
+
+/// Appends an event to an encoded history, as one more of its `repeated HistoryEvent events = 1`. Answers the event's size.
+pub(crate) fn append(history: &mut Vec<u8>, event: &HistoryEvent) -> usize {
+    let size = event.encoded_len();
+    prost::encoding::encode_key(1, WireType::LengthDelimited, history);
+    prost::encoding::encode_varint(size as u64, history);
+    history.reserve(size);
+    event.encode_raw(history);
+    size
 }
 
 /// The type that belongs to an event's attributes.

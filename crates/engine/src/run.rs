@@ -7,7 +7,6 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay_api::RawHistory;
 use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
 use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
@@ -18,6 +17,9 @@ use crate::event::{self, Attributes, NewEvent};
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, details_row, named, numbered, run_row};
 use crate::{Answer, Error};
+
+/// What most batches fit into.
+const BATCH_SIZE: usize = 512;
 
 /// Where an event went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,8 @@ pub(crate) struct Run {
     /// Read when first asked for.
     details: OnceCell<RunDetails>,
     details_changed: bool,
-    batches: Vec<(i64, RawHistory)>,
+    /// First event id and events of each, encoded as a history.
+    batches: Vec<(i64, Vec<u8>)>,
     open_batch: bool,
     listed_changed: bool,
 }
@@ -148,25 +151,24 @@ impl Run {
 
     /// Writes an event into history now, whatever is started.
     pub(crate) fn write(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>) -> i64 {
-        let id = self.record.next_event_id;
-        let encoded = event.into().into_event(id, tx.now(), self.task_id(tx)).encode_to_vec();
-        self.write_encoded(encoded.into())
+        let event = event.into().into_event(self.record.next_event_id, tx.now(), self.task_id(tx));
+        self.append(&event)
     }
 
     fn task_id(&self, tx: &Transaction<'_>) -> i64 {
         ((tx.context.log_index << 10) as i64).saturating_add(self.record.next_event_id & 0x3ff)
     }
 
-    fn write_encoded(&mut self, encoded: Bytes) -> i64 {
+    /// Adds an event that has the next id to the open batch.
+    fn append(&mut self, event: &HistoryEvent) -> i64 {
         let id = self.record.next_event_id;
         self.record.next_event_id += 1;
-        self.record.history_size_bytes += encoded.len() as i64;
         if !self.open_batch {
-            self.batches.push((id, RawHistory::default()));
+            self.batches.push((id, Vec::with_capacity(BATCH_SIZE)));
             self.open_batch = true;
         }
         if let Some((_, batch)) = self.batches.last_mut() {
-            batch.events.push(encoded);
+            self.record.history_size_bytes += event::append(batch, event) as i64;
         }
         id
     }
@@ -192,7 +194,7 @@ impl Run {
         let mut started = BTreeMap::new();
         for mut event in first.into_iter().chain(last) {
             self.number(tx, &mut event, &mut started)?;
-            self.write_encoded(event.encode_to_vec().into());
+            self.append(&event);
         }
         self.record.buffered_count = 0;
         self.record.buffered_bytes = 0;
@@ -302,7 +304,7 @@ impl Run {
     pub(crate) fn save(mut self, tx: &mut Transaction<'_>) {
         self.record.state_transition_count += 1;
         for (first, batch) in std::mem::take(&mut self.batches) {
-            tx.put(numbered(Table::History, self.id, first), &batch);
+            tx.put_bytes(numbered(Table::History, self.id, first), batch.into());
         }
         if self.listed_changed {
             tx.put_visibility(self.visibility(tx));

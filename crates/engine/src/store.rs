@@ -78,7 +78,7 @@ pub trait Store {
     ) -> Result<(), Fault>;
 
     /// The namespace as this shard's log knows it.
-    fn namespace(&self, id: &str) -> Result<Option<NamespaceRecord>, Fault>;
+    fn namespace(&self, id: &str) -> Result<Option<Arc<NamespaceRecord>>, Fault>;
 
     /// Whether this row is in the timer index.
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault>;

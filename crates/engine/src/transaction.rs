@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ pub(crate) struct Transaction<'a> {
     pub(crate) oversized: Vec<RunId>,
     tasks: u64,
     /// The last namespace that was looked at.
-    namespace: RefCell<Option<Rc<NamespaceRecord>>>,
+    namespace: RefCell<Option<Arc<NamespaceRecord>>>,
     /// The first failure of a read whose caller could not be told.
     fault: RefCell<Option<Fault>>,
 }
@@ -165,14 +164,14 @@ impl<'a> Transaction<'a> {
         self.get(&details_row(run))?.ok_or_else(missing)
     }
 
-    pub(crate) fn namespace(&self) -> Result<Rc<NamespaceRecord>, Stop> {
+    pub(crate) fn namespace(&self) -> Result<Arc<NamespaceRecord>, Stop> {
         let mut known = self.namespace.borrow_mut();
         if let Some(record) = known.as_ref().filter(|record| record.id == self.entity.namespace_id) {
-            return Ok(Rc::clone(record));
+            return Ok(Arc::clone(record));
         }
         let found = self.store.namespace(&self.entity.namespace_id)?;
         let record = found.ok_or_else(|| Error::NamespaceNotFound(self.entity.namespace_id.clone()))?;
-        Ok(Rc::clone(known.insert(Rc::new(record))))
+        Ok(Arc::clone(known.insert(record)))
     }
 
     pub(crate) fn put_namespace(&mut self, record: NamespaceRecord) {

@@ -41,7 +41,7 @@ pub(crate) fn write(overlay: &mut Overlay<'_>, change: Change) -> Result<(), Sto
         Change::RemoveTimer(row) => overlay.delete(keys.timer(&row)),
         Change::PutVisibility(row) => put_listed(overlay, &row)?,
         Change::RemoveVisibility(row) => remove_listed(overlay, &row)?,
-        Change::PutNamespace(record) => overlay.put(keys.namespace(&record.id), record.encode_to_vec().into()),
+        Change::PutNamespace(record) => overlay.put_namespace(&record),
     }
     Ok(())
 }

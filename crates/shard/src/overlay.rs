@@ -1,6 +1,8 @@
 //! What a batch has changed so far, over what the store holds: later entries of a batch see earlier ones.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::record::{NamespaceRecord, TimerRow};
@@ -17,11 +19,13 @@ pub(crate) struct Overlay<'a> {
     pub(crate) keys: Keys,
     view: &'a dyn StateView,
     written: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Those that this batch has looked at.
+    namespaces: RefCell<BTreeMap<String, Arc<NamespaceRecord>>>,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(keys: Keys, view: &'a dyn StateView) -> Self {
-        Self { keys, view, written: BTreeMap::new() }
+        Self { keys, view, written: BTreeMap::new(), namespaces: RefCell::default() }
     }
 
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Bytes) {
@@ -74,6 +78,11 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
+    pub(crate) fn put_namespace(&mut self, record: &NamespaceRecord) {
+        self.namespaces.borrow_mut().remove(&record.id);
+        self.put(self.keys.namespace(&record.id), record.encode_to_vec().into());
+    }
+
     pub(crate) fn into_batch(self) -> StateBatch {
         let mut batch = StateBatch::new();
         for (key, change) in self.written {
@@ -107,9 +116,16 @@ impl Store for Overlay<'_> {
             .map_err(fault)
     }
 
-    fn namespace(&self, id: &str) -> Result<Option<NamespaceRecord>, Fault> {
+    fn namespace(&self, id: &str) -> Result<Option<Arc<NamespaceRecord>>, Fault> {
+        if let Some(known) = self.namespaces.borrow().get(id) {
+            return Ok(Some(Arc::clone(known)));
+        }
         let value = self.value(&self.keys.namespace(id)).map_err(fault)?;
-        value.map(|bytes| NamespaceRecord::decode(bytes).map_err(|e| fault(corrupt("a namespace", e)))).transpose()
+        let Some(value) = value else { return Ok(None) };
+        let record = NamespaceRecord::decode(value).map_err(|e| fault(corrupt("a namespace", e)))?;
+        let record = Arc::new(record);
+        self.namespaces.borrow_mut().insert(id.to_string(), Arc::clone(&record));
+        Ok(Some(record))
     }
 
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {

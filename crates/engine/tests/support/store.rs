@@ -1,6 +1,7 @@
 //! An in-memory store for tests: rows, task index, timer index, lists and namespaces, changed only by what apply answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::record::{NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
@@ -128,8 +129,8 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn namespace(&self, id: &str) -> Result<Option<NamespaceRecord>, Fault> {
-        Ok(self.namespaces.get(id).cloned())
+    fn namespace(&self, id: &str) -> Result<Option<Arc<NamespaceRecord>>, Fault> {
+        Ok(self.namespaces.get(id).cloned().map(Arc::new))
     }
 
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
