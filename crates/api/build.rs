@@ -13,6 +13,14 @@ use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileReso
 
 const OWN_PROTOS: &str = "../../proto";
 const OWN_FILES: [&str; 2] = ["mainstay/log/v1/command.proto", "mainstay/record/v1/record.proto"];
+/// Fields that are seldom set and would make every reply large to move.
+const BOXED: [&str; 5] = [
+    ".mainstay.log.v1.Reply.eager_workflow_task",
+    ".mainstay.log.v1.WorkflowTaskStarted.response",
+    ".mainstay.log.v1.ActivityTaskStarted.response",
+    ".temporal.api.workflowservice.v1.StartWorkflowExecutionResponse.eager_workflow_task",
+    ".temporal.api.workflowservice.v1.RespondWorkflowTaskCompletedResponse.workflow_task",
+];
 const ROOTS: [&str; 7] = [
     OWN_FILES[0],
     OWN_FILES[1],
@@ -30,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = closure_of_roots(with_own_files(set)?)?;
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(format!("{out}/reflection.bin"), set.encode_to_vec())?;
-    tonic_prost_build::configure()
+    let generator = tonic_prost_build::configure();
+    BOXED
+        .into_iter()
+        .fold(generator, |generator, field| generator.boxed(field))
         .build_transport(false)
         .generate_default_stubs(true)
         .bytes(".")

@@ -23,6 +23,10 @@ use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::{Change, Context, EntityKey, Fault, Outcome, Row, Store, Table, apply};
 use xxhash_rust::xxh3::Xxh3;
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const NAMESPACE: &str = "ns-id";
 /// Workflows that are in memory together.
 const TOGETHER: usize = 100;

@@ -22,7 +22,7 @@ use mainstay_base::limits;
 use prost::Message;
 
 use crate::activity_operations::forget_heartbeat;
-use crate::convert::{deadline, duration, given, least, nanos, time};
+use crate::convert::{deadline, decoded, duration, encoded, given, least, nanos, time};
 use crate::event::Attributes;
 use crate::lifecycle::activity_task_row;
 use crate::retry::{self, Decision};
@@ -59,8 +59,8 @@ pub(crate) fn scheduled(now: i64, a: &ActivityTaskScheduledEventAttributes) -> A
         start_to_close_ns: nanos(a.start_to_close_timeout.as_ref()),
         heartbeat_ns: nanos(a.heartbeat_timeout.as_ref()),
         retry_policy: a.retry_policy.clone(),
-        input: a.input.clone(),
-        header: a.header.clone(),
+        input: encoded(a.input.as_ref()),
+        header: encoded(a.header.as_ref()),
         priority: a.priority.clone(),
         ..ActivityRecord::default()
     }
@@ -248,8 +248,8 @@ pub(crate) fn describe_started(
         }),
         activity_type: Some(ActivityType { name: activity.activity_type.clone() }),
         activity_id: activity.activity_id.clone(),
-        header: activity.header.clone(),
-        input: activity.input.clone(),
+        header: decoded(activity.header.as_ref())?,
+        input: decoded(activity.input.as_ref())?,
         heartbeat_details: activity.heartbeat_details.clone(),
         scheduled_time: time(activity.scheduled_ns),
         current_attempt_scheduled_time: time(activity.attempt_scheduled_ns),
@@ -262,7 +262,7 @@ pub(crate) fn describe_started(
         priority: priority(run, activity),
         ..PollActivityTaskQueueResponse::default()
     };
-    Ok(ActivityTaskStarted { token: Some(token), response: Some(response) })
+    Ok(ActivityTaskStarted { token: Some(token), response: Some(Box::new(response)) })
 }
 
 /// Finds the attempt that a worker or client means.

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use mainstay_api::temporal::common::v1::{Payload, Payloads};
 use mainstay_base::Timestamp;
+use prost::Message;
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
+
+use crate::store::Fault;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -52,6 +55,18 @@ pub(crate) fn json_payloads(json: &str) -> Payloads {
     let metadata = [("encoding".to_string(), Bytes::from_static(b"json/plain"))].into();
     let data = Bytes::copy_from_slice(json.as_bytes());
     Payloads { payloads: vec![Payload { metadata, data, ..Payload::default() }] }
+}
+
+/// A message that is kept encoded: nobody here looks into it.
+pub(crate) fn encoded<M: Message>(message: Option<&M>) -> Option<Bytes> {
+    message.map(|message| message.encode_to_vec().into())
+}
+
+/// A message that was kept encoded.
+pub(crate) fn decoded<M: Message + Default>(kept: Option<&Bytes>) -> Result<Option<M>, Fault> {
+    let decode =
+        |bytes: &Bytes| M::decode(bytes.clone()).map_err(|e| Fault(format!("a kept message does not decode: {e}")));
+    kept.map(decode).transpose()
 }
 
 /// A message's field, or its default: without copying what is there.

@@ -34,6 +34,32 @@ impl NewEvent {
         self
     }
 
+    /// Appends the event to an encoded history, without moving its attributes into a message first: a message is encoded as its
+    /// parts one after the other. Answers the event's size.
+    pub(crate) fn append(self, history: &mut Vec<u8>, event_id: i64, now_ns: i64, task_id: i64) -> usize {
+        let kind = event_type(&self.attributes);
+        let head = HistoryEvent {
+            event_id,
+            event_time: crate::convert::time(now_ns),
+            event_type: kind as i32,
+            task_id,
+            ..HistoryEvent::default()
+        };
+        let tail = HistoryEvent {
+            worker_may_ignore: kind == EventType::WorkflowExecutionOptionsUpdated,
+            user_metadata: self.user_metadata,
+            links: self.links,
+            event_group_markers: self.group_markers,
+            ..HistoryEvent::default()
+        };
+        let size = head.encoded_len() + self.attributes.encoded_len() + tail.encoded_len();
+        begin(history, size);
+        head.encode_raw(history);
+        self.attributes.encode(history);
+        tail.encode_raw(history);
+        size
+    }
+
     /// The event as stored; id 0 for one that is buffered.
     pub(crate) fn into_event(self, event_id: i64, now_ns: i64, task_id: i64) -> HistoryEvent {
         let event_type = event_type(&self.attributes);
@@ -52,14 +78,19 @@ impl NewEvent {
     }
 }
 
-/// Appends an event to an encoded history, as one more of its `repeated HistoryEvent events = 1`. Answers the event's size.
+/// Appends an event to an encoded history. Answers the event's size.
 pub(crate) fn append(history: &mut Vec<u8>, event: &HistoryEvent) -> usize {
     let size = event.encoded_len();
+    begin(history, size);
+    event.encode_raw(history);
+    size
+}
+
+/// Appends what stands before one of the `repeated HistoryEvent events = 1` of a history.
+fn begin(history: &mut Vec<u8>, size: usize) {
     prost::encoding::encode_key(1, WireType::LengthDelimited, history);
     prost::encoding::encode_varint(size as u64, history);
     history.reserve(size);
-    event.encode_raw(history);
-    size
 }
 
 /// The type that belongs to an event's attributes.
@@ -126,5 +157,30 @@ pub(crate) fn activity_close(attributes: &mut Attributes) -> Option<(i64, &mut i
         A::ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
         A::ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, &mut a.started_event_id)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_api::temporal::history::v1::TimerFiredEventAttributes;
+    use mainstay_api::{RawHistory, temporal::common::v1::Payload};
+
+    #[test]
+    fn both_ways_to_write_an_event_give_the_same() {
+        let attributes = TimerFiredEventAttributes { timer_id: "t".into(), started_event_id: 5 };
+        let metadata = UserMetadata { summary: Some(Payload::default()), ..UserMetadata::default() };
+        let event = NewEvent::from(Attributes::TimerFiredEventAttributes(attributes))
+            .with_metadata(Some(metadata))
+            .with_links(vec![Link::default()]);
+        let mut history = Vec::new();
+        let size = event.clone().append(&mut history, 7, 1_000_000_001, 9);
+        let whole = event.into_event(7, 1_000_000_001, 9);
+        assert_eq!(append(&mut history, &whole), size);
+        let events = RawHistory::decode(history.as_slice()).expect("decodes").events;
+        assert_eq!(events.len(), 2);
+        for event in events {
+            assert_eq!(HistoryEvent::decode(event).expect("decodes"), whole);
+        }
     }
 }

@@ -415,7 +415,7 @@ fn run_timeout_failure() -> Failure {
 
 /// Removes every trace of a closed run.
 pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
-    let listed = run.visibility(tx);
+    let listed = run.clone().into_visibility(tx);
     for table in
         [Table::RunDetails, Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId]
     {

@@ -151,16 +151,17 @@ impl Run {
 
     /// Writes an event into history now, whatever is started.
     pub(crate) fn write(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>) -> i64 {
-        let event = event.into().into_event(self.record.next_event_id, tx.now(), self.task_id(tx));
-        self.append(&event)
+        let (id, task_id) = (self.record.next_event_id, self.task_id(tx));
+        let event = event.into();
+        self.append(|batch| event.append(batch, id, tx.now(), task_id))
     }
 
     fn task_id(&self, tx: &Transaction<'_>) -> i64 {
         ((tx.context.log_index << 10) as i64).saturating_add(self.record.next_event_id & 0x3ff)
     }
 
-    /// Adds an event that has the next id to the open batch.
-    fn append(&mut self, event: &HistoryEvent) -> i64 {
+    /// Adds an event that has the next id to the open batch; `append` writes it and answers its size.
+    fn append(&mut self, append: impl FnOnce(&mut Vec<u8>) -> usize) -> i64 {
         let id = self.record.next_event_id;
         self.record.next_event_id += 1;
         if !self.open_batch {
@@ -168,7 +169,7 @@ impl Run {
             self.open_batch = true;
         }
         if let Some((_, batch)) = self.batches.last_mut() {
-            self.record.history_size_bytes += event::append(batch, event) as i64;
+            self.record.history_size_bytes += append(batch) as i64;
         }
         id
     }
@@ -194,7 +195,7 @@ impl Run {
         let mut started = BTreeMap::new();
         for mut event in first.into_iter().chain(last) {
             self.number(tx, &mut event, &mut started)?;
-            self.append(&event);
+            self.append(|batch| event::append(batch, &event));
         }
         self.record.buffered_count = 0;
         self.record.buffered_bytes = 0;
@@ -306,15 +307,16 @@ impl Run {
         for (first, batch) in std::mem::take(&mut self.batches) {
             tx.put_bytes(numbered(Table::History, self.id, first), batch.into());
         }
-        if self.listed_changed {
-            tx.put_visibility(self.visibility(tx));
-        }
         if self.details_changed {
             tx.put(details_row(self.id), self.details(tx));
         }
         tx.put(run_row(self.id), &self.record);
         if self.is_open() && self.over_limit().is_some() {
             tx.oversized.push(self.id);
+        }
+        if self.listed_changed {
+            let listed = self.into_visibility(tx);
+            tx.put_visibility(listed);
         }
     }
 
@@ -340,14 +342,16 @@ impl Run {
         });
     }
 
-    pub(crate) fn visibility(&self, tx: &Transaction<'_>) -> VisibilityRecord {
-        let (r, details) = (&self.record, self.details(tx));
+    /// What lists show of the run.
+    pub(crate) fn into_visibility(mut self, tx: &Transaction<'_>) -> VisibilityRecord {
+        self.details(tx);
         let closed = !self.is_open();
+        let (r, details) = (self.record, self.details.take().unwrap_or_default());
         VisibilityRecord {
             namespace_id: tx.entity.namespace_id.clone(),
             workflow_id: tx.entity.workflow_id.clone(),
-            run_id: r.run_id.clone(),
-            workflow_type: r.workflow_type.clone(),
+            run_id: r.run_id,
+            workflow_type: r.workflow_type,
             status: r.status,
             start_ns: r.start_ns,
             execution_ns: r.execution_ns,
@@ -355,13 +359,13 @@ impl Run {
             history_length: if closed { r.next_event_id - 1 } else { 0 },
             history_size_bytes: if closed { r.history_size_bytes } else { 0 },
             state_transition_count: if closed { r.state_transition_count } else { 0 },
-            task_queue: r.task_queue.clone(),
-            memo: details.memo.clone(),
-            search_attributes: details.search_attributes.clone(),
-            parent_workflow_id: details.parent_workflow_id.clone(),
-            parent_run_id: details.parent_run_id.clone(),
-            root_workflow_id: details.root_workflow_id.clone(),
-            root_run_id: details.root_run_id.clone(),
+            task_queue: r.task_queue,
+            memo: details.memo,
+            search_attributes: details.search_attributes,
+            parent_workflow_id: details.parent_workflow_id,
+            parent_run_id: details.parent_run_id,
+            root_workflow_id: details.root_workflow_id,
+            root_run_id: details.root_run_id,
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
         workflow_task::wake(tx, &mut run)?;
     }
     let mut reply = reply_of(reply::Reply::StartWorkflow(response(tx, &run, request, true, None)));
-    reply.eager_workflow_task = eager_task;
+    reply.eager_workflow_task = eager_task.map(Box::new);
     run.save(tx);
     Ok(reply)
 }
@@ -211,7 +211,7 @@ fn repeated(tx: &Transaction<'_>, run: Run, request: &StartWorkflowExecutionRequ
         && run.is_open()
         && run.record.workflow_task.as_ref().is_some_and(first)
     {
-        reply.eager_workflow_task = Some(workflow_task::describe_started(tx, &run, false));
+        reply.eager_workflow_task = Some(Box::new(workflow_task::describe_started(tx, &run, false)));
     }
     reply
 }

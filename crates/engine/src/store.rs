@@ -100,9 +100,9 @@ pub enum Change {
     /// Removes from the timer index, if there.
     RemoveTimer(TimerRow),
     /// Sets what a list shows of a run, replacing what it showed.
-    PutVisibility(VisibilityRecord),
+    PutVisibility(Box<VisibilityRecord>),
     /// Removes a run from lists: by namespace id and run id.
-    RemoveVisibility(VisibilityRecord),
+    RemoveVisibility(Box<VisibilityRecord>),
     /// Sets the shard's copy of a namespace.
     PutNamespace(NamespaceRecord),
 }

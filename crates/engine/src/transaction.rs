@@ -17,6 +17,9 @@ use crate::{Context, Error, Stop};
 /// Task sequences are the entry's log index and a count within the entry.
 const TASKS_PER_ENTRY_BITS: u32 = 20;
 
+/// As many as most entries make.
+const CHANGES: usize = 16;
+
 /// Reads and writes of one entity at a time.
 pub(crate) struct Transaction<'a> {
     pub(crate) context: Context,
@@ -42,7 +45,7 @@ impl<'a> Transaction<'a> {
             store,
             entity,
             rows: BTreeMap::new(),
-            changes: Vec::new(),
+            changes: Vec::with_capacity(CHANGES),
             prng,
             oversized: Vec::new(),
             tasks: 0,
@@ -209,11 +212,11 @@ impl<'a> Transaction<'a> {
     }
 
     pub(crate) fn put_visibility(&mut self, record: VisibilityRecord) {
-        self.changes.push(Change::PutVisibility(record));
+        self.changes.push(Change::PutVisibility(Box::new(record)));
     }
 
     pub(crate) fn remove_visibility(&mut self, record: VisibilityRecord) {
-        self.changes.push(Change::RemoveVisibility(record));
+        self.changes.push(Change::RemoveVisibility(Box::new(record)));
     }
 }
 

@@ -275,7 +275,7 @@ pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) ->
     let previous = r.last_completed_started_event_id;
     WorkflowTaskStarted {
         token: Some(token(tx, run, &task)),
-        response: Some(PollWorkflowTaskQueueResponse {
+        response: Some(Box::new(PollWorkflowTaskQueueResponse {
             workflow_execution: Some(WorkflowExecution {
                 workflow_id: tx.entity.workflow_id.clone(),
                 run_id: r.run_id.clone(),
@@ -288,7 +288,7 @@ pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) ->
             scheduled_time: time(task.scheduled_ns),
             started_time: time(task.started_ns),
             ..PollWorkflowTaskQueueResponse::default()
-        }),
+        })),
         first_event_id: if sticky { previous + 1 } else { 1 },
         next_event_id: if task.attempt == 1 { task.started_event_id + 1 } else { r.next_event_id },
         unwritten_events: unwritten_events(r, &task),

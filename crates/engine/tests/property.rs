@@ -140,7 +140,8 @@ impl Talk {
     }
 
     fn remember(&mut self, reply: Reply) {
-        let mut tasks: Vec<log::WorkflowTaskStarted> = reply.eager_workflow_task.into_iter().collect();
+        let mut tasks: Vec<log::WorkflowTaskStarted> =
+            reply.eager_workflow_task.into_iter().map(|task| *task).collect();
         match reply.reply {
             Some(reply::Reply::WorkflowTaskStarted(task)) => tasks.push(task),
             Some(reply::Reply::ActivityTaskStarted(task)) => self.activities.extend(task.token),

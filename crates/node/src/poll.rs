@@ -154,7 +154,7 @@ impl<R: Runtime> Node<R> {
     /// Adds history and waiting queries to a started task.
     pub(crate) fn task_of(&self, started: WorkflowTaskStarted) -> Result<WorkflowTask, Error> {
         let token = started.token.unwrap_or_default();
-        let mut response = started.response.unwrap_or_default();
+        let mut response = *started.response.unwrap_or_default();
         let (entity, run) = entity_of(&token)?;
         let group = self.route(&entity);
         let range = Range {

@@ -17,6 +17,9 @@ use clap::Parser;
 use cli::{Cli, Command, ServerCommand};
 use settings::Settings;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What stops a command, as the sentence to print: what is wrong, and how to fix it.
 type Failure = String;
 

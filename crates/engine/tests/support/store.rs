@@ -62,7 +62,7 @@ impl MemStore {
                     self.timers.remove(&timer_key(&row));
                 }
                 Change::PutVisibility(record) => {
-                    self.visibility.insert((record.namespace_id.clone(), record.run_id.clone()), record);
+                    self.visibility.insert((record.namespace_id.clone(), record.run_id.clone()), *record);
                 }
                 Change::RemoveVisibility(record) => {
                     self.visibility.remove(&(record.namespace_id, record.run_id));

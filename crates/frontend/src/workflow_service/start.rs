@@ -31,8 +31,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             other => return unexpected(other),
         };
         if let Some(started) = reply.eager_workflow_task {
-            let task = self.service.complete_task(namespace, started).await?;
-            response.eager_workflow_task = Some(with_token(self.seal(), task));
+            let task = self.service.complete_task(namespace, *started).await?;
+            response.eager_workflow_task = Some(Box::new(with_token(self.seal(), task)));
         }
         Ok(response)
     }

@@ -44,7 +44,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let completion = self.service.complete_workflow_task(namespace, token, request).await?;
         let seal = self.seal();
         let mut response = completion.response;
-        response.workflow_task = completion.workflow_task.map(|task| with_token(seal, task));
+        response.workflow_task = completion.workflow_task.map(|task| Box::new(with_token(seal, task)));
         response.activity_tasks =
             completion.activity_tasks.into_iter().map(|task| activity_with_token(seal, task)).collect();
         Ok(response)
@@ -90,7 +90,7 @@ pub(super) fn with_token(seal: Seal, task: WorkflowTask) -> PollWorkflowTaskQueu
 
 /// The same for an activity.
 pub(super) fn activity_with_token(seal: Seal, task: ActivityTaskStarted) -> PollActivityTaskQueueResponse {
-    let mut response = task.response.unwrap_or_default();
+    let mut response = *task.response.unwrap_or_default();
     response.task_token = task.token.map(|token| seal.task(&token)).unwrap_or_default();
     response
 }
