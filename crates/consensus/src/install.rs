@@ -121,7 +121,11 @@ pub(crate) async fn run<R: Runtime>(
 ) -> Result<Mark, StorageError> {
     let group = log.id();
     let own = range.clone();
-    R::disk(move || replace(group, &own, &staged)).await?;
+    R::disk(move || {
+        replace(group, &own, &staged)?;
+        own.store.flush()
+    })
+    .await?;
     let mark = codec::read_mark(range.store.get(&range.mark)?.ok_or_else(|| corrupt("it has no mark"))?)?;
     let applied = mark.applied.ok_or_else(|| corrupt("its mark is empty"))?;
     if log.tail().purged() < Some(applied) {
@@ -149,7 +153,7 @@ fn replace(group: u32, range: &StateRange, staged: &Staged) -> Result<(), Storag
         }
         range.store.write(batch)?;
     }
-    range.store.flush()
+    Ok(())
 }
 
 /// Removes what is not needed any more.
@@ -158,4 +162,96 @@ fn finish(group: u32, range: &StateRange) -> Result<(), StorageError> {
     batch.delete(key(group, INSTALLING, 0));
     range.store.write(batch)?;
     range.store.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_storage::MemoryState;
+
+    use super::*;
+    use crate::types::LeaderId;
+
+    const GROUP: u32 = 3;
+    const PARTS: u64 = 4;
+
+    fn range(store: &Arc<MemoryState>) -> StateRange {
+        StateRange { store: store.clone(), from: b"b".to_vec(), to: b"c".to_vec(), mark: b"b".to_vec() }
+    }
+
+    fn part(number: u64, rows: &[(&str, &str)]) -> Part {
+        let mut out = BytesMut::new();
+        rows.iter().for_each(|(key, value)| snapshot::put_row(&mut out, key.as_bytes(), value.as_bytes()));
+        Part { transfer: 1, number, rows: out.freeze() }
+    }
+
+    fn keys(store: &MemoryState) -> Vec<String> {
+        use mainstay_storage::StateView;
+        let mut keys = Vec::new();
+        let scanned = store.scan(b"", &[0xff; 9], &mut |key, _| {
+            keys.push(String::from_utf8_lossy(key).into_owned());
+            true
+        });
+        scanned.expect("memory is readable");
+        keys
+    }
+
+    /// A store with rows of this machine and of others, and all parts of a new state.
+    fn staged() -> (Arc<MemoryState>, Staged) {
+        let store = Arc::<MemoryState>::default();
+        let mut old = StateBatch::new();
+        ["a", "b1", "b9", "c"].into_iter().for_each(|key| old.put(key, "old"));
+        range(&store).store.write(old).expect("writes");
+        let mut incoming = Incoming::new(2, 1, codec::mark(&Mark::default())).expect("is a mark");
+        for number in 0..PARTS {
+            let rows = format!("b{}", number + 2);
+            let batch = incoming.part(GROUP, &range(&store), part(number, &[(&rows, "new")])).expect("is next");
+            range(&store).store.write(batch).expect("writes");
+        }
+        let end = End {
+            vote: crate::types::Vote { leader_id: LeaderId { term: 1, node_id: 2 }, committed: true },
+            transfer: 1,
+            parts: PARTS,
+            digest: incoming.digest.digest(),
+        };
+        let wrong = End { digest: 0, ..end.clone() };
+        assert!(incoming.end(&wrong).is_err() && incoming.end(&End { parts: 3, ..end.clone() }).is_err());
+        let staged = incoming.end(&end).expect("is whole");
+        range(&store).store.flush().expect("flushes");
+        (store, staged)
+    }
+
+    #[test]
+    fn a_crash_at_any_moment_leaves_the_old_state_or_the_way_to_the_new_one() {
+        for kept in 0..10 {
+            let (store, staged) = staged();
+            replace(GROUP, &range(&store), &staged).expect("replaces");
+            store.crash_keeping(kept);
+            match interrupted(GROUP, &range(&store)).expect("reads") {
+                None => {
+                    assert_eq!(kept, 0);
+                    forget(GROUP, &range(&store)).expect("writes");
+                    assert_eq!(keys(&store), ["a", "b1", "b9", "c"]);
+                }
+                Some(again) => {
+                    assert_eq!(again, staged);
+                    replace(GROUP, &range(&store), &again).expect("replaces again");
+                    finish(GROUP, &range(&store)).expect("finishes");
+                    store.crash();
+                    assert_eq!(keys(&store), ["a", "b2", "b3", "b4", "b5", "c"]);
+                    assert_eq!(interrupted(GROUP, &range(&store)), Ok(None));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_is_refused() {
+        let store = Arc::<MemoryState>::default();
+        let mut incoming = Incoming::new(2, 1, codec::mark(&Mark::default())).expect("is a mark");
+        assert!(incoming.part(GROUP, &range(&store), part(1, &[])).is_err(), "a gap");
+        assert!(incoming.part(GROUP, &range(&store), part(0, &[("c", "another's")])).is_err());
+        let cut = Part { rows: Bytes::from_static(b"\0\0\0\x09b"), ..part(0, &[]) };
+        assert!(incoming.part(GROUP, &range(&store), cut).is_err());
+        assert!(Incoming::new(2, 1, Bytes::from_static(b"no mark")).is_err());
+    }
 }

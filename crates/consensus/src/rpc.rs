@@ -222,3 +222,70 @@ pub(crate) fn read_transfer<R: Runtime, P: Send + Sync + 'static>(
     input.end()?;
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{Command, LeaderId, Payload};
+
+    type C = Types<mainstay_runtime_tokio::TokioRuntime, ()>;
+
+    fn leaders() -> impl Strategy<Value = LeaderId> {
+        (any::<u64>(), any::<u64>()).prop_map(|(term, node_id)| LeaderId { term, node_id })
+    }
+
+    fn log_ids() -> impl Strategy<Value = LogId> {
+        (leaders(), any::<u64>()).prop_map(|(leader_id, index)| LogId { leader_id, index })
+    }
+
+    fn votes() -> impl Strategy<Value = Vote> {
+        (leaders(), any::<bool>()).prop_map(|(leader_id, committed)| Vote { leader_id, committed })
+    }
+
+    fn entries() -> impl Strategy<Value = LogEntry> {
+        (log_ids(), vec(any::<u8>(), 0..50)).prop_map(|(log_id, data)| {
+            let payload = if data.is_empty() { Payload::Blank } else { Payload::Normal(Command(data.into())) };
+            LogEntry { log_id, payload }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn calls_and_answers_come_back(
+            vote in votes(), prev in prop::option::of(log_ids()), commit in prop::option::of(log_ids()),
+            entries in vec(entries(), 0..5), group: u32, flag: bool, to: u64,
+        ) {
+            let append = Append { vote, prev, commit, entries };
+            let (found, method, body) = read_head(append.encode(group)).expect("is a call");
+            prop_assert_eq!((found, method), (group, Method::Append));
+            prop_assert_eq!(Append::decode(body), Ok(append));
+            for answer in [Appended::Done, Appended::Conflict, Appended::HigherVote(vote)] {
+                prop_assert_eq!(Appended::decode(answer.encode()), Ok(answer));
+            }
+            let request = VoteRequest::<C> { vote, last_log_id: prev, leadership_transfer: flag };
+            let (_, method, body) = read_head(super::vote(group, Method::PreVote, &request)).expect("is a call");
+            prop_assert_eq!(method, Method::PreVote);
+            prop_assert_eq!(read_vote::<_, ()>(body), Ok(request));
+            let answer = VoteResponse::<C> { vote, vote_granted: flag, last_log_id: prev };
+            prop_assert_eq!(read_vote_answer::<_, ()>(vote_answer(&answer)), Ok(answer));
+            let request = TransferLeaderRequest::<C>::new(vote, to, prev);
+            let (_, _, body) = read_head(transfer(group, &request)).expect("is a call");
+            let found = read_transfer::<mainstay_runtime_tokio::TokioRuntime, ()>(body).expect("is a call");
+            prop_assert_eq!((found.from_leader(), found.to_node_id(), found.last_log_id()), (&vote, &to, prev.as_ref()));
+        }
+
+        #[test]
+        fn garbage_is_refused_and_never_panics(garbage in vec(any::<u8>(), 0..120)) {
+            let bytes = Bytes::from(garbage);
+            let _ = read_head(bytes.clone());
+            let _ = Append::decode(bytes.clone());
+            let _ = Appended::decode(bytes.clone());
+            let _ = read_vote::<mainstay_runtime_tokio::TokioRuntime, ()>(bytes.clone());
+            let _ = read_vote_answer::<mainstay_runtime_tokio::TokioRuntime, ()>(bytes.clone());
+            let _ = read_transfer::<mainstay_runtime_tokio::TokioRuntime, ()>(bytes);
+        }
+    }
+}

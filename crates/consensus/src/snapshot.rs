@@ -111,7 +111,8 @@ pub(crate) fn answer(vote: &Vote) -> Bytes {
     codec::vote(vote)
 }
 
-fn put_row(out: &mut BytesMut, key: &[u8], value: &[u8]) {
+/// Adds a row to a part: its key and its value, each with its length before it.
+pub(crate) fn put_row(out: &mut BytesMut, key: &[u8], value: &[u8]) {
     out.put_u32(codec::length(key.len()));
     out.put_slice(key);
     out.put_u32(codec::length(value.len()));

@@ -22,6 +22,19 @@ async fn write(cluster: &Cluster, ledger: &Ledger, name: u64, count: u64) {
     }
 }
 
+/// Purges the logs, and waits until a leader's reaches beyond an index. What is being sent to a dead node is purged when that has
+/// failed.
+async fn compact(cluster: &Cluster, leader: u64, beyond: u64) {
+    cluster.compact().await;
+    for _ in 0..500 {
+        if cluster.group(leader).metrics().purged > Some(beyond) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the log is not purged: {:?}", cluster.group(leader).metrics());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_missed_the_log_is_rebuilt_under_load() {
     let mut cluster = Cluster::of(4, 3, short_log()).await;
@@ -32,15 +45,13 @@ async fn a_replica_that_missed_the_log_is_rebuilt_under_load() {
     let behind = leader % 3 + 1;
     cluster.kill(behind).await;
     write(&cluster, &ledger, 101, 300).await;
-    cluster.compact().await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let purged = cluster.group(leader).metrics().purged;
-    assert!(purged > Some(200), "{purged:?}");
+    compact(&cluster, leader, 200).await;
 
     let nodes: Vec<_> = cluster.running.values().cloned().collect();
     let client = Client::start(102, nodes, ledger.clone());
     cluster.start(behind).await;
     // A new replica needs it, too.
+    cluster.start(4).await;
     cluster.group(leader).add_learner(4, cluster.wires.address(leader, 4)).await.expect("adds");
     tokio::time::sleep(Duration::from_millis(1500)).await;
     client.stop().await;
@@ -62,13 +73,14 @@ async fn a_lost_disk_is_replaced_by_a_new_replica() {
     let mut cluster = Cluster::of(4, 3, short_log()).await;
     let ledger = Ledger::default();
     write(&cluster, &ledger, 1, 100).await;
-    cluster.compact().await;
     let leader = cluster.leader().await;
+    compact(&cluster, leader, 50).await;
     let lost = leader % 3 + 1;
     cluster.kill(lost).await;
     cluster.wipe(lost);
     write(&cluster, &ledger, 2, 50).await;
     // It may not come back as who it was: another takes its place.
+    cluster.start(4).await;
     cluster.group(leader).add_learner(4, cluster.wires.address(leader, 4)).await.expect("adds");
     let voters: BTreeSet<u64> = [1, 2, 3, 4].into_iter().filter(|id| *id != lost).collect();
     cluster.group(leader).change_voters(voters.clone()).await.expect("changes");
@@ -89,26 +101,16 @@ async fn crashes_during_an_install_do_no_harm() {
         let behind = leader % 3 + 1;
         cluster.kill(behind).await;
         write(&cluster, &ledger, round, 60).await;
-        cluster.compact().await;
+        let written = cluster.group(leader).metrics().last.expect("was written");
+        compact(&cluster, leader, written - 30).await;
         cluster.start(behind).await;
         // At some moment of it, or before, or after.
-        tokio::time::sleep(Duration::from_micros(random.below(60_000))).await;
-        let log = random.below(3);
-        let state = random.below(6);
-        crash_keeping(&mut cluster, behind, log, state).await;
+        tokio::time::sleep(Duration::from_micros(random.below(500_000))).await;
+        let kept = |random: &mut Prng, most| usize::try_from(random.below(most)).expect("small");
+        let (log, state) = (kept(&mut random, 3), kept(&mut random, 6));
+        cluster.kill_keeping(behind, log, state).await;
         cluster.start(behind).await;
         ledger.check(&cluster.agree().await);
     }
     cluster.stop().await;
-}
-
-/// Kills a node; of what was not synced some reached the disks all the same.
-async fn crash_keeping(cluster: &mut Cluster, id: u64, log: u64, state: u64) {
-    let node = cluster.running.remove(&id).expect("runs");
-    node.power.cut();
-    node.peers.stop();
-    node.group.stop().await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    cluster.disks[&id].log.crash_keeping(usize::try_from(log).expect("small"));
-    cluster.disks[&id].state.crash_keeping(usize::try_from(state).expect("small"));
 }

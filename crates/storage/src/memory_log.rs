@@ -82,6 +82,17 @@ impl MemoryLog {
         inner.written = inner.synced.clone();
     }
 
+    /// What a crash now would leave, with the first few unsynced batches; this log goes on as it is.
+    #[must_use]
+    pub fn after_crash(&self, batches: usize) -> Self {
+        let inner = lock(&self.inner);
+        let (synced, unsynced) = (inner.synced.clone(), inner.unsynced.clone());
+        let copy = Inner { written: Groups::default(), synced, unsynced };
+        let copy = Self { inner: Mutex::new(copy), budget: self.budget };
+        copy.crash_keeping(batches);
+        copy
+    }
+
     /// Batches that a crash may forget.
     #[must_use]
     pub fn unsynced(&self) -> usize {

@@ -49,6 +49,17 @@ impl MemoryState {
         inner.written = Arc::new(inner.flushed.clone());
     }
 
+    /// What a crash now would leave, with the first few unflushed batches; this state goes on as it is.
+    #[must_use]
+    pub fn after_crash(&self, batches: usize) -> Self {
+        let inner = lock(&self.inner);
+        let (flushed, unflushed) = (inner.flushed.clone(), inner.unflushed.clone());
+        let copy = Inner { written: Arc::default(), flushed, unflushed, used: 0 };
+        let copy = Self { inner: Mutex::new(copy), budget: self.budget };
+        copy.crash_keeping(batches);
+        copy
+    }
+
     /// Makes the first few unflushed batches durable, as a store may at any time.
     pub fn flush_some(&self, batches: usize) {
         let mut inner = lock(&self.inner);

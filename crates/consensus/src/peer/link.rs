@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mainstay_runtime::{Instant, Runtime, Select2};
 use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::frame::{self, Frame, FrameReader};
@@ -40,11 +41,19 @@ impl Outbox {
         (Self { sender, room: Arc::new(Semaphore::new(QUEUE_UNITS as usize)) }, receiver)
     }
 
-    /// Queues a frame; waits for room. False if nobody writes any more.
+    /// Queues a frame: at the first poll if there is room, else when there is. False if nobody writes any more.
     pub async fn send(&self, frame: Frame, bytes: usize) -> bool {
         let units = u32::try_from(bytes / QUEUE_UNIT).unwrap_or(QUEUE_UNITS).min(QUEUE_UNITS);
-        let room = if units == 0 { None } else { self.room.clone().acquire_many_owned(units).await.ok() };
-        self.sender.send(Queued { frame, room }).await.is_ok()
+        let room = match self.room.clone().try_acquire_many_owned(units) {
+            Ok(room) => Some(room),
+            Err(_) => self.room.clone().acquire_many_owned(units).await.ok(),
+        };
+        // What is tried first does not yield to other tasks, so calls made one after the other keep their order.
+        match self.sender.try_send(Queued { frame, room }) {
+            Ok(()) => true,
+            Err(TrySendError::Full(queued)) => self.sender.send(queued).await.is_ok(),
+            Err(TrySendError::Closed(_)) => false,
+        }
     }
 
     /// Queues a small frame if there is room now.

@@ -53,10 +53,10 @@ impl Cluster {
         Self { addresses, wires, disks, running: BTreeMap::new(), config }
     }
 
-    /// The first so many nodes run, and are the voters.
+    /// Of so many machines the first ones run, and are the voters.
     pub async fn of(nodes: u64, voters: u64, config: Config) -> Self {
         let mut cluster = Self::new(nodes, config).await;
-        for id in 1..=nodes {
+        for id in 1..=voters {
             cluster.start(id).await;
         }
         let members = (1..=voters).map(|id| (id, String::new())).collect();
@@ -81,14 +81,21 @@ impl Cluster {
 
     /// Kills a process at once: nothing more leaves it or reaches its disks, and what was not synced is lost.
     pub async fn kill(&mut self, id: u64) {
+        self.kill_keeping(id, 0, 0).await;
+    }
+
+    /// The same; of what was not synced some batches reached the disks all the same.
+    pub async fn kill_keeping(&mut self, id: u64, log: usize, state: usize) {
         let Running { group, peers, power } = self.running.remove(&id).expect("runs");
-        power.cut();
+        // First its voice, then its memory: what it says is on its disks.
         peers.stop();
+        power.cut();
+        let disks = &self.disks[&id];
+        let left = power.at_once(|| (disks.log.after_crash(log), disks.state.after_crash(state)));
+        self.disks.insert(id, Disks { log: Arc::new(left.0), state: Arc::new(left.1) });
         group.stop().await;
         // Its listener is free when its task has ended.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        self.disks[&id].log.crash();
-        self.disks[&id].state.crash();
     }
 
     /// A node loses its disks, too.

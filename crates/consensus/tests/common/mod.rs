@@ -6,8 +6,8 @@ pub mod cluster;
 pub mod wire;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use mainstay_consensus::{Entry, Machine, StateRange};
@@ -17,21 +17,84 @@ use mainstay_storage::{
 
 /// Whether anything still reaches the disks.
 #[derive(Debug)]
-pub struct Power(AtomicBool);
+pub struct Power {
+    on: AtomicBool,
+    /// Read by what changes the disks, written by who wants them to stand still.
+    moment: RwLock<()>,
+}
 
 impl Default for Power {
     fn default() -> Self {
-        Self(AtomicBool::new(true))
+        Self { on: AtomicBool::new(true), moment: RwLock::default() }
     }
 }
 
 impl Power {
     pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.on.load(Ordering::SeqCst)
     }
 
     pub fn cut(&self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.on.store(false, Ordering::SeqCst);
+    }
+
+    /// Both disks at one moment.
+    pub fn at_once<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _still = self.moment.write().expect("not poisoned");
+        look()
+    }
+
+    fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _moment = self.moment.read().expect("not poisoned");
+        change()
+    }
+}
+
+/// A state whose changes stop for a look at both disks.
+pub struct State {
+    pub disk: Arc<MemoryState>,
+    pub power: Arc<Power>,
+}
+
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
+
+impl StateView for State {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.disk.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        self.disk.scan(from, to, visit)
+    }
+
+    fn scan_reverse(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
+        self.disk.scan_reverse(from, to, visit)
+    }
+}
+
+impl StateStore for State {
+    fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
+        self.power.change(|| self.disk.write(batch))
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.power.change(|| self.disk.flush())
+    }
+
+    fn get_persisted(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.disk.get_persisted(key)
+    }
+
+    fn view(&self) -> Box<dyn StateView + '_> {
+        self.disk.view()
+    }
+
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
+        self.disk.export()
+    }
+
+    fn usage(&self) -> Result<Usage, StorageError> {
+        self.disk.usage()
     }
 }
 
@@ -43,11 +106,11 @@ pub struct Log {
 
 impl LogStore for Log {
     fn write(&self, ops: &[LogOp]) -> Result<(), StorageError> {
-        if self.power.is_on() { self.disk.write(ops) } else { Ok(()) }
+        if self.power.is_on() { self.power.change(|| self.disk.write(ops)) } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        if self.power.is_on() { self.disk.sync() } else { Ok(()) }
+        if self.power.is_on() { self.power.change(|| self.disk.sync()) } else { Ok(()) }
     }
 
     fn scan(
@@ -130,7 +193,7 @@ impl Machine for Rows {
         }
         batch.put(self.key(MARK, 0), mark);
         if self.power.is_on() {
-            self.disk.write(batch)?;
+            self.power.change(|| self.disk.write(batch))?;
         }
         Ok(replies)
     }
@@ -141,7 +204,7 @@ impl Machine for Rows {
 
     fn range(&self) -> StateRange {
         StateRange {
-            store: self.disk.clone(),
+            store: Arc::new(State { disk: self.disk.clone(), power: self.power.clone() }),
             from: vec![self.group],
             to: vec![self.group + 1],
             mark: self.key(MARK, 0),
