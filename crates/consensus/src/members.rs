@@ -15,6 +15,9 @@ use openraft::raft::ClientWriteResponse;
 use crate::types::{Address, Types};
 use crate::{Error, Group, Leadership, Machine};
 
+/// What came of a change.
+type Changed<C> = Result<ClientWriteResponse<C>, RaftError<C, ClientWriteError<C>>>;
+
 /// Entries that the next leader may still miss when the hand-over begins.
 const TRANSFER_LAG_MAX: u64 = 1000;
 
@@ -153,13 +156,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         self.changed(self.0.raft.change_membership(ChangeMembers::RemoveNodes(nodes), false).await)
     }
 
-    fn changed(
-        &self,
-        result: Result<
-            ClientWriteResponse<Types<R, M::Reply>>,
-            RaftError<Types<R, M::Reply>, ClientWriteError<Types<R, M::Reply>>>,
-        >,
-    ) -> Result<(), Error> {
+    fn changed(&self, result: Changed<Types<R, M::Reply>>) -> Result<(), Error> {
         match result {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {

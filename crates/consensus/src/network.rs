@@ -50,6 +50,8 @@ pub(crate) struct Peer<R: Runtime, M> {
     snapshot_bytes_per_second: u64,
 }
 
+/// What came of an append.
+type AppendOutcome<C> = Result<StreamAppendResult<C>, RPCError<C>>;
 type T<R, M> = Types<R, <M as Machine>::Reply>;
 
 impl<R: Runtime, M: Machine> RaftNetworkFactory<T<R, M>> for Network<R, M> {
@@ -106,7 +108,7 @@ impl<R: Runtime, M: Machine> Peer<R, M> {
     fn append(
         &self,
         request: AppendEntriesRequest<T<R, M>>,
-    ) -> impl Future<Output = Result<StreamAppendResult<T<R, M>>, RPCError<T<R, M>>>> + Send + use<R, M> {
+    ) -> impl Future<Output = AppendOutcome<T<R, M>>> + Send + use<R, M> {
         let (peers, node, group) = (self.peers.clone(), self.id, self.group);
         async move {
             let append = Append::from(request);
