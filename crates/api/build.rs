@@ -12,7 +12,12 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileResolver};
 
 const OWN_PROTOS: &str = "../../proto";
-const OWN_FILES: [&str; 2] = ["mainstay/log/v1/command.proto", "mainstay/record/v1/record.proto"];
+const OWN_FILES: [&str; 4] = [
+    "mainstay/log/v1/command.proto",
+    "mainstay/record/v1/record.proto",
+    "mainstay/peer/v1/peer.proto",
+    "mainstay/admin/v1/admin.proto",
+];
 /// Fields that are seldom set and would make every reply large to move.
 const BOXED: [&str; 5] = [
     ".mainstay.log.v1.Reply.eager_workflow_task",
@@ -21,9 +26,11 @@ const BOXED: [&str; 5] = [
     ".temporal.api.workflowservice.v1.StartWorkflowExecutionResponse.eager_workflow_task",
     ".temporal.api.workflowservice.v1.RespondWorkflowTaskCompletedResponse.workflow_task",
 ];
-const ROOTS: [&str; 7] = [
+const ROOTS: [&str; 9] = [
     OWN_FILES[0],
     OWN_FILES[1],
+    OWN_FILES[2],
+    OWN_FILES[3],
     "temporal/api/workflowservice/v1/service.proto",
     "temporal/api/operatorservice/v1/service.proto",
     "temporal/api/errordetails/v1/message.proto",

@@ -13,7 +13,9 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/all.rs"));
 }
 
+pub use pb::mainstay::admin::v1 as admin;
 pub use pb::mainstay::log::v1 as log;
+pub use pb::mainstay::peer::v1 as peer;
 pub use pb::mainstay::record::v1 as record;
 pub use pb::temporal::api as temporal;
 

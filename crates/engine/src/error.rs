@@ -56,6 +56,9 @@ pub enum Error {
     /// This shard cannot answer now; the client should try again.
     #[error("{0}")]
     Unavailable(String),
+    /// This replica does not lead the shard, or not any more. A node's router asks the next one; no client sees it.
+    #[error("the shard moved to another node; try again")]
+    Moved,
     /// The answer would need something that is not built yet.
     #[error("{0}")]
     Unimplemented(String),

@@ -26,6 +26,8 @@ impl From<Error> for Refusal {
             }
             Error::DeadlineExceeded(text) => of(Kind::DeadlineExceeded, text),
             Error::Unavailable(text) => of(Kind::Unavailable, text),
+            // Nobody stores or sends it as a refusal; if so, it is what a client would be told.
+            Error::Moved => of(Kind::Unavailable, Error::Moved.to_string()),
             Error::Unimplemented(text) => of(Kind::Unimplemented, text),
             Error::Internal(text) => of(Kind::Internal, text),
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use mainstay_api::admin::admin_service_server::AdminServiceServer;
 use mainstay_api::pb::grpc::health::v1::health_server::HealthServer;
 use mainstay_api::temporal::operatorservice::v1::operator_service_server::OperatorServiceServer;
 use mainstay_api::temporal::workflowservice::v1::workflow_service_server::WorkflowServiceServer;
@@ -16,6 +17,7 @@ use tonic::{Code, Status};
 use tower_service::Service as Tower;
 
 use crate::Config;
+use crate::admin::Admin;
 use crate::closing::{Closing, either};
 use crate::deadline::Budget;
 use crate::health::Health;
@@ -25,6 +27,7 @@ use crate::workflow_service::Frontend;
 
 const WORKFLOW_SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
 const OPERATOR_SERVICE: &str = "temporal.api.operatorservice.v1.OperatorService";
+const ADMIN_SERVICE: &str = "mainstay.admin.v1.AdminService";
 const HEALTH: &str = "grpc.health.v1.Health";
 /// What the generated code says of a method that nobody wrote.
 const STUB_MESSAGE: &str = "Not yet implemented";
@@ -86,6 +89,7 @@ impl<R: Runtime, S: Service> Router<R, S> {
                     .max_decoding_message_size(GRPC_MESSAGE_SIZE_MAX);
                 if gzip { server.send_compressed(Gzip).call(request).await } else { call(server, request).await }
             }
+            ADMIN_SERVICE => call(AdminServiceServer::new(Admin(self.frontend.clone())), request).await,
             HEALTH => call(HealthServer::from_arc(self.health.clone()).accept_compressed(Gzip), request).await,
             _ => return response(Status::unimplemented(format!("unknown service {service}"))),
         };

@@ -128,7 +128,7 @@ fn row_of(error: &Error) -> Row {
             row(Code::InvalidArgument).with("QueryFailedFailure", &details::QueryFailedFailure { failure })
         }
         Error::DeadlineExceeded(_) => row(Code::DeadlineExceeded),
-        Error::Unavailable(_) => row(Code::Unavailable),
+        Error::Unavailable(_) | Error::Moved => row(Code::Unavailable),
         Error::Unimplemented(_) => row(Code::Unimplemented),
         Error::Internal(_) => row(Code::Internal),
     }

@@ -6,11 +6,14 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use mainstay_base::Timestamp;
-use mainstay_shard::Effect;
+use mainstay_shard::{Effect, Shard};
+use mainstay_storage::StorageError;
 use tokio::sync::Notify;
 
 use crate::dispatch::Dispatch;
+use crate::members::Members;
 use crate::namespaces::Registry;
+use crate::node::METADATA_GROUP;
 use crate::queries::Questions;
 use crate::task_queues::Configured;
 use crate::waits::Waits;
@@ -39,19 +42,23 @@ pub(crate) struct Board {
     pub(crate) registry: Registry,
     pub(crate) configured: Configured,
     pub(crate) workers: Workers,
+    pub(crate) members: Members,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
     /// Of which groups this node carries out effects.
     leads: Vec<AtomicBool>,
+    /// Rung when that changes for a group.
+    pub(crate) leads_changed: Vec<Notify>,
     /// Bytes applied since the last flush.
     pub(crate) unflushed_bytes: AtomicU64,
     pub(crate) flush_wanted: Notify,
 }
 
 impl Board {
-    pub(crate) fn new(groups: u32) -> Self {
+    pub(crate) fn new(groups: u32, me: u64, clustered: bool) -> Self {
         Self {
-            dispatch: Dispatch::new(),
+            dispatch: Dispatch::new(me, clustered),
+            members: Members::default(),
             waits: Waits::default(),
             questions: Questions::default(),
             registry: Registry::default(),
@@ -59,6 +66,7 @@ impl Board {
             workers: Workers::default(),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
+            leads_changed: (0..groups).map(|_| Notify::new()).collect(),
             unflushed_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
         }
@@ -74,11 +82,26 @@ impl Board {
         if let Some(flag) = self.leads.get(group as usize) {
             flag.store(leads, Ordering::Release);
         }
+        if let Some(changed) = self.leads_changed.get(group as usize) {
+            changed.notify_waiters();
+        }
         if let Some(alarm) = self.alarms.get(group as usize) {
             // The timer task looks at the whole index.
             alarm.lowest_ns.store(i64::MIN, Ordering::Release);
             alarm.earlier.notify_one();
         }
+    }
+
+    /// Remembers what every replica of a group does, out of its rows.
+    pub(crate) fn load(&self, group: u32, shard: &Shard) -> Result<(), StorageError> {
+        shard.namespaces(&mut |record| {
+            self.registry.applied(group, record);
+            true
+        })?;
+        if group == METADATA_GROUP {
+            self.members.applied(shard.members()?);
+        }
+        Ok(())
     }
 
     /// Does what an applied entry asks a leader to do.
@@ -90,10 +113,10 @@ impl Board {
                 Effect::TaskQueueConfigured(namespace_id, row_id, value) => {
                     self.configure_queue(&namespace_id, &row_id, value, now);
                 }
-                Effect::MembersChanged(_) => {}
+                Effect::MembersChanged(cluster) => self.members.applied(*cluster),
                 _ if !leads => {}
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
-                Effect::TaskRemoved(row) => self.dispatch.retract_row(group, row.sequence, now),
+                Effect::TaskRemoved(row) => self.dispatch.retract_row(group, &row, now),
                 Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
                 Effect::RunChanged(entity, run) => self.waits.wake(entity, run),
             }

@@ -2,10 +2,14 @@
 //!
 //! Everything here is memory: a task row is offered again after a restart, a poller polls again. A task that was given to a poller
 //! whose call ended before it could propose the start is offered again.
+//!
+//! In a cluster each queue has one node that owns it (`owners`), and only there tasks meet pollers: what is offered here for a queue of
+//! another goes to the outbox. An owner offers what it gave to a poller again, if its leader does not say in time that it is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use mainstay_api::peer::{Offer, Offers, QueryOffer, offer::What};
 use mainstay_api::record::{TaskRow, task_row};
 use mainstay_base::{Duration, Timestamp};
 use mainstay_matching::{
@@ -14,7 +18,13 @@ use mainstay_matching::{
 use tokio::sync::{Notify, oneshot};
 
 use crate::lock;
+use crate::offers::Outbox;
+use crate::owners::Owners;
 use crate::queries::Question;
+use crate::wire;
+
+/// What was given to a poller must be started within this time, or is offered again.
+const START_WITHIN: Duration = Duration::from_nanos(5_000_000_000);
 
 /// What a poller was given.
 #[derive(Clone)]
@@ -23,6 +33,14 @@ pub(crate) enum Given {
     Row { group: u32, row: TaskRow },
     /// A query that wants a worker.
     Question(Arc<Question>),
+    /// A query whose asker waits at another node.
+    Distant(QueryOffer),
+}
+
+/// A query that was offered: as a task here, or to another node.
+pub(crate) struct Asked {
+    task: TaskId,
+    owner: u64,
 }
 
 impl Given {
@@ -32,8 +50,18 @@ impl Given {
                 let created = Timestamp::from_nanos(row.created_ns);
                 Task { id, priority: row.priority, created, sticky, query: false }
             }
-            Self::Question(_) => Task { id, priority: 0, created: now, sticky, query: true },
+            Self::Question(_) | Self::Distant(_) => Task { id, priority: 0, created: now, sticky, query: true },
         }
+    }
+
+    /// The same, for another node.
+    pub(crate) fn offer(&self, queue: &QueueKey, sticky: bool, me: u64) -> Offer {
+        let (group, what) = match self {
+            Self::Row { group, row } => (*group, What::Row(row.clone())),
+            Self::Question(question) => (0, What::Query(question.offer(me, sticky))),
+            Self::Distant(query) => (0, What::Query(query.clone())),
+        };
+        Offer { group, what: Some(what), queue: Some(wire::queue(queue)) }
     }
 }
 
@@ -47,8 +75,20 @@ struct Offered {
 struct Held {
     offered: HashMap<TaskId, Offered>,
     by_row: HashMap<(u32, u64), TaskId>,
-    pollers: HashMap<PollerId, oneshot::Sender<Given>>,
+    /// Queries of other nodes' askers, by id.
+    by_query: HashMap<String, TaskId>,
+    pollers: HashMap<PollerId, Waiter>,
+    /// Rows that pollers have and that are not known to be started.
+    unstarted: HashMap<(u32, u64), (TaskRow, QueueKey)>,
+    /// When those are offered again, earliest first.
+    unstarted_until: VecDeque<(Timestamp, (u32, u64))>,
     last_id: u64,
+}
+
+/// A poll that waits.
+struct Waiter {
+    sender: oneshot::Sender<Given>,
+    queue: QueueKey,
 }
 
 struct Inner {
@@ -56,11 +96,16 @@ struct Inner {
     held: Held,
     /// What the last tick answered.
     armed: Option<Timestamp>,
+    owners: Owners,
+    /// Whether there are other nodes.
+    clustered: bool,
 }
 
 /// Matching, with its callers.
 pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
+    /// Offers for the owners of queues elsewhere.
+    pub(crate) outbox: Outbox,
     /// Rung when the next deadline is earlier than what the last tick answered.
     pub(crate) deadline_moved: Notify,
 }
@@ -74,9 +119,79 @@ pub(crate) struct WaitingPoll<'a> {
 }
 
 impl Dispatch {
-    pub(crate) fn new() -> Self {
-        let inner = Inner { matching: Matching::new(Limits::default()), held: Held::default(), armed: None };
-        Self { inner: Mutex::new(inner), deadline_moved: Notify::new() }
+    /// `clustered`: there are, or may be, other nodes.
+    pub(crate) fn new(me: u64, clustered: bool) -> Self {
+        let inner = Inner {
+            matching: Matching::new(Limits::default()),
+            held: Held::default(),
+            armed: None,
+            owners: Owners::alone(me),
+            clustered,
+        };
+        Self { inner: Mutex::new(inner), outbox: Outbox::default(), deadline_moved: Notify::new() }
+    }
+
+    /// Who owns which queue, as far as is known here.
+    pub(crate) fn owners(&self) -> Owners {
+        lock(&self.inner).owners.clone()
+    }
+
+    /// Takes up another division of the queues: tasks and pollers of queues that other nodes own are let go.
+    pub(crate) fn set_owners(&self, owners: Owners, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        let Inner { matching, held, .. } = &mut *inner;
+        let gone: Vec<TaskId> =
+            held.offered.iter().filter(|(_, offered)| !owners.is_mine(&offered.queue)).map(|(id, _)| *id).collect();
+        let mut outputs = Vec::new();
+        for task in gone {
+            held.forget(task);
+            outputs.extend(matching.handle(Event::Retract { task }, now));
+        }
+        let gone: Vec<PollerId> =
+            held.pollers.iter().filter(|(_, waiter)| !owners.is_mine(&waiter.queue)).map(|(id, _)| *id).collect();
+        for poller in gone {
+            held.pollers.remove(&poller);
+            outputs.extend(matching.handle(Event::EndPoll { poller }, now));
+        }
+        held.unstarted.retain(|_, (_, queue)| owners.is_mine(queue));
+        self.outbox.clear(owners.epoch);
+        inner.owners = owners;
+        self.carry_out(&mut inner, outputs, now);
+    }
+
+    /// Another node's leaders have tasks for queues that this node owns, as of their epoch. Answers whose stickiness was in vain.
+    pub(crate) fn receive(&self, offers: Offers, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        let old = offers.epoch < inner.owners.epoch;
+        for offer in offers.offers {
+            let queue = offer.queue.map(wire::own_queue);
+            match (offer.what, queue) {
+                (Some(What::Gone(sequence)), _) => self.retract_here(&mut inner, offer.group, sequence, now),
+                (Some(What::QueryGone(id)), _) => {
+                    if let Some(task) = inner.held.by_query.remove(&id) {
+                        inner.held.offered.remove(&task);
+                        let outputs = inner.matching.handle(Event::Retract { task }, now);
+                        self.carry_out(&mut inner, outputs, now);
+                    }
+                }
+                // Offered again to who owns the queue now.
+                (_, Some(queue)) if old && !inner.owners.is_mine(&queue) => {}
+                (Some(What::Row(row)), Some(queue)) => {
+                    let (group, key) = (offer.group, (offer.group, row.sequence));
+                    // If a poller has it, it was given back, or a new leader does not know; then it is refused to the second.
+                    inner.held.unstarted.remove(&key);
+                    if !inner.held.by_row.contains_key(&key) {
+                        let sticky = row.sticky && row.task_queue == queue.name;
+                        self.hold_here(&mut inner, Given::Row { group, row }, queue, sticky, now);
+                    }
+                }
+                (Some(What::Query(query)), Some(queue)) => {
+                    let sticky = query.sticky;
+                    self.hold_here(&mut inner, Given::Distant(query), queue, sticky, now);
+                }
+                (Some(What::StickyUnavailable(_)) | None, _) | (_, None) => {}
+            }
+        }
     }
 
     /// Offers a task row in its own queue. Ignored if it is held already.
@@ -85,16 +200,18 @@ impl Dispatch {
         self.offer(Given::Row { group, row }, queue, now);
     }
 
-    /// Offers a query in a queue; answers its task id, to retract it.
+    /// Offers a query in a queue.
     pub(crate) fn offer_question(
         &self,
         question: Arc<Question>,
         queue: QueueKey,
         sticky: bool,
         now: Timestamp,
-    ) -> TaskId {
+    ) -> Asked {
         let mut inner = lock(&self.inner);
-        self.hold(&mut inner, Given::Question(question), queue, sticky, now)
+        let owner = inner.owners.of(&queue);
+        let task = self.hold(&mut inner, Given::Question(question), queue, sticky, now);
+        Asked { task, owner }
     }
 
     fn offer(&self, given: Given, queue: QueueKey, now: Timestamp) {
@@ -113,12 +230,23 @@ impl Dispatch {
         self.hold(inner, given, queue, sticky, now);
     }
 
-    /// Holds a task in a queue, and matches it if a poller waits there.
+    /// Holds a task in a queue, or sends it to the node that owns the queue.
     fn hold(&self, inner: &mut Inner, given: Given, queue: QueueKey, sticky: bool, now: Timestamp) -> TaskId {
+        if inner.clustered && !inner.owners.is_mine(&queue) {
+            self.outbox.push(inner.owners.of(&queue), given.offer(&queue, sticky, inner.owners.me()));
+            return 0;
+        }
+        self.hold_here(inner, given, queue, sticky, now)
+    }
+
+    /// Holds a task in a queue, and matches it if a poller waits there.
+    fn hold_here(&self, inner: &mut Inner, given: Given, queue: QueueKey, sticky: bool, now: Timestamp) -> TaskId {
         let id = inner.held.next_id();
         let task = given.task(id, sticky, now);
-        if let Given::Row { group, row } = &given {
-            inner.held.by_row.insert((*group, row.sequence), id);
+        match &given {
+            Given::Row { group, row } => drop(inner.held.by_row.insert((*group, row.sequence), id)),
+            Given::Distant(query) => drop(inner.held.by_query.insert(query.id.clone(), id)),
+            Given::Question(_) => {}
         }
         inner.held.offered.insert(id, Offered { given, queue: queue.clone() });
         let outputs = inner.matching.handle(Event::Offer { queue, task }, now);
@@ -127,18 +255,41 @@ impl Dispatch {
     }
 
     /// The row is gone: it was started, or its cause ended.
-    pub(crate) fn retract_row(&self, group: u32, sequence: u64, now: Timestamp) {
+    pub(crate) fn retract_row(&self, group: u32, row: &TaskRow, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if let Some(id) = inner.held.by_row.remove(&(group, sequence)) {
-            inner.held.offered.remove(&id);
-            let outputs = inner.matching.handle(Event::Retract { task: id }, now);
-            self.carry_out(&mut inner, outputs, now);
+        self.retract_here(&mut inner, group, row.sequence, now);
+        if inner.clustered {
+            let mut owners = vec![inner.owners.of(&queue_of(row, &row.task_queue))];
+            if row.sticky && !row.normal_queue.is_empty() {
+                owners.push(inner.owners.of(&queue_of(row, &row.normal_queue)));
+                owners.dedup();
+            }
+            for owner in owners.into_iter().filter(|owner| *owner != inner.owners.me()) {
+                self.outbox.push(owner, Offer { group, what: Some(What::Gone(row.sequence)), queue: None });
+            }
         }
     }
 
-    /// Takes a query back; answers whether no poller had taken it.
-    pub(crate) fn retract_question(&self, id: TaskId, now: Timestamp) -> bool {
+    fn retract_here(&self, inner: &mut Inner, group: u32, sequence: u64, now: Timestamp) {
+        if let Some(id) = inner.held.by_row.remove(&(group, sequence)) {
+            inner.held.offered.remove(&id);
+            let outputs = inner.matching.handle(Event::Retract { task: id }, now);
+            self.carry_out(inner, outputs, now);
+        }
+        if inner.clustered {
+            inner.held.unstarted.remove(&(group, sequence));
+        }
+    }
+
+    /// Takes a query back; answers whether no poller had taken it, as far as is known here.
+    pub(crate) fn retract_question(&self, asked: &Asked, question: &Question, now: Timestamp) -> bool {
         let mut inner = lock(&self.inner);
+        if asked.owner != inner.owners.me() {
+            let what = Some(What::QueryGone(question.id.clone()));
+            self.outbox.push(asked.owner, Offer { group: 0, what, queue: None });
+            return true;
+        }
+        let id = asked.task;
         let held = inner.held.offered.remove(&id).is_some();
         let outputs = inner.matching.handle(Event::Retract { task: id }, now);
         self.carry_out(&mut inner, outputs, now);
@@ -151,7 +302,7 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         let id = inner.held.next_id();
         poller.id = id;
-        inner.held.pollers.insert(id, sender);
+        inner.held.pollers.insert(id, Waiter { sender, queue: queue.clone() });
         let outputs = inner.matching.handle(Event::Poll { queue, poller }, now());
         self.carry_out(&mut inner, outputs, now());
         drop(inner);
@@ -161,6 +312,7 @@ impl Dispatch {
     /// Gives back what a poller took and could not start.
     pub(crate) fn give_back(&self, given: Given, now: Timestamp) {
         if let Given::Row { group, row } = given {
+            lock(&self.inner).held.unstarted.remove(&(group, row.sequence));
             self.offer_row(group, row, now);
         }
     }
@@ -189,7 +341,13 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         let outputs = inner.matching.handle(Event::Tick, now);
         self.carry_out(&mut inner, outputs, now);
-        inner.armed = inner.matching.next_deadline();
+        while let Some((_, key)) = inner.held.unstarted_until.front().copied().filter(|(until, _)| *until <= now) {
+            inner.held.unstarted_until.pop_front();
+            if let Some((row, queue)) = inner.held.unstarted.remove(&key) {
+                self.offer_locked(&mut inner, Given::Row { group: key.0, row }, queue, now);
+            }
+        }
+        inner.armed = inner.next_deadline();
         inner.armed
     }
 
@@ -206,13 +364,15 @@ impl Dispatch {
             match output {
                 Output::Match { task, poller } => {
                     let Some(offered) = inner.held.forget(task) else { continue };
-                    let sender = inner.held.pollers.remove(&poller);
-                    let lost = match sender {
-                        Some(sender) => sender.send(offered.given.clone()).is_err(),
+                    let waiter = inner.held.pollers.remove(&poller);
+                    let lost = match waiter {
+                        Some(waiter) => waiter.sender.send(offered.given.clone()).is_err(),
                         None => true,
                     };
                     if lost {
                         self.offer_locked(inner, offered.given, offered.queue, now);
+                    } else if inner.clustered {
+                        inner.held.given(offered, now);
                     }
                 }
                 Output::StickyUnavailable { task } => {
@@ -223,11 +383,15 @@ impl Dispatch {
                             self.offer_locked(inner, Given::Row { group, row }, queue, now);
                         }
                         Given::Question(question) => question.sticky_unavailable(),
+                        Given::Distant(query) => {
+                            let what = Some(What::StickyUnavailable(query.id));
+                            self.outbox.push(query.node, Offer { group: 0, what, queue: None });
+                        }
                     }
                 }
             }
         }
-        let next = inner.matching.next_deadline();
+        let next = inner.next_deadline();
         // A tick itself must not ring: it would wake its own caller for ever.
         if next.is_some_and(|next| inner.armed.is_none_or(|armed| next < armed)) {
             self.deadline_moved.notify_one();
@@ -235,7 +399,23 @@ impl Dispatch {
     }
 }
 
+impl Inner {
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let unstarted = self.held.unstarted_until.front().map(|(until, _)| *until);
+        [self.matching.next_deadline(), unstarted].into_iter().flatten().min()
+    }
+}
+
 impl Held {
+    /// A poller has it.
+    fn given(&mut self, offered: Offered, now: Timestamp) {
+        if let Given::Row { group, row } = offered.given {
+            let key = (group, row.sequence);
+            self.unstarted.insert(key, (row, offered.queue));
+            self.unstarted_until.push_back((now + START_WITHIN, key));
+        }
+    }
+
     fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
@@ -243,8 +423,10 @@ impl Held {
 
     fn forget(&mut self, task: TaskId) -> Option<Offered> {
         let offered = self.offered.remove(&task)?;
-        if let Given::Row { group, row } = &offered.given {
-            self.by_row.remove(&(*group, row.sequence));
+        match &offered.given {
+            Given::Row { group, row } => drop(self.by_row.remove(&(*group, row.sequence))),
+            Given::Distant(query) => drop(self.by_query.remove(&query.id)),
+            Given::Question(_) => {}
         }
         Some(offered)
     }

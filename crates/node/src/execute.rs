@@ -1,14 +1,17 @@
 //! The way of one command: routed, admitted, stamped, proposed, answered by apply.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use bytes::Bytes;
 use mainstay_api::log::{Command, Entry, Reply, command::Op};
+use mainstay_api::peer::{Execute, call};
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::Runtime;
 use prost::Message;
 
-use crate::node::Node;
+use crate::node::{METADATA_GROUP, Node};
 
 /// Feature version that entries are stamped with.
 const VERSION: u32 = 1;
@@ -18,17 +21,40 @@ pub(crate) fn entity_of(command: &Command) -> EntityKey {
     EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() }
 }
 
+/// What a command is known by when it is proposed more than once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proposal {
+    /// Empty if it may be applied twice, or is never proposed again.
+    pub(crate) command_id: Bytes,
+    /// An earlier proposal of it may be in the log.
+    pub(crate) may_repeat: bool,
+}
+
 impl<R: Runtime> Node<R> {
     /// Replicates a command in the shard of its entity.
     pub(crate) async fn run_command(&self, command: Command) -> Result<Reply, Error> {
         self.admit(&command)?;
         let group = self.route(&entity_of(&command));
-        self.ensure_namespace(group, &command.namespace_id).await?;
         self.propose(group, command).await
     }
 
+    /// A new command's proposal.
+    pub(crate) fn first_proposal(&self, op: Option<&Op>) -> Proposal {
+        // Applied twice these do what they did once: rows that are gone are skipped, and a start knows its poll again.
+        let harmless = matches!(
+            op,
+            Some(Op::FireTimers(_) | Op::PutNamespace(_) | Op::PutMember(_))
+                | Some(Op::StartWorkflowTask(_) | Op::StartActivityTask(_))
+        );
+        if self.is_alone() || harmless {
+            return Proposal::default();
+        }
+        let command_id = mainstay_shard::command_id(self.now().as_nanos(), R::random() as u64);
+        Proposal { command_id, may_repeat: false }
+    }
+
     /// Refuses what would grow a store that is full. What makes room goes on.
-    fn admit(&self, command: &Command) -> Result<(), Error> {
+    pub(crate) fn admit(&self, command: &Command) -> Result<(), Error> {
         let frees = matches!(command.op, Some(Op::Delete(_) | Op::Terminate(_) | Op::ResetSticky(_)));
         if frees || self.0.room.load(Ordering::Relaxed) > 0 {
             return Ok(());
@@ -39,36 +65,67 @@ impl<R: Runtime> Node<R> {
         })
     }
 
-    /// Stamps a command and proposes it to a group.
+    /// Proposes a command to a group, wherever its leader is.
     pub(crate) async fn propose(&self, group: u32, command: Command) -> Result<Reply, Error> {
+        let first = self.first_proposal(command.op.as_ref());
+        if self.is_alone() {
+            return self.propose_here(group, command, first).await;
+        }
+        let asked = || Execute { command: Some(command.clone()), command_id: first.command_id.clone() };
+        self.at_leader(
+            group,
+            Duration::ZERO,
+            || call::Call::Execute(asked()),
+            |may_repeat| {
+                let proposal = Proposal { may_repeat, ..first.clone() };
+                Box::pin(self.propose_here(group, command.clone(), proposal))
+            },
+        )
+        .await
+    }
+
+    /// Stamps a command and proposes it to a group that this node leads.
+    pub(crate) async fn propose_here(&self, group: u32, command: Command, proposal: Proposal) -> Result<Reply, Error> {
+        if !command.namespace_id.is_empty() && group != METADATA_GROUP {
+            self.ensure_namespace(group, &command.namespace_id).await?;
+        }
+        self.stamp_and_propose(group, command, proposal).await
+    }
+
+    pub(crate) async fn stamp_and_propose(
+        &self,
+        group: u32,
+        command: Command,
+        proposal: Proposal,
+    ) -> Result<Reply, Error> {
         let seed = R::random();
         let entry = Entry {
-            // A node that is alone never proposes anything twice.
-            command_id: bytes::Bytes::new(),
-            may_repeat: false,
+            command_id: proposal.command_id,
+            may_repeat: proposal.may_repeat,
             now_ns: self.now().as_nanos(),
             seed_high: (seed >> 64) as u64,
             seed_low: seed as u64,
             version: VERSION,
             command: Some(command),
         };
-        let entry = entry.encode_to_vec();
-        // Once in the log, and once in the state.
-        self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
-        let proposed = self.group(group)?.propose(entry.into()).await;
-        proposed.unwrap_or_else(|error| Err(refusal(&error)))
+        let proposed = self.group(group)?.propose(entry.encode_to_vec().into()).await;
+        proposed.unwrap_or_else(|error| Err(refusal(&error, self.is_alone())))
     }
 }
 
-fn refusal(error: &mainstay_consensus::Error) -> Error {
+/// `alone`: there is no other node that could be asked.
+fn refusal(error: &mainstay_consensus::Error, alone: bool) -> Error {
     use mainstay_consensus::Error as E;
     match error {
         E::Busy { .. } => Error::ResourceExhausted {
             cause: ResourceExhaustedCause::SystemOverloaded,
             message: format!("the server is busy: {error}"),
         },
-        E::NotLeader { .. } | E::Unknown | E::NoQuorum | E::Stopped => Error::Unavailable(error.to_string()),
-        E::TooLarge { .. } => Error::InvalidArgument(error.to_string()),
-        E::Storage(_) | E::Settings(_) | E::Members(_) => Error::Internal(error.to_string()),
+        E::TooLarge { .. } => Error::invalid(error.to_string()),
+        E::NotLeader { .. } | E::Unknown | E::Stopped | E::NoQuorum | E::Members(_) if alone => {
+            Error::Unavailable(error.to_string())
+        }
+        E::NotLeader { .. } | E::Unknown | E::Stopped | E::NoQuorum | E::Members(_) => Error::Moved,
+        E::Storage(_) | E::Settings(_) => Error::Internal(error.to_string()),
     }
 }

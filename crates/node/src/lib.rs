@@ -3,27 +3,38 @@
 //! A [`Node`] is an object: given a runtime and two stores it starts, serves [`Service`], and stops; nothing of it is global, so that
 //! several live in one process and any can be killed and started again on what its stores kept. It knows no gRPC.
 
+mod answer;
 mod board;
 mod dispatch;
 mod execute;
+pub mod forming;
 mod history;
 mod keeper;
 mod leadership;
 mod list;
 mod machine;
+mod members;
 mod namespaces;
 mod node;
+mod offers;
+mod owners;
 mod poll;
 mod queries;
 mod query;
+mod queues;
+mod reads;
+mod route;
 mod serve;
 pub mod service;
+mod status;
 mod task_queues;
 mod timers;
 mod waits;
 mod workers;
+mod wire;
 
-pub use node::{Config, Node, StartError, Stores};
+pub use forming::Forming;
+pub use node::{Clustering, Config, Node, StartError, Stores};
 pub use service::Service;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

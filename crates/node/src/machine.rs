@@ -62,10 +62,8 @@ impl Machine for ShardMachine {
         StateRange { store, from, to, mark }
     }
 
+    /// What every replica remembers is read again. This one does not lead, so there is nothing else.
     fn replaced(&self) -> Result<(), StorageError> {
-        self.shard.namespaces(&mut |record| {
-            self.board.registry.applied(self.group, record);
-            true
-        })
+        self.board.load(self.group, &self.shard)
     }
 }

@@ -5,16 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mainstay_api::log::{Command, PutNamespace, command::Op};
+use mainstay_api::peer::call;
 use mainstay_api::record::NamespaceRecord;
 use mainstay_base::RunId;
 use mainstay_engine::Error;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 
+use crate::execute::Proposal;
 use crate::lock;
 use crate::node::{METADATA_GROUP, Node};
+use crate::route::Here;
 use crate::service::Namespace;
+
+/// How long a change of a namespace waits for the other nodes to know it.
+const KNOWN_WITHIN: Duration = Duration::from_millis(500);
+const KNOWN_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Known {
@@ -73,21 +81,46 @@ impl<R: Runtime> Node<R> {
     pub(crate) async fn ensure_namespace(&self, group: u32, namespace_id: &str) -> Result<(), Error> {
         match self.board().registry.missing(group, namespace_id)? {
             None => Ok(()),
-            Some(namespace) => self.propose(group, put(&namespace)).await.map(|_| ()),
+            Some(namespace) => self.stamp_and_propose(group, put(&namespace), Proposal::default()).await.map(|_| ()),
         }
     }
 
+    /// Creates or replaces a namespace, at the metadata group's leader.
+    pub(crate) async fn change_namespace(&self, mut record: NamespaceRecord) -> Result<Namespace, Error> {
+        if record.id.is_empty() {
+            // Here, so that a retry is known as such.
+            record.id = RunId::from_random(R::random()).to_string();
+        }
+        if self.is_alone() {
+            return self.store_namespace(record).await;
+        }
+        let call = || call::Call::PutNamespace(record.clone());
+        let here = |_| -> Here<'_, NamespaceRecord> { Box::pin(self.store_and_tell(record.clone())) };
+        let stored = self.at_leader(METADATA_GROUP, Duration::ZERO, call, here).await?;
+        // If this node is behind, its callers see the change a little later.
+        let _known = self.await_namespace(&stored).await;
+        Ok(Arc::new(stored))
+    }
+
+    /// Stores a namespace, and sees to it that the other nodes know it.
+    pub(crate) async fn store_and_tell(&self, record: NamespaceRecord) -> Result<NamespaceRecord, Error> {
+        let stored = self.store_namespace(record).await?;
+        self.tell_others(&stored).await;
+        Ok((*stored).clone())
+    }
+
     /// Creates or replaces a namespace. One at a time, so that two of one name cannot both be new.
-    pub(crate) async fn store_namespace(&self, mut record: NamespaceRecord) -> Result<Namespace, Error> {
+    async fn store_namespace(&self, mut record: NamespaceRecord) -> Result<Namespace, Error> {
         let _one_at_a_time = self.namespace_changes().lock().await;
         let registry = &self.board().registry;
-        let current = if record.id.is_empty() { None } else { registry.by_id(&record.id) };
+        let current = registry.by_id(&record.id);
         if record.revision == 0 {
-            if registry.by_name(&record.name).is_some() || current.is_some() {
-                return Err(Error::NamespaceAlreadyExists("Namespace already exists.".into()));
+            if let Some(stored) = current {
+                // Its first answer was lost: nobody else knows the id.
+                return Ok(stored);
             }
-            if record.id.is_empty() {
-                record.id = RunId::from_random(R::random()).to_string();
+            if registry.by_name(&record.name).is_some() {
+                return Err(Error::NamespaceAlreadyExists("Namespace already exists.".into()));
             }
             record.created_ns = self.now().as_nanos();
         } else {
@@ -97,8 +130,38 @@ impl<R: Runtime> Node<R> {
             }
         }
         record.revision += 1;
-        self.propose(METADATA_GROUP, put(&record)).await?;
+        self.stamp_and_propose(METADATA_GROUP, put(&record), Proposal::default()).await?;
         registry.by_id(&record.id).ok_or_else(|| Error::Internal("a namespace was stored and is not there".into()))
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    /// Waits until the other live members know a namespace as it is now, but not for long: who asks them next finds it.
+    async fn tell_others(&self, record: &NamespaceRecord) {
+        let cluster = self.board().members.now();
+        let mut asked = Vec::new();
+        for member in mainstay_shard::live(&cluster).filter(|member| member.node_id != self.id()) {
+            let (node, id, record) = (self.clone(), member.node_id, record.clone());
+            asked.push(R::spawn(async move {
+                let call = call::Call::AwaitNamespace(record);
+                let _heard = node.call_node::<()>(id, METADATA_GROUP, call, KNOWN_WITHIN).await;
+            }));
+        }
+        for one in asked {
+            let _ended = one.await;
+        }
+    }
+
+    /// Resolves when this node knows a namespace in this revision.
+    pub(crate) async fn await_namespace(&self, record: &NamespaceRecord) -> Result<(), Error> {
+        let deadline = R::Instant::now() + KNOWN_WITHIN;
+        while self.board().registry.by_id(&record.id).is_none_or(|known| known.revision < record.revision) {
+            if R::Instant::now() >= deadline {
+                return Err(Error::DeadlineExceeded("the namespace is not known yet".into()));
+            }
+            R::sleep(KNOWN_PAUSE).await;
+        }
+        Ok(())
     }
 }
 

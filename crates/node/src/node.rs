@@ -2,26 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use mainstay_api::record::NamespaceRecord;
+use mainstay_api::record::{MemberRecord, NamespaceRecord};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::{SLOT_COUNT, Slot, Timestamp};
-use mainstay_consensus::{Group, Log};
+use mainstay_consensus::{Group, Log, Peers};
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::Runtime;
 use mainstay_shard::Shard;
 use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
 use tokio::sync::Notify;
 
+use crate::answer::Door;
 use crate::board::Board;
 use crate::machine::ShardMachine;
-use crate::{keeper, timers};
+use crate::{keeper, leadership, members, offers, route, timers};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
+/// Of a node that is alone.
 const NODE_ID: u64 = 1;
+/// Voters of the metadata group, and of a shard. Other members learn only.
+const METADATA_VOTERS_MAX: usize = 5;
+const SHARD_VOTERS_MAX: usize = 3;
+/// How long a node of a cluster looks for the others when it starts, before it serves anyhow.
+const MEET_WITHIN: Duration = Duration::from_secs(20);
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// How a node is set up.
@@ -66,6 +74,16 @@ pub struct Stores {
     pub state: Arc<dyn StateStore>,
 }
 
+/// A node's place in a cluster.
+pub struct Clustering<R: Runtime> {
+    /// The way to the others; serves already.
+    pub peers: Peers<R>,
+    /// This node, as the others shall know it: alive, in a new incarnation.
+    pub member: MemberRecord,
+    /// Who founded the cluster, by name. The first one makes its groups, if there are none yet.
+    pub founders: Vec<MemberRecord>,
+}
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -92,6 +110,8 @@ pub enum StartError {
 
 pub(crate) struct Inner<R: Runtime> {
     config: Config,
+    clustering: Option<Clustering<R>>,
+    leaving: AtomicBool,
     board: Arc<Board>,
     groups: Vec<Group<R, ShardMachine>>,
     pub(crate) stores: Stores,
@@ -112,14 +132,92 @@ impl<R: Runtime> Clone for Node<R> {
     }
 }
 
+/// A node that may be gone.
+pub(crate) struct WeakNode<R: Runtime>(Weak<Inner<R>>);
+
+impl<R: Runtime> WeakNode<R> {
+    pub(crate) fn upgrade(&self) -> Option<Node<R>> {
+        self.0.upgrade().map(Node)
+    }
+}
+
 impl<R: Runtime> Node<R> {
-    /// Starts a node on what its stores hold: applies what the log has beyond the state, then serves.
+    /// Starts a node that is alone on what its stores hold: applies what the log has beyond the state, then serves.
     ///
     /// # Errors
     /// If a store cannot be read, or holds what this node cannot have written.
     pub async fn start(config: Config, stores: Stores) -> Result<Self, StartError> {
+        let node = Self::open(config, stores, None).await?;
+        for group in 0..node.group_count() {
+            node.gain(group)?;
+        }
+        node.ensure_configured_namespaces().await?;
+        node.begin();
+        Ok(node)
+    }
+
+    /// Starts a node of a cluster. Returns once the metadata group has a leader that knows this node, or after some time without.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_in(config: Config, stores: Stores, clustering: Clustering<R>) -> Result<Self, StartError> {
+        let node = Self::open(config, stores, Some(clustering)).await?;
+        if let Some(peers) = node.peers() {
+            peers.register(route::SERVICE, Arc::new(Door(WeakNode(Arc::downgrade(&node.0)))));
+        }
+        node.begin();
+        for group in 0..node.group_count() {
+            drop(R::spawn(leadership::follow(node.clone(), group)));
+        }
+        drop(R::spawn(offers::run(node.clone())));
+        drop(R::spawn(members::run(node.clone())));
+        drop(R::spawn(members::watch(node.clone())));
+        drop(R::spawn(members::balance(node.clone())));
+        node.found().await?;
+        drop(R::spawn(members::register(node.clone())));
+        let _met = R::timeout(MEET_WITHIN, node.meet()).await;
+        Ok(node)
+    }
+
+    /// Makes the groups of a new cluster, if that is this node's part.
+    async fn found(&self) -> Result<(), StartError> {
+        let Some(Clustering { member, founders, .. }) = self.clustering() else { return Ok(()) };
+        if founders.first().is_none_or(|first| first.node_id != member.node_id) {
+            return Ok(());
+        }
+        for (number, group) in (0..).zip(self.groups()) {
+            let voters = if number == METADATA_GROUP { METADATA_VOTERS_MAX } else { SHARD_VOTERS_MAX };
+            let voters = founders.iter().take(voters);
+            let voters = voters.map(|member| (member.node_id, member.peer_address.clone())).collect();
+            // A group that has members keeps them.
+            let made = group.initialize(voters).await;
+            made.map_err(|source| StartError::Group { group: number, source })?;
+        }
+        Ok(())
+    }
+
+    /// Resolves when the members' record has this node, and the configured namespaces are there.
+    async fn meet(&self) {
+        while !self.is_stopped() {
+            let known = self.board().members.now();
+            let registered = known
+                .members
+                .iter()
+                .any(|member| self.clustering().is_some_and(|clustering| clustering.member == *member));
+            if registered && self.ensure_configured_namespaces().await.is_ok() {
+                return;
+            }
+            R::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Starts the groups and fills the memory that every replica has.
+    async fn open(config: Config, stores: Stores, clustering: Option<Clustering<R>>) -> Result<Self, StartError> {
         let count = config.shards + 1;
-        let board = Arc::new(Board::new(count));
+        let id = clustering.as_ref().map_or(NODE_ID, |clustering| clustering.member.node_id);
+        let peers = clustering.as_ref().map(|clustering| clustering.peers.clone());
+        let address = clustering.as_ref().map(|clustering| clustering.member.peer_address.clone()).unwrap_or_default();
+        let board = Arc::new(Board::new(count, id, clustering.is_some()));
         let log = Log::<R>::start(Arc::clone(&stores.log));
         // Together: each needs a few syncs of the log, and those that wait at one time share them.
         let mut starting = Vec::with_capacity(count as usize);
@@ -130,8 +228,8 @@ impl<R: Runtime> Node<R> {
                 board: Arc::clone(&board),
                 clock: R::wall_clock,
             });
-            let config = mainstay_consensus::Config::default();
-            let started = Group::start(group, NODE_ID, log.clone(), machine, config, None);
+            let settings = mainstay_consensus::Config { address: address.clone(), ..Default::default() };
+            let started = Group::start(group, id, log.clone(), machine, settings, peers.clone());
             starting.push(R::spawn(started));
         }
         let mut groups = Vec::with_capacity(starting.len());
@@ -141,6 +239,8 @@ impl<R: Runtime> Node<R> {
         }
         let inner = Inner {
             config,
+            clustering,
+            leaving: AtomicBool::new(false),
             board,
             groups,
             stores,
@@ -152,25 +252,22 @@ impl<R: Runtime> Node<R> {
         };
         let node = Self(Arc::new(inner));
         node.load()?;
-        for group in 0..count {
-            node.gain(group)?;
-        }
-        node.ensure_configured_namespaces().await?;
-        for group in 1..count {
-            drop(R::spawn(timers::run(node.clone(), group)));
-        }
-        drop(R::spawn(timers::run_matching(node.clone())));
-        drop(R::spawn(keeper::run(node.clone())));
         Ok(node)
+    }
+
+    /// Begins what goes on in the background.
+    fn begin(&self) {
+        for group in 1..self.group_count() {
+            drop(R::spawn(timers::run(self.clone(), group)));
+        }
+        drop(R::spawn(timers::run_matching(self.clone())));
+        drop(R::spawn(keeper::run(self.clone())));
     }
 
     /// Fills the memory that every replica has from rows.
     fn load(&self) -> Result<(), StorageError> {
         for (group, started) in (0..).zip(&self.0.groups) {
-            started.machine().shard.namespaces(&mut |record| {
-                self.0.board.registry.applied(group, record);
-                true
-            })?;
+            self.0.board.load(group, &started.machine().shard)?;
             if group == METADATA_GROUP {
                 self.load_queue_configurations(&started.machine().shard, self.now())?;
             }
@@ -197,19 +294,31 @@ impl<R: Runtime> Node<R> {
                 }
                 Some(_) => continue,
             };
-            let stored = self.store_namespace(record).await;
+            let stored = self.change_namespace(record).await;
             stored.map_err(|source| StartError::Namespace { name, source })?;
         }
         Ok(())
     }
 
-    /// Stops serving: background work ends, what was applied is flushed. Idempotent.
+    /// Stops serving: what this node leads is handed over, background work ends, what was applied is flushed. Idempotent.
     // Not an `async fn`: the compiler would not find its future to be `Send` where it is raced against a clock.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + use<R> {
         let node = self.clone();
         async move {
+            node.hand_over().await;
+            node.halt().await;
+        }
+    }
+
+    /// Stops serving without handing anything over. Idempotent.
+    pub fn halt(&self) -> impl Future<Output = ()> + Send + use<R> {
+        let node = self.clone();
+        async move {
             node.0.stopped.store(true, Ordering::Release);
             node.0.stopping.notify_waiters();
+            if let Some(peers) = node.peers() {
+                peers.stop();
+            }
             for group in node.0.groups.clone() {
                 group.stop().await;
             }
@@ -229,6 +338,36 @@ impl<R: Runtime> Node<R> {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether this node gives away what it leads, and takes up nothing new.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_leaving(&self) {
+        self.0.leaving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn clustering(&self) -> Option<&Clustering<R>> {
+        self.0.clustering.as_ref()
+    }
+
+    pub(crate) fn peers(&self) -> Option<&Peers<R>> {
+        self.clustering().map(|clustering| &clustering.peers)
+    }
+
+    /// Whether there are no other nodes, and never will be.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.clustering.is_none()
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.clustering().map_or(NODE_ID, |clustering| clustering.member.node_id)
+    }
+
+    pub(crate) fn group_count(&self) -> u32 {
+        self.0.config.shards + 1
     }
 
     pub(crate) fn config(&self) -> &Config {

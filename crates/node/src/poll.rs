@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use mainstay_api::RawHistory;
 use mainstay_api::log::{
-    ActivityTaskStarted, Command, CompleteWorkflowTask, Reply, StartActivityTask, StartWorkflowTask, TaskToken,
+    ActivityTaskStarted, Command, CompleteWorkflowTask, StartActivityTask, StartWorkflowTask, TaskToken,
     WorkflowTaskStarted, command::Op, reply, task_token,
 };
+use mainstay_api::peer::{BeginTask, call};
 use mainstay_api::record::TaskRow;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::TaskQueueKind;
@@ -18,11 +19,14 @@ use mainstay_matching::{Poller, QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
 
 use crate::dispatch::Given;
+use crate::execute::Proposal;
 use crate::history::Range;
 use crate::node::Node;
 use crate::queries::Question;
 use crate::query::answer_of;
+use crate::route::Here;
 use crate::service::{HistoryPosition, Namespace, WorkflowTask, WorkflowTaskCompletion};
+use crate::wire::Wire;
 
 /// Gives a task back if the poll ends before its start was proposed.
 struct Unstarted<'a, R: Runtime> {
@@ -39,11 +43,6 @@ impl<R: Runtime> Drop for Unstarted<'_, R> {
 }
 
 impl<R: Runtime> Node<R> {
-    async fn next_given(&self, queue: &QueueKey, poller: &Poller, deadline: R::Instant) -> Option<Given> {
-        let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), R::wall_clock);
-        self.within(deadline, poll.given()).await.flatten()
-    }
-
     /// What a worker is advised with a task that its poll waited for since then; the poll may go on waiting.
     fn scaling(&self, queue: &QueueKey, since: &mut Timestamp) -> Option<PollerScalingDecision> {
         let now = self.now();
@@ -52,25 +51,62 @@ impl<R: Runtime> Node<R> {
         (delta != 0).then_some(PollerScalingDecision { poll_request_delta_suggestion: delta })
     }
 
-    /// Proposes the start of a task. None if the task is gone: the poll goes on.
-    async fn start_row(&self, group: u32, row: TaskRow, op: Op) -> Result<Option<Reply>, Error> {
+    /// Starts a task at its shard's leader, and gives it back if that fails. None if the task is gone: the poll goes on.
+    async fn start_row<'a, T: Send>(
+        &'a self,
+        (group, row): (u32, TaskRow),
+        op: Op,
+        call: impl Fn(BeginTask) -> call::Call + Send + Sync,
+        here: impl Fn(BeginTask) -> Here<'a, Option<T>> + Send + Sync,
+    ) -> Result<Option<T>, Error>
+    where
+        Option<T>: Wire,
+    {
         let (namespace_id, workflow_id) = (row.namespace_id.clone(), row.workflow_id.clone());
         let mut unstarted = Unstarted { node: self, given: Some(Given::Row { group, row }) };
-        let command = Command { namespace_id, workflow_id, op: Some(op) };
-        if let Err(error) = self.ensure_namespace(group, &command.namespace_id).await {
-            return if matches!(error, Error::NamespaceNotFound(_)) { Ok(None) } else { Err(error) };
+        let begin = BeginTask { command: Some(Command { namespace_id, workflow_id, op: Some(op) }) };
+        let started = if self.is_alone() {
+            here(begin).await
+        } else {
+            self.at_leader(group, Duration::ZERO, || call(begin.clone()), |_| here(begin.clone())).await
+        };
+        if started.is_ok() {
+            unstarted.given = None;
         }
-        let started = self.propose(group, command).await;
-        match started {
-            Ok(reply) => {
-                unstarted.given = None;
-                Ok(Some(reply))
-            }
-            Err(Error::NotFound(_)) => {
-                unstarted.given = None;
-                Ok(None)
-            }
+        started
+    }
+
+    /// Proposes the start of a task of a group that this node leads. None if the task is gone.
+    async fn begin_here(&self, group: u32, begin: BeginTask) -> Result<Option<reply::Reply>, Error> {
+        let command = begin.command.unwrap_or_default();
+        match self.propose_here(group, command, Proposal::default()).await {
+            Ok(reply) => Ok(reply.reply),
+            Err(Error::NotFound(_) | Error::NamespaceNotFound(_)) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a workflow task, and adds what its worker needs.
+    pub(crate) async fn begin_workflow_here(
+        &self,
+        group: u32,
+        begin: BeginTask,
+    ) -> Result<Option<WorkflowTask>, Error> {
+        match self.begin_here(group, begin).await? {
+            Some(reply::Reply::WorkflowTaskStarted(started)) => self.task_of(started).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Starts an activity.
+    pub(crate) async fn begin_activity_here(
+        &self,
+        group: u32,
+        begin: BeginTask,
+    ) -> Result<Option<ActivityTaskStarted>, Error> {
+        match self.begin_here(group, begin).await? {
+            Some(reply::Reply::ActivityTaskStarted(started)) => Ok(Some(started)),
+            _ => Ok(None),
         }
     }
 
@@ -97,6 +133,13 @@ impl<R: Runtime> Node<R> {
                     }
                     None => continue,
                 },
+                Given::Distant(query) => match self.take_query(query, sticky).await? {
+                    Some(mut task) => {
+                        task.response.poller_scaling_decision = scaling;
+                        return Ok(Some(task));
+                    }
+                    None => continue,
+                },
             };
             let start = StartWorkflowTask {
                 run_id: row.run_id.clone(),
@@ -106,9 +149,9 @@ impl<R: Runtime> Node<R> {
                 poll_request_id: RunId::from_random(R::random()).to_string(),
                 poll: Some(request.clone()),
             };
-            let reply = self.start_row(group, row, Op::StartWorkflowTask(start)).await?;
-            if let Some(reply::Reply::WorkflowTaskStarted(started)) = reply.and_then(|reply| reply.reply) {
-                let mut task = self.task_of(started)?;
+            let here = |begin| -> Here<'_, _> { Box::pin(self.begin_workflow_here(group, begin)) };
+            let op = Op::StartWorkflowTask(start);
+            if let Some(mut task) = self.start_row((group, row), op, call::Call::BeginWorkflowTask, here).await? {
                 task.response.poller_scaling_decision = scaling;
                 return Ok(Some(task));
             }
@@ -142,10 +185,11 @@ impl<R: Runtime> Node<R> {
                 poll_request_id: RunId::from_random(R::random()).to_string(),
                 poll: Some(request.clone()),
             };
-            let reply = self.start_row(group, row, Op::StartActivityTask(start)).await?;
-            if let Some(reply::Reply::ActivityTaskStarted(mut started)) = reply.and_then(|reply| reply.reply) {
-                started.response.get_or_insert_default().poller_scaling_decision = scaling;
-                return Ok(Some(started));
+            let here = |begin| -> Here<'_, _> { Box::pin(self.begin_activity_here(group, begin)) };
+            let op = Op::StartActivityTask(start);
+            if let Some(mut task) = self.start_row((group, row), op, call::Call::BeginActivityTask, here).await? {
+                task.response.get_or_insert_default().poller_scaling_decision = scaling;
+                return Ok(Some(task));
             }
         }
         Ok(None)
@@ -175,7 +219,7 @@ impl<R: Runtime> Node<R> {
     }
 
     /// A query as a task of its own. None if its asker is gone.
-    fn query_task(&self, question: &Question, sticky: bool) -> Result<Option<WorkflowTask>, Error> {
+    pub(crate) fn query_task(&self, question: &Question, sticky: bool) -> Result<Option<WorkflowTask>, Error> {
         let group = self.route(&question.entity);
         let run = question.run;
         let Ok(record) = self.read_record(group, &question.entity, run) else { return Ok(None) };
@@ -222,8 +266,10 @@ impl<R: Runtime> Node<R> {
         &self,
         token: TaskToken,
         mut request: api::RespondWorkflowTaskCompletedRequest,
+        proposal: Proposal,
     ) -> Result<WorkflowTaskCompletion, Error> {
         let (entity, run) = entity_of(&token)?;
+        let group = self.route(&entity);
         let results = std::mem::take(&mut request.query_results);
         let held = self.board().questions.hold(&entity, run);
         let command = Command {
@@ -231,7 +277,8 @@ impl<R: Runtime> Node<R> {
             workflow_id: entity.workflow_id,
             op: Some(Op::CompleteWorkflowTask(CompleteWorkflowTask { token: Some(token), request: Some(request) })),
         };
-        let reply = self.run_command(command).await?;
+        self.admit(&command)?;
+        let reply = self.propose_here(group, command, proposal).await?;
         for (id, result) in results {
             held.answer(&id, answer_of(result));
         }
@@ -247,7 +294,7 @@ impl<R: Runtime> Node<R> {
     }
 }
 
-fn entity_of(token: &TaskToken) -> Result<(EntityKey, RunId), Error> {
+pub(crate) fn entity_of(token: &TaskToken) -> Result<(EntityKey, RunId), Error> {
     let run = token.run_id.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
     Ok((EntityKey { namespace_id: token.namespace_id.clone(), workflow_id: token.workflow_id.clone() }, run))
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use mainstay_api::peer::QueryOffer;
 use mainstay_api::temporal::common::v1::Payloads;
 use mainstay_api::temporal::failure::v1::Failure;
 use mainstay_api::temporal::query::v1::WorkflowQuery;
@@ -55,6 +56,18 @@ impl Question {
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<News>) {
         let (news, receiver) = mpsc::unbounded_channel();
         (Arc::new(Self { id, entity, run, query, news, held: AtomicBool::new(false) }), receiver)
+    }
+
+    /// The query, for another node's queue.
+    pub(crate) fn offer(&self, me: u64, sticky: bool) -> QueryOffer {
+        QueryOffer {
+            node: me,
+            id: self.id.clone(),
+            namespace_id: self.entity.namespace_id.clone(),
+            workflow_id: self.entity.workflow_id.clone(),
+            run_id: self.run.to_string(),
+            sticky,
+        }
     }
 
     /// Tells the asker that a poller has it; answers whether the asker still waits.

@@ -108,7 +108,7 @@ impl<R: Runtime> Node<R> {
             kind: QueueKind::Workflow,
         };
         let sticky = queue(&record.sticky_queue);
-        if !record.sticky_queue.is_empty() && self.board().dispatch.has_recent_poller(&sticky, self.now()) {
+        if !record.sticky_queue.is_empty() && self.has_recent_poller(&sticky).await {
             let patience = Duration::from_nanos(record.sticky_timeout_ns.max(0).unsigned_abs());
             let until = deadline.min(R::Instant::now() + patience);
             let task = self.board().dispatch.offer_question(Arc::clone(question), sticky, true, self.now());
@@ -118,7 +118,7 @@ impl<R: Runtime> Node<R> {
                 Some(News::Answered(answer)) => return Ok(answer),
                 _ => {}
             }
-            if !self.board().dispatch.retract_question(task, self.now()) && taken_late(heard) {
+            if !self.board().dispatch.retract_question(&task, question, self.now()) && taken_late(heard) {
                 return self.hear_answer(heard, deadline).await;
             }
             self.forget_sticky(group, question).await;
@@ -126,7 +126,7 @@ impl<R: Runtime> Node<R> {
         let normal = queue(&record.task_queue);
         let task = self.board().dispatch.offer_question(Arc::clone(question), normal, false, self.now());
         let answer = self.hear_answer(heard, deadline).await;
-        self.board().dispatch.retract_question(task, self.now());
+        self.board().dispatch.retract_question(&task, question, self.now());
         answer
     }
 

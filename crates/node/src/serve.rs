@@ -1,8 +1,10 @@
-//! [`Service`] of a node: a table of which module does what.
+//! [`Service`] of a node: a table of which module does what, and where: at the leader of the workflow's shard, at a queue's owner, here.
 
 use std::time::Duration;
 
+use mainstay_api::admin::GetClusterStatusResponse;
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, WorkflowTaskStarted};
+use mainstay_api::peer::{self, AnswerQuery, CompleteWorkflowTask, call};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
@@ -11,8 +13,12 @@ use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{QueueKey, QueueKind};
 use mainstay_runtime::Runtime;
 
+use crate::execute::Proposal;
 use crate::node::Node;
+use crate::poll::entity_of;
+use crate::route::Here;
 use crate::service::{HistoryPage, HistoryQuery, ListPage, Namespace, Service, WorkflowTask, WorkflowTaskCompletion};
+use crate::wire;
 
 impl<R: Runtime> Service for Node<R> {
     fn namespace(&self, name: &str) -> Option<Namespace> {
@@ -28,7 +34,7 @@ impl<R: Runtime> Service for Node<R> {
     }
 
     async fn put_namespace(&self, record: NamespaceRecord) -> Result<Namespace, Error> {
-        self.store_namespace(record).await
+        self.change_namespace(record).await
     }
 
     fn cluster_id(&self) -> String {
@@ -40,7 +46,13 @@ impl<R: Runtime> Service for Node<R> {
     }
 
     async fn complete_task(&self, _: Namespace, started: WorkflowTaskStarted) -> Result<WorkflowTask, Error> {
-        self.task_of(started)
+        if self.is_alone() {
+            return self.task_of(started);
+        }
+        let group = self.route(&entity_of(&started.token.clone().unwrap_or_default())?.0);
+        let call = || call::Call::CompleteTask(started.clone());
+        let here = || -> Here<'_, WorkflowTask> { Box::pin(async { self.task_of(started.clone()) }) };
+        self.read_at_leader(group, Duration::ZERO, call, here).await
     }
 
     async fn poll_workflow_task(
@@ -67,7 +79,24 @@ impl<R: Runtime> Service for Node<R> {
         token: TaskToken,
         request: api::RespondWorkflowTaskCompletedRequest,
     ) -> Result<WorkflowTaskCompletion, Error> {
-        self.complete_workflow(token, request).await
+        let first = self.first_proposal(None);
+        if self.is_alone() {
+            return self.complete_workflow(token, request, first).await;
+        }
+        let group = self.route(&entity_of(&token)?.0);
+        let call = || {
+            let (token, request) = (Some(token.clone()), Some(request.clone()));
+            call::Call::CompleteWorkflowTask(CompleteWorkflowTask {
+                token,
+                request,
+                command_id: first.command_id.clone(),
+            })
+        };
+        let here = |may_repeat| -> Here<'_, WorkflowTaskCompletion> {
+            let proposal = Proposal { may_repeat, ..first.clone() };
+            Box::pin(self.complete_workflow(token.clone(), request.clone(), proposal))
+        };
+        self.at_leader(group, Duration::ZERO, call, here).await
     }
 
     async fn answer_query(
@@ -76,7 +105,19 @@ impl<R: Runtime> Service for Node<R> {
         token: TaskToken,
         request: api::RespondQueryTaskCompletedRequest,
     ) -> Result<(), Error> {
-        self.answer_question(&token.query_id, request)
+        if self.is_alone() {
+            return self.answer_question(&token.query_id, request);
+        }
+        let group = self.route(&entity_of(&token)?.0);
+        let call = || {
+            let (query_id, request) = (token.query_id.clone(), Some(request.clone()));
+            call::Call::AnswerQuery(AnswerQuery { query_id, request })
+        };
+        let here = |_| -> Here<'_, ()> {
+            let request = request.clone();
+            Box::pin(async { self.answer_question(&token.query_id, request) })
+        };
+        self.at_leader(group, Duration::ZERO, call, here).await
     }
 
     async fn query(
@@ -85,11 +126,30 @@ impl<R: Runtime> Service for Node<R> {
         request: api::QueryWorkflowRequest,
         timeout: Duration,
     ) -> Result<api::QueryWorkflowResponse, Error> {
-        self.ask(namespace, request, timeout).await
+        if self.is_alone() {
+            return self.ask(namespace, request, timeout).await;
+        }
+        let workflow_id = request.execution.as_ref().map(|execution| execution.workflow_id.clone()).unwrap_or_default();
+        let group = self.route(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
+        let call = || {
+            let request = Some(request.clone());
+            call::Call::Query(peer::Query { namespace_id: namespace.id.clone(), request })
+        };
+        let here = || -> Here<'_, api::QueryWorkflowResponse> {
+            Box::pin(self.ask(namespace.clone(), request.clone(), timeout))
+        };
+        self.read_at_leader(group, timeout, call, here).await
     }
 
     async fn history(&self, namespace: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {
-        self.read_history(namespace, query).await
+        if self.is_alone() {
+            return self.read_history(namespace, query).await;
+        }
+        let workflow_id = query.execution.workflow_id.clone();
+        let group = self.route(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
+        let call = || call::Call::History(wire::history_query(&namespace.id, &query));
+        let here = || -> Here<'_, HistoryPage> { Box::pin(self.read_history(namespace.clone(), query.clone())) };
+        self.read_at_leader(group, query.timeout, call, here).await
     }
 
     async fn describe(
@@ -97,10 +157,18 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         execution: WorkflowExecution,
     ) -> Result<api::DescribeWorkflowExecutionResponse, Error> {
-        let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: execution.workflow_id };
-        let shard = self.shard(self.route(&entity))?;
-        let described = shard.read(|store| mainstay_engine::describe(store, &entity, &execution.run_id));
-        described.map_err(|fault| Error::Internal(fault.to_string()))?
+        let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: execution.workflow_id.clone() };
+        if self.is_alone() {
+            return self.describe_here(&entity, &execution.run_id);
+        }
+        let call = || {
+            let execution = Some(execution.clone());
+            call::Call::Describe(peer::Describe { namespace_id: namespace.id.clone(), execution })
+        };
+        let here = || -> Here<'_, api::DescribeWorkflowExecutionResponse> {
+            Box::pin(async { self.describe_here(&entity, &execution.run_id) })
+        };
+        self.read_at_leader(self.route(&entity), Duration::ZERO, call, here).await
     }
 
     async fn list(
@@ -110,10 +178,12 @@ impl<R: Runtime> Service for Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<ListPage, Error> {
+        self.catch_up_all().await?;
         self.list_page(namespace, filter, page_size, page_token).await
     }
 
     async fn count(&self, namespace: Namespace, filter: String) -> Result<api::CountWorkflowExecutionsResponse, Error> {
+        self.catch_up_all().await?;
         self.count_rows(namespace, filter).await
     }
 
@@ -122,7 +192,7 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         request: api::DescribeTaskQueueRequest,
     ) -> Result<api::DescribeTaskQueueResponse, Error> {
-        Ok(self.queue_description(&namespace, &request))
+        self.describe_queue(&namespace, request).await
     }
 
     async fn shutdown_worker(
@@ -135,7 +205,7 @@ impl<R: Runtime> Service for Node<R> {
         }
         let queue =
             QueueKey { namespace_id: namespace.id.clone(), name: request.sticky_task_queue, kind: QueueKind::Workflow };
-        self.board().dispatch.unload(queue, self.now());
+        self.unload(queue).await;
         Ok(api::ShutdownWorkerResponse::default())
     }
 
@@ -169,5 +239,22 @@ impl<R: Runtime> Service for Node<R> {
 
     async fn count_workers(&self, namespace: Namespace, filter: String) -> Result<i64, Error> {
         self.board().workers.count(&namespace.id, &filter, self.now())
+    }
+
+    async fn cluster_status(&self) -> GetClusterStatusResponse {
+        self.status_of_all().await
+    }
+}
+
+impl<R: Runtime> Node<R> {
+    /// What the shard here says of a workflow.
+    pub(crate) fn describe_here(
+        &self,
+        entity: &EntityKey,
+        run_id: &str,
+    ) -> Result<api::DescribeWorkflowExecutionResponse, Error> {
+        let shard = self.shard(self.route(entity))?;
+        let described = shard.read(|store| mainstay_engine::describe(store, entity, run_id));
+        described.map_err(|fault| Error::Internal(fault.to_string()))?
     }
 }

@@ -242,4 +242,7 @@ pub trait Service: Clone + Send + Sync + 'static {
 
     /// How many such workers there are.
     fn count_workers(&self, namespace: Namespace, filter: String) -> impl Future<Output = Result<i64, Error>> + Send;
+
+    /// The cluster as this node sees it.
+    fn cluster_status(&self) -> impl Future<Output = mainstay_api::admin::GetClusterStatusResponse> + Send;
 }

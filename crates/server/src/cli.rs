@@ -67,8 +67,43 @@ pub enum Command {
         #[command(subcommand)]
         command: ServerCommand,
     },
+    /// Runs and shows clusters.
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Puts load on a running server and reports its rate, latencies and costs.
     Bench(mainstay_bench::Options),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Runs a cluster on this machine, one process for each node, until Ctrl-C.
+    Dev(ClusterDev),
+    /// Shows the nodes of a cluster and what each of them leads.
+    Status(ClusterStatus),
+}
+
+/// Flags of `cluster dev`.
+#[derive(Debug, Args)]
+pub struct ClusterDev {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// The directory that keeps the data of all nodes. Without it, everything is gone when the cluster stops.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: Option<PathBuf>,
+    /// Port of the first node's gRPC API. The others have the next ones; for each other nodes use ports 100 above.
+    #[arg(long, short = 'p', default_value_t = 7233)]
+    pub port: u16,
+}
+
+/// Flags of `cluster status`.
+#[derive(Debug, Args)]
+pub struct ClusterStatus {
+    /// Where a node of the cluster listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
+    pub address: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,6 +194,24 @@ pub struct Start {
     /// Address and port to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
     pub listen: String,
+    /// The node's name, unique in its cluster and kept for ever. With it, --peer-listen and --join a node is part of a cluster.
+    #[arg(long, value_name = "NAME", requires = "peer_listen")]
+    pub node_name: Option<String>,
+    /// Address and port to listen on for the other nodes.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "node_name")]
+    pub peer_listen: Option<String>,
+    /// The host, or host and peer port, at which the others and clients reach this node. Default: as it listens.
+    #[arg(long, value_name = "HOST[:PORT]", requires = "peer_listen")]
+    pub advertise: Option<String>,
+    /// Where the other nodes listen for each other, separated by commas; this node may be among them.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', requires = "peer_listen")]
+    pub join: Vec<String>,
+    /// How many nodes a new cluster begins with.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub bootstrap_expect: u32,
+    /// Stops when stdin ends, as with whoever started it.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
     /// Allows an address that other machines can reach. There is no TLS and no authentication yet.
     #[arg(long)]
     pub insecure: bool,

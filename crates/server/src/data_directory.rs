@@ -1,7 +1,8 @@
 //! The directory that keeps a node's data: whose it is, and that only one process uses it.
 //!
 //! ```text
-//! identity   text: format version, cluster id, node id, shards; written once, whole or not at all
+//! identity   text: format version, cluster id, node id, shards, of a cluster's node also its name and who founded the cluster;
+//!            written whole or not at all, and once more when a cluster is founded
 //! lock       held while a server runs
 //! log/       the log store
 //! state/     the state store
@@ -16,7 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 
-const FORMAT: u32 = 1;
+/// Of a node that is alone, and of a cluster's node.
+const FORMAT_ALONE: u32 = 1;
+const FORMAT: u32 = 2;
 const TITLE: &str = "mainstay data directory";
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
@@ -26,11 +29,25 @@ const TEMPORARY_PREFIX: &str = "mainstay-dev-";
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// Whose data a directory holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
+    /// Empty while a cluster is not founded yet.
     pub cluster_id: String,
     pub node_id: u64,
     pub shards: u32,
+    /// Empty for a node that is alone.
+    pub name: String,
+    /// Who founded the cluster, by name.
+    pub founders: Vec<Founder>,
+}
+
+/// One of the nodes that founded a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    pub node_id: u64,
+    pub name: String,
+    /// Where the others reached it then.
+    pub peer_address: String,
 }
 
 /// A directory that this process has to itself.
@@ -57,6 +74,7 @@ impl DataDirectory {
                 write_identity(path, new).map(|()| new.clone()).map_err(|error| cannot("write to", path, &error))?
             }
         };
+        belongs(path, &identity, new)?;
         for part in ["log", "state"] {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(|error| cannot("create", &part, &error))?;
@@ -85,6 +103,12 @@ impl DataDirectory {
     /// Where the state store keeps its files.
     pub fn state(&self) -> PathBuf {
         self.path.join("state")
+    }
+
+    /// What keeps another identity in this directory, durably.
+    pub fn keeper(&self) -> impl Fn(&Identity) -> Result<(), Failure> + Send + Sync + 'static {
+        let path = self.path.clone();
+        move |identity| write_identity(&path, identity).map_err(|error| cannot("write to", &path, &error))
     }
 
     pub fn is_temporary(&self) -> bool {
@@ -141,6 +165,24 @@ fn examine(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a directory that is another node's.
+fn belongs(path: &Path, found: &Identity, wanted: &Identity) -> Result<(), Failure> {
+    let path = path.display();
+    match (found.name.as_str(), wanted.name.as_str()) {
+        (found, wanted) if found == wanted => Ok(()),
+        ("", wanted) => Err(format!(
+            "{path} holds the data of a node that is alone, and {wanted} is to be part of a cluster; \
+             choose a new or empty directory for it"
+        )),
+        (found, "") => Err(format!(
+            "{path} holds the data of {found}, a node of a cluster; start it with --node-name {found}, --peer-listen and --join"
+        )),
+        (found, wanted) => Err(format!(
+            "{path} holds the data of {found}, not of {wanted}; start it with --node-name {found}, or choose another directory"
+        )),
+    }
+}
+
 fn lock(path: &Path) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
@@ -184,8 +226,11 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
         ));
     }
     let identity = || {
+        let name = value("name").unwrap_or_default().to_owned();
         Some(Identity {
-            cluster_id: value("cluster").filter(|id| !id.is_empty())?.to_owned(),
+            cluster_id: value("cluster").filter(|id| !id.is_empty() || !name.is_empty())?.to_owned(),
+            founders: founders(&text)?,
+            name,
             node_id: value("node")?.parse().ok()?,
             shards: value("shards")?.parse().ok().filter(|shards| *shards > 0)?,
         })
@@ -193,9 +238,29 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
     identity().map(Some).ok_or_else(damaged)
 }
 
+/// One line each: id, address, name.
+fn founders(text: &str) -> Option<Vec<Founder>> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("founder = "));
+    lines
+        .map(|line| {
+            let mut parts = line.splitn(3, ' ');
+            let node_id = parts.next()?.parse().ok()?;
+            Some(Founder { node_id, peer_address: parts.next()?.to_owned(), name: parts.next()?.trim().to_owned() })
+        })
+        .collect()
+}
+
 fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { cluster_id, node_id, shards } = identity;
-    let text = format!("# {TITLE}\nformat = {FORMAT}\ncluster = {cluster_id}\nnode = {node_id}\nshards = {shards}\n");
+    let Identity { cluster_id, node_id, shards, name, founders } = identity;
+    let format = if name.is_empty() { FORMAT_ALONE } else { FORMAT };
+    let mut text =
+        format!("# {TITLE}\nformat = {format}\ncluster = {cluster_id}\nnode = {node_id}\nshards = {shards}\n");
+    if !name.is_empty() {
+        text += &format!("name = {name}\n");
+    }
+    for Founder { node_id, name, peer_address } in founders {
+        text += &format!("founder = {node_id} {peer_address} {name}\n");
+    }
     let new = path.join(IDENTITY_NEW);
     let mut file = File::create(&new)?;
     file.write_all(text.as_bytes())?;
@@ -234,7 +299,11 @@ mod tests {
     use super::*;
 
     fn new() -> Identity {
-        Identity { cluster_id: "c-1".into(), node_id: 1, shards: 4 }
+        Identity { cluster_id: "c-1".into(), node_id: 1, shards: 4, name: String::new(), founders: Vec::new() }
+    }
+
+    fn named(name: &str) -> Identity {
+        Identity { cluster_id: String::new(), node_id: 77, shards: 16, name: name.into(), founders: Vec::new() }
     }
 
     #[test]
@@ -242,8 +311,32 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         let path = parent.path().join("a/b");
         DataDirectory::open(&path, &new()).expect("opens").close();
-        let other = Identity { cluster_id: "c-2".into(), node_id: 2, shards: 16 };
+        let other = Identity { cluster_id: "c-2".into(), node_id: 2, shards: 16, ..new() };
         assert_eq!(*DataDirectory::open(&path, &other).expect("opens").identity(), new());
+    }
+
+    #[test]
+    fn a_cluster_is_kept_when_it_is_founded() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(parent.path(), &named("a")).expect("opens");
+        let founder = |node_id, name: &str| Founder { node_id, name: name.into(), peer_address: "h:1".into() };
+        let founded =
+            Identity { cluster_id: "c".into(), founders: vec![founder(1, "a"), founder(2, "b")], ..named("a") };
+        directory.keeper()(&founded).expect("keeps");
+        directory.close();
+        assert_eq!(*DataDirectory::open(parent.path(), &named("a")).expect("opens").identity(), founded);
+    }
+
+    #[test]
+    fn another_nodes_directory_is_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let (cluster, alone) = (parent.path().join("cluster"), parent.path().join("alone"));
+        DataDirectory::open(&cluster, &named("a")).expect("opens").close();
+        DataDirectory::open(&alone, &new()).expect("opens").close();
+        let refused = |path: &Path, new: &Identity| DataDirectory::open(path, new).expect_err("is refused");
+        assert!(refused(&cluster, &named("b")).contains("data of a, not of b"));
+        assert!(refused(&cluster, &new()).contains("--node-name a"));
+        assert!(refused(&alone, &named("a")).contains("is alone"));
     }
 
     #[test]
@@ -273,7 +366,7 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         DataDirectory::open(parent.path(), &new()).expect("opens").close();
         let identity = parent.path().join(IDENTITY);
-        fs::write(&identity, "format = 2\nsomething = else\n").expect("writes");
+        fs::write(&identity, "format = 3\nsomething = else\n").expect("writes");
         let sentence = DataDirectory::open(parent.path(), &new()).expect_err("newer");
         assert!(sentence.contains("newer version"), "{sentence}");
         fs::write(&identity, "format = 1\n").expect("writes");

@@ -3,6 +3,9 @@
 //! Exit codes: 0 after a clean stop, 1 when something is wrong that one line on stderr explains, 2 for wrong usage.
 
 mod cli;
+mod cluster;
+mod cluster_dev;
+mod cluster_status;
 mod data_directory;
 mod serve;
 mod settings;
@@ -14,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, ServerCommand};
+use cli::{Cli, ClusterCommand, Command, ServerCommand};
 use settings::Settings;
 
 #[global_allocator]
@@ -37,6 +40,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, *flags)?),
         Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, flags)?),
+        Command::Cluster { command: ClusterCommand::Dev(flags) } => cluster_dev::run(&cli.global, &flags),
+        Command::Cluster { command: ClusterCommand::Status(flags) } => cluster_status::run(&cli.global, &flags),
         Command::Bench(options) => bench(options),
     }
 }

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::Failure;
 use crate::data_directory::{DataDirectory, Identity};
-use crate::settings::Settings;
-use crate::{stores, telemetry};
+use crate::settings::{ClusterSettings, Settings};
+use crate::{cluster, stores, telemetry};
 
 /// How long calls in progress may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -51,13 +51,29 @@ fn workers() -> usize {
 
 /// Answers the data directory once nothing is served from it any more.
 async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
-    let stop = stop_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let stop = stop_signal(settings.stop_with_stdin).map_err(|error| format!("signals cannot be handled: {error}"))?;
     let listener = TokioRuntime::bind(settings.listen).await.map_err(|error| not_bound(settings.listen, &error))?;
     let address = TokioRuntime::local_address(&listener).map_err(|error| error.to_string())?;
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
-    let node = Node::<TokioRuntime>::start(config(&settings, &data), stores).await;
-    let node = node.map_err(|error| format!("the node does not start: {error}"))?;
+    let config = config(&settings, &data);
+    // In a cluster, who greets for the node stays for as long as it runs.
+    let (node, _forming) = match &settings.cluster {
+        None => {
+            let node = Node::<TokioRuntime>::start(config, stores).await;
+            (node.map_err(|error| format!("the node does not start: {error}"))?, None)
+        }
+        Some(cluster) => {
+            let told = advertised(cluster, address);
+            tokio::select! {
+                biased;
+                () = asked(stop.clone()) => return Err("stopped before the node was part of its cluster".into()),
+                started = cluster::start(cluster, told, &data, stores, config) => {
+                    started.map(|(node, forming)| (node, Some(forming)))?
+                }
+            }
+        }
+    };
 
     println!("Temporal Server:  {address}");
     settings.banner.iter().for_each(|line| println!("{line}"));
@@ -72,6 +88,14 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     }
     drop(node);
     Ok(data)
+}
+
+/// Where clients reach the node, as other nodes and people are told.
+fn advertised(cluster: &ClusterSettings, listen: SocketAddr) -> String {
+    match &cluster.advertise {
+        Some((host, _)) => format!("{host}:{}", listen.port()),
+        None => listen.to_string(),
+    }
 }
 
 fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
@@ -91,7 +115,13 @@ fn new_cluster_id() -> String {
 }
 
 fn open_data(settings: &Settings) -> Result<DataDirectory, Failure> {
-    let new = Identity { cluster_id: new_cluster_id(), node_id: 1, shards: settings.shards };
+    let alone = Identity { cluster_id: new_cluster_id(), node_id: 1, shards: settings.shards, ..Identity::default() };
+    let new = match &settings.cluster {
+        None => alone,
+        Some(cluster) => {
+            Identity { cluster_id: String::new(), node_id: cluster::new_node_id(), name: cluster.name.clone(), ..alone }
+        }
+    };
     match &settings.data {
         Some(path) => DataDirectory::open(path, &new),
         None => DataDirectory::temporary(&new.cluster_id, &new),
@@ -111,16 +141,34 @@ fn config(settings: &Settings, data: &DataDirectory) -> Config {
 }
 
 /// Turns true at the first SIGINT or SIGTERM. The second ends the process at once.
-fn stop_signal() -> io::Result<watch::Receiver<bool>> {
+/// With `stdin` also when that ends.
+fn stop_signal(stdin: bool) -> io::Result<watch::Receiver<bool>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (stop, asked) = watch::channel(false);
     tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
+        tokio::select! {
+            biased;
+            () = either(&mut interrupt, &mut terminate) => {}
+            () = stdin_ends(stdin) => {}
+        }
         let _ = stop.send(true);
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(1);
     });
     Ok(asked)
+}
+
+/// Resolves when whoever started this process is gone; never if that is not wanted.
+async fn stdin_ends(wanted: bool) {
+    if !wanted {
+        std::future::pending::<()>().await;
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -33,10 +33,24 @@ pub struct Settings {
     pub search_attributes: BTreeMap<String, IndexedValueType>,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
+    /// None for a node that is alone.
+    pub cluster: Option<ClusterSettings>,
+    pub stop_with_stdin: bool,
     /// Lines to log once logging works.
     pub remarks: Vec<String>,
     /// Lines to print once the server is ready, after its address.
     pub banner: Vec<String>,
+}
+
+/// What a node of a cluster needs to know besides.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    pub name: String,
+    pub peer_listen: SocketAddr,
+    /// Where others reach the node, if not where it listens: a host, and perhaps the peer port.
+    pub advertise: Option<(String, Option<u16>)>,
+    pub join: Vec<String>,
+    pub expect: u32,
 }
 
 impl Settings {
@@ -68,6 +82,8 @@ impl Settings {
             budget: budget(&flags.disk)?,
             namespaces: namespaces(flags.namespace),
             search_attributes: search_attributes(&flags.search_attribute)?,
+            cluster: None,
+            stop_with_stdin: false,
             log_level: global.log_level.unwrap_or(LogLevel::Warn),
             log_format: global.log_format,
             remarks,
@@ -77,15 +93,9 @@ impl Settings {
 
     /// From the flags of `server start`.
     pub fn start(global: &Global, flags: Start) -> Result<Self, Failure> {
-        let (host, port) = flags.listen.rsplit_once(':').unwrap_or((&flags.listen, ""));
-        let port = port.parse().map_err(|_| format!("--listen {} is not ADDRESS:PORT", flags.listen))?;
-        let listen = resolve(host.trim_matches(['[', ']']), port)?;
-        if !listen.ip().is_loopback() && !flags.insecure {
-            return Err(format!(
-                "--listen {listen} can be reached by other machines, and there is no TLS or authentication yet; \
-                 listen on 127.0.0.1, or add --insecure if the network is trusted"
-            ));
-        }
+        let listen = address("--listen", &flags.listen)?;
+        trusted("--listen", listen, flags.insecure)?;
+        let cluster = cluster(&flags)?;
         Ok(Self {
             listen,
             data: Some(flags.data_dir),
@@ -93,6 +103,8 @@ impl Settings {
             budget: budget(&flags.disk)?,
             namespaces: namespaces(Vec::new()),
             search_attributes: BTreeMap::new(),
+            cluster,
+            stop_with_stdin: flags.stop_with_stdin,
             log_level: global.log_level.unwrap_or(LogLevel::Info),
             log_format: global.log_format,
             remarks: Vec::new(),
@@ -109,6 +121,48 @@ fn budget(disk: &Disk) -> Result<Budget, Failure> {
         }
         _ => Ok(Budget { max_bytes, reserve_bytes: RESERVE_BYTES }),
     }
+}
+
+fn cluster(flags: &Start) -> Result<Option<ClusterSettings>, Failure> {
+    let (Some(name), Some(peer_listen)) = (&flags.node_name, &flags.peer_listen) else { return Ok(None) };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        return Err(format!("--node-name {name:?} may have letters, digits, '-', '_' and '.' only"));
+    }
+    let peer_listen = address("--peer-listen", peer_listen)?;
+    trusted("--peer-listen", peer_listen, flags.insecure)?;
+    let advertise = flags.advertise.as_ref().map(|text| match text.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') => {
+            let wrong = || format!("--advertise {text} is not HOST or HOST:PORT");
+            port.parse().map(|port| (host.to_owned(), Some(port))).map_err(|_| wrong())
+        }
+        _ => Ok((text.clone(), None)),
+    });
+    if advertise.is_none() && peer_listen.ip().is_unspecified() {
+        return Err("--peer-listen on all addresses needs --advertise: where do the other nodes reach this one?".into());
+    }
+    Ok(Some(ClusterSettings {
+        name: name.clone(),
+        peer_listen,
+        advertise: advertise.transpose()?,
+        join: flags.join.iter().map(|address| address.trim().to_owned()).filter(|a| !a.is_empty()).collect(),
+        expect: flags.bootstrap_expect,
+    }))
+}
+
+fn address(flag: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let port = port.parse().map_err(|_| format!("{flag} {text} is not ADDRESS:PORT"))?;
+    resolve(host.trim_matches(['[', ']']), port)
+}
+
+fn trusted(flag: &str, listen: SocketAddr, insecure: bool) -> Result<(), Failure> {
+    if listen.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    Err(format!(
+        "{flag} {listen} can be reached by other machines, and there is no TLS or authentication yet; \
+         listen on 127.0.0.1, or add --insecure if the network is trusted"
+    ))
 }
 
 fn namespaces(more: Vec<String>) -> Vec<String> {

@@ -8,8 +8,8 @@
 //! | 1 | kind |
 //! | … | as the kind says; integers are big-endian |
 //!
-//! Whoever connects sends a hello and gets a welcome or a refusal; after that it sends calls and pings, and gets answers, refusals
-//! and pongs, in any order. A frame that is too long, damaged or unknown ends the connection.
+//! Whoever connects sends a hello and gets a welcome or a refusal; after that it sends calls, cancels and pings, and gets answers,
+//! refusals and pongs, in any order. A frame that is too long, damaged or unknown ends the connection.
 
 use std::io;
 
@@ -35,6 +35,7 @@ const ANSWER: u8 = 4;
 const REFUSAL: u8 = 5;
 const PING: u8 = 6;
 const PONG: u8 = 7;
+const CANCEL: u8 = 8;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(crate) enum Frame {
     Answer { id: u64, body: Bytes },
     /// A call that the other side did not do, in a sentence.
     Refusal { id: u64, reason: String },
+    /// Nobody waits for the answer of a call any more.
+    Cancel { id: u64 },
     /// Asks for a sign of life.
     Ping,
     /// The sign.
@@ -93,6 +96,10 @@ pub(crate) fn encode(frame: &Frame, out: &mut BytesMut) {
             out.put_u8(REFUSAL);
             out.put_u64(*id);
             out.put_slice(reason.as_bytes());
+        }
+        Frame::Cancel { id } => {
+            out.put_u8(CANCEL);
+            out.put_u64(*id);
         }
         Frame::Ping => out.put_u8(PING),
         Frame::Pong => out.put_u8(PONG),
@@ -143,6 +150,10 @@ fn decode(mut rest: Bytes) -> io::Result<Frame> {
         REFUSAL => {
             need(&rest, 8)?;
             Ok(Frame::Refusal { id: rest.get_u64(), reason: text(rest) })
+        }
+        CANCEL => {
+            need(&rest, 8)?;
+            Ok(Frame::Cancel { id: rest.get_u64() })
         }
         PING => Ok(Frame::Ping),
         PONG => Ok(Frame::Pong),
@@ -216,6 +227,7 @@ mod tests {
             }),
             (any::<u64>(), body).prop_map(|(id, body)| Frame::Answer { id, body }),
             (any::<u64>(), "\\PC{0,20}").prop_map(|(id, reason)| Frame::Refusal { id, reason }),
+            any::<u64>().prop_map(|id| Frame::Cancel { id }),
             Just(Frame::Ping),
             Just(Frame::Pong),
         ]

@@ -133,12 +133,15 @@ pub(crate) struct Link<R: Runtime> {
     heard: Mutex<R::Instant>,
 }
 
-/// Forgets a call when its caller goes away.
+/// Forgets a call when its caller goes away, and says so to the other side.
 struct Call<'a, R: Runtime>(&'a Link<R>, u64);
 
 impl<R: Runtime> Drop for Call<'_, R> {
     fn drop(&mut self) {
-        lock(&self.0.waiting).remove(&self.1);
+        let forgotten = lock(&self.0.waiting).remove(&self.1);
+        if forgotten.is_some() {
+            self.0.outbox.offer(Frame::Cancel { id: self.1 });
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) use frame::FRAME_BYTES_MAX;
 pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 /// The service number of Raft. Others are free for whoever uses this crate.
 pub const RAFT_SERVICE: u16 = 1;
+/// The service number of greetings, the only one that a node without a cluster may call ([`Peers::call_address`]).
+pub const GREETING_SERVICE: u16 = 2;
 
 /// Frames that wait to be written on one connection.
 const QUEUE_FRAMES: usize = 1024;
@@ -118,7 +120,7 @@ impl Gate {
 
 pub(crate) struct Inner<R: Runtime> {
     me: u64,
-    cluster: String,
+    cluster: Mutex<String>,
     incarnation: AtomicU64,
     links: Mutex<BTreeMap<u64, Arc<Link<R>>>>,
     handlers: Mutex<BTreeMap<u16, Arc<dyn Handler>>>,
@@ -142,13 +144,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<R: Runtime> Peers<R> {
-    /// A node without peers yet. A hello with another cluster id is refused.
+    /// A node without peers yet. A hello with another cluster id is refused, but for greetings. The id is empty as long as the node is
+    /// part of no cluster.
     #[must_use]
     pub fn new(me: u64, cluster: String) -> Self {
         let router = Arc::<Router>::default();
         let peers = Self(Arc::new(Inner {
             me,
-            cluster,
+            cluster: Mutex::new(cluster),
             incarnation: AtomicU64::new(0),
             links: Mutex::default(),
             handlers: Mutex::default(),
@@ -165,6 +168,11 @@ impl<R: Runtime> Peers<R> {
     #[must_use]
     pub fn me(&self) -> u64 {
         self.0.me
+    }
+
+    /// This node is part of a cluster now.
+    pub fn set_cluster(&self, cluster: String) {
+        *lock(&self.0.cluster) = cluster;
     }
 
     /// What this node's hellos say of the life of its data directory, from the next connection on.
@@ -264,21 +272,28 @@ impl<R: Runtime> Peers<R> {
 impl<R: Runtime> Inner<R> {
     fn hello(&self, to: u64) -> Hello {
         let incarnation = self.incarnation.load(Ordering::Relaxed);
-        Hello { from: self.me, to, incarnation, cluster: self.cluster.clone() }
+        Hello { from: self.me, to, incarnation, cluster: lock(&self.cluster).clone() }
+    }
+
+    fn is_member(&self, hello: &Hello) -> bool {
+        hello.cluster == *lock(&self.cluster)
+    }
+
+    fn stranger(&self, hello: &Hello) -> String {
+        let (from, other, own) = (hello.from, &hello.cluster, lock(&self.cluster).clone());
+        format!("node {from} belongs to cluster {other:?}, and this is a node of cluster {own:?}")
     }
 
     /// Whether a node may connect.
     fn admits(&self, hello: &Hello) -> Result<(), String> {
-        if hello.cluster != self.cluster {
-            return Err(format!(
-                "node {} belongs to cluster {:?}, and this is a node of cluster {:?}",
-                hello.from, hello.cluster, self.cluster
-            ));
+        // Who does not mean this node by its id wants to know who is here, and may do nothing else.
+        if !self.is_member(hello) && hello.to != 0 {
+            return Err(self.stranger(hello));
         }
         if hello.to != 0 && hello.to != self.me {
             return Err(format!("node {} is meant, and this is node {}", hello.to, self.me));
         }
-        if hello.from == self.me && self.me != 0 {
+        if hello.from == self.me && self.me != 0 && hello.to != 0 {
             return Err(format!("this is node {} itself", self.me));
         }
         let admission = lock(&self.admission).clone();

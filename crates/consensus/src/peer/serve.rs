@@ -1,5 +1,6 @@
 //! Peers' connections to this node: greeted, or refused in a sentence, and their calls answered.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::frame::{Frame, FrameReader};
 use super::link::{Outbox, watch_silence, write_one, write_queued};
-use super::{Answer, BODY_BYTES_MAX, CALLS_MAX, CONNECT_WITHIN, Hello, Inner, Peers, lock};
+use super::{
+    Answer, BODY_BYTES_MAX, CALLS_MAX, CONNECT_WITHIN, GREETING_SERVICE, Gate, Hello, Inner, Peers, RAFT_SERVICE, lock,
+};
 
 /// Accepts connections until the peers are stopped.
 pub(super) async fn accept<R: Runtime>(peers: Peers<R>, mut listener: R::Listener) {
@@ -59,12 +62,20 @@ async fn answer_calls<R: Runtime>(
     outbox: Outbox,
 ) -> io::Result<()> {
     let under_way = Arc::new(Semaphore::new(CALLS_MAX));
+    let calls = Calls::default();
     loop {
         let frame = reader.next().await?;
         *lock(heard) = R::Instant::now();
-        inner.heard(hello.from);
+        if hello.to != 0 {
+            inner.heard(hello.from);
+        }
         match frame {
             Frame::Ping => outbox.offer(Frame::Pong),
+            Frame::Cancel { id } => calls.cancel(id),
+            Frame::Call { id, service, .. } if service != GREETING_SERVICE && !inner.is_member(hello) => {
+                let reason = inner.stranger(hello);
+                let _gone = outbox.send(Frame::Refusal { id, reason }, 0).await;
+            }
             Frame::Call { id, service, body } => {
                 let Ok(permit) = under_way.clone().acquire_owned().await else { return Ok(()) };
                 let mut answer: Answer = match inner.handler(service) {
@@ -74,10 +85,14 @@ async fn answer_calls<R: Runtime>(
                 // Polled once here, in the order of the calls; whoever polls it next is the one to be woken.
                 let first = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 let outbox = outbox.clone();
+                let call = calls.begin(id, service);
                 drop(R::spawn(async move {
                     let answer = match first {
                         Poll::Ready(answer) => answer,
-                        Poll::Pending => answer.await,
+                        Poll::Pending => match R::select2(call.gate.closed(), answer).await {
+                            Select2::First(()) => return,
+                            Select2::Second(answer) => answer,
+                        },
                     };
                     let frame = match answer {
                         Ok(body) if body.len() <= BODY_BYTES_MAX => Frame::Answer { id, body },
@@ -86,10 +101,50 @@ async fn answer_calls<R: Runtime>(
                     };
                     let bytes = if let Frame::Answer { body, .. } = &frame { body.len() } else { 0 };
                     let _gone = outbox.send(frame, bytes).await;
-                    drop(permit);
+                    drop((permit, call));
                 }));
             }
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame that is no call")),
         }
+    }
+}
+
+/// The calls of one connection that are under way. They are dropped when nobody waits for them any more, and with the connection; but
+/// for Raft's, which must not stop half-way.
+#[derive(Default)]
+struct Calls(Arc<Mutex<BTreeMap<u64, Gate>>>);
+
+/// One of them.
+struct Begun {
+    calls: Arc<Mutex<BTreeMap<u64, Gate>>>,
+    id: u64,
+    gate: Gate,
+}
+
+impl Calls {
+    fn begin(&self, id: u64, service: u16) -> Begun {
+        let gate = Gate::new();
+        if service != RAFT_SERVICE {
+            lock(&self.0).insert(id, gate.clone());
+        }
+        Begun { calls: self.0.clone(), id, gate }
+    }
+
+    fn cancel(&self, id: u64) {
+        if let Some(gate) = lock(&self.0).remove(&id) {
+            gate.close();
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        lock(&self.0).values().for_each(Gate::close);
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        lock(&self.calls).remove(&self.id);
     }
 }

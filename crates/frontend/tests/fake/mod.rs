@@ -243,4 +243,8 @@ impl Service for Fake {
     async fn count_workers(&self, _: Namespace, _: String) -> Result<i64, Error> {
         Ok(0)
     }
+
+    async fn cluster_status(&self) -> mainstay_api::admin::GetClusterStatusResponse {
+        Default::default()
+    }
 }

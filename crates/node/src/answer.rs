@@ -1,0 +1,196 @@
+//! What other nodes ask of this one: as the leader of a group, as the owner of a task queue, or as itself.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_api::peer::{self, Answer, Call, Flag, Given as GivenAway, ReadIndex, call};
+use mainstay_consensus::Handler;
+use mainstay_engine::{EntityKey, Error};
+use mainstay_matching::Poller;
+use mainstay_runtime::{Instant, Runtime};
+use prost::Message;
+
+use crate::execute::Proposal;
+use crate::node::{Node, WeakNode};
+use crate::service::Namespace;
+use crate::wire::{self, Wire};
+
+/// Answers calls for as long as the node is there.
+pub(crate) struct Door<R: Runtime>(pub(crate) WeakNode<R>);
+
+impl<R: Runtime> Handler for Door<R> {
+    fn handle(&self, _from: u64, body: Bytes) -> Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>> {
+        let node = self.0.upgrade();
+        Box::pin(async move {
+            let node = node.filter(|node| !node.is_stopped()).ok_or("the node is stopping")?;
+            let call = Call::decode(body).map_err(|error| format!("a call that cannot be read: {error}"))?;
+            Ok(node.answer(call).await.encode_to_vec().into())
+        })
+    }
+}
+
+/// An answer under way. Boxed one by one: together they would be one future as large as the largest of them, many times over.
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+impl<R: Runtime> Node<R> {
+    fn answer(self, call: Call) -> Answering {
+        let Call { group, within_ms, call } = call;
+        let within = Duration::from_millis(within_ms);
+        match call {
+            None => Box::pin(async { unknown() }),
+            Some(call) => self.answer_as_leader(group, within, call),
+        }
+    }
+
+    /// Does something as the leader of a group, and answers what came of it.
+    fn as_leader<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        Box::pin(async move {
+            let result = self.led(group, Box::pin(work(self.clone()))).await;
+            wire::answer(result, self.group(group).ok().and_then(mainstay_consensus::Group::leader))
+        })
+    }
+
+    /// The same for a read, which must not be older than the call.
+    fn as_reader<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.as_leader(group, move |node| async move {
+            node.confirm(group).await?;
+            work(node).await
+        })
+    }
+
+    fn known(&self, namespace_id: &str) -> Result<Namespace, Error> {
+        let found = self.board().registry.by_id(namespace_id);
+        found.ok_or_else(|| Error::NamespaceNotFound(namespace_id.to_string()))
+    }
+
+    fn answer_as_leader(self, group: u32, within: Duration, call: call::Call) -> Answering {
+        use call::Call as C;
+        let repeated = |command_id| Proposal { command_id, may_repeat: true };
+        match call {
+            C::Execute(asked) => self.as_leader(group, move |node| async move {
+                node.propose_here(group, asked.command.unwrap_or_default(), repeated(asked.command_id)).await
+            }),
+            C::CompleteTask(started) => self.as_reader(group, move |node| async move { node.task_of(started) }),
+            C::BeginWorkflowTask(begin) => {
+                self.as_leader(group, move |node| async move { node.begin_workflow_here(group, begin).await })
+            }
+            C::BeginActivityTask(begin) => {
+                self.as_leader(group, move |node| async move { node.begin_activity_here(group, begin).await })
+            }
+            C::CompleteWorkflowTask(asked) => self.as_leader(group, move |node| async move {
+                let (token, request) = (asked.token.unwrap_or_default(), asked.request.unwrap_or_default());
+                node.complete_workflow(token, request, repeated(asked.command_id)).await
+            }),
+            C::AnswerQuery(asked) => self.as_leader(group, move |node| async move {
+                node.answer_question(&asked.query_id, asked.request.unwrap_or_default())
+            }),
+            C::PutNamespace(record) => {
+                self.as_leader(group, move |node| async move { node.store_and_tell(record).await })
+            }
+            call => self.answer_as_reader(group, within, call),
+        }
+    }
+
+    fn answer_as_reader(self, group: u32, within: Duration, call: call::Call) -> Answering {
+        use call::Call as C;
+        match call {
+            C::Query(asked) => self.as_reader(group, move |node| async move {
+                let namespace = node.known(&asked.namespace_id)?;
+                node.ask(namespace, asked.request.unwrap_or_default(), within).await
+            }),
+            C::History(query) => self.as_reader(group, move |node| async move {
+                let namespace = node.known(&query.namespace_id)?;
+                node.read_history(namespace, wire::own_history_query(query, within)).await
+            }),
+            C::Describe(asked) => self.as_reader(group, move |node| async move {
+                let execution = asked.execution.unwrap_or_default();
+                let entity = EntityKey { namespace_id: asked.namespace_id, workflow_id: execution.workflow_id };
+                node.describe_here(&entity, &execution.run_id)
+            }),
+            C::ReadIndex(_) => {
+                self.as_reader(group, move |node| async move { Ok(ReadIndex { index: node.applied(group)? }) })
+            }
+            call => self.answer_as_itself(within, call),
+        }
+    }
+
+    fn answer_as_itself(self, within: Duration, call: call::Call) -> Answering {
+        use call::Call as C;
+        match call {
+            C::Poll(poll) => Box::pin(async move { wire::answer(self.give_away(poll, within).await, None) }),
+            C::AwaitNamespace(record) => {
+                Box::pin(async move { wire::answer(self.await_namespace(&record).await, None) })
+            }
+            call => {
+                let answer = self.answer_at_once(call);
+                Box::pin(async { answer })
+            }
+        }
+    }
+
+    fn answer_at_once(&self, call: call::Call) -> Answer {
+        use call::Call as C;
+        match call {
+            C::DescribeQueue(asked) => {
+                let described = self.known(&asked.namespace_id);
+                let request = asked.request.unwrap_or_default();
+                wire::answer(described.map(|namespace| self.queue_description(&namespace, &request)), None)
+            }
+            C::Unload(queue) => {
+                self.board().dispatch.unload(wire::own_queue(queue), self.now());
+                wire::answer(Ok(()), None)
+            }
+            C::HasPoller(queue) => {
+                let yes = self.board().dispatch.has_recent_poller(&wire::own_queue(queue), self.now());
+                wire::answer(Ok(Flag { yes }), None)
+            }
+            C::Offers(offers) => {
+                for offer in &offers.offers {
+                    if let Some(peer::offer::What::StickyUnavailable(id)) = &offer.what
+                        && let Some(question) = self.board().questions.find(id)
+                    {
+                        question.sticky_unavailable();
+                    }
+                }
+                self.board().dispatch.receive(offers, self.now());
+                wire::answer(Ok(()), None)
+            }
+            C::TakeQuery(take) => {
+                let question = self.board().questions.find(&take.id);
+                let task = question.map_or(Ok(None), |question| self.query_task(&question, take.sticky));
+                wire::answer(task, None)
+            }
+            C::Status(_) => wire::answer(Ok(self.own_status()), None),
+            _ => unknown(),
+        }
+    }
+
+    /// Lets a poller of another node wait here, if this node owns its queue.
+    async fn give_away(&self, poll: peer::Poll, within: Duration) -> Result<GivenAway, Error> {
+        let queue = wire::own_queue(poll.queue.unwrap_or_default());
+        let owners = self.board().dispatch.owners();
+        if poll.epoch <= owners.epoch && !owners.is_mine(&queue) {
+            return Err(Error::Moved);
+        }
+        let poller = Poller { id: 0, identity: poll.identity, rate_per_second: poll.rate_per_second, build_id: None };
+        let mut waiting = self.board().dispatch.poll(queue.clone(), poller, R::wall_clock);
+        match self.within(R::Instant::now() + within, waiting.given()).await {
+            Some(Some(given)) => Ok(GivenAway { offer: Some(given.offer(&queue, false, self.id())) }),
+            // The queue has another owner now.
+            Some(None) => Err(Error::Moved),
+            None => Ok(GivenAway { offer: None }),
+        }
+    }
+}
+
+fn unknown() -> Answer {
+    wire::answer::<()>(Err(Error::Unimplemented("a call of a newer version".into())), None)
+}

@@ -1,0 +1,154 @@
+//! Where a call is carried out: at the leader of a group, wherever that is. Any node takes any call.
+//!
+//! A guess may be wrong, and a leader may die while a call is under way: then the call goes to the next leader, with the same command
+//! id, so that a client sees latency and not an error. What a call does while this node leads is written elsewhere (`serve`,
+//! `answer`); here it is only raced against the end of leadership.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainstay_api::peer::{Answer, Call, answer, call};
+use mainstay_consensus::PeerError;
+use mainstay_engine::Error;
+use mainstay_runtime::{Instant, Runtime, Select2};
+use prost::Message;
+
+use crate::node::Node;
+use crate::wire::Wire;
+
+/// The service number of calls between nodes.
+pub(crate) const SERVICE: u16 = 3;
+/// How long a call looks for a leader, beyond what it waits for by itself.
+pub(crate) const SEEK_WITHIN: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A call as carried out by this node. The argument says whether it may have happened before.
+pub(crate) type Here<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+impl<R: Runtime> Node<R> {
+    /// Carries out a call at the leader of a group; looks for it as long as it takes, but at most [`SEEK_WITHIN`] beyond `within`.
+    pub(crate) async fn at_leader<'a, T: Wire>(
+        &'a self,
+        group: u32,
+        within: Duration,
+        call: impl Fn() -> call::Call + Send + Sync,
+        here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
+    ) -> Result<T, Error> {
+        let (begun, mut hint, mut may_repeat) = (R::Instant::now(), None, false);
+        loop {
+            let me = self.id();
+            let leader = hint.take().filter(|node| *node != me).or_else(|| self.group(group).ok()?.leader());
+            let left = within.saturating_sub(R::Instant::now() - begun);
+            if self.board().leads(group) {
+                match self.led(group, here(may_repeat)).await {
+                    Err(Error::Moved) => may_repeat = true,
+                    result => return result,
+                }
+            } else if let Some(leader) = leader.filter(|leader| *leader != me) {
+                let asked = self.call_node::<T>(leader, group, call(), left + SEEK_WITHIN);
+                match R::select2(asked, self.another_leader(group, leader)).await {
+                    Select2::First(Ok(Asked::Done(result))) => return result,
+                    Select2::First(Ok(Asked::Moved(next))) => hint = next,
+                    Select2::First(Err(PeerError::Unreachable(_))) => {}
+                    Select2::First(Err(_)) | Select2::Second(()) => may_repeat = true,
+                }
+            }
+            if R::Instant::now() - begun >= within + SEEK_WITHIN || self.is_stopped() {
+                return Err(Error::Unavailable(format!("shard {group} has no leader that answers; try again")));
+            }
+            if hint.is_none() {
+                self.pause(group).await;
+            }
+        }
+    }
+
+    /// As [`Node::at_leader`], for reads: what is answered is not older than the call.
+    pub(crate) async fn read_at_leader<'a, T: Wire + 'a>(
+        &'a self,
+        group: u32,
+        within: Duration,
+        call: impl Fn() -> call::Call + Send + Sync,
+        here: impl Fn() -> Here<'a, T> + Send + Sync,
+    ) -> Result<T, Error> {
+        self.at_leader(group, within, call, |_| {
+            let read = here();
+            Box::pin(async move {
+                self.confirm(group).await?;
+                read.await
+            })
+        })
+        .await
+    }
+
+    /// Waits a little, or until the leader changes.
+    async fn pause(&self, group: u32) {
+        let Ok(group) = self.group(group) else { return };
+        let _either = R::select2(group.leadership_changed(), R::sleep(PAUSE)).await;
+    }
+
+    /// Does something as the leader of a group, until it is done or leadership ends.
+    pub(crate) async fn led<T: Send>(
+        &self,
+        group: u32,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        if !self.board().leads(group) {
+            return Err(Error::Moved);
+        }
+        match R::select2(work, self.lost(group)).await {
+            Select2::First(result) => result,
+            Select2::Second(()) => Err(Error::Moved),
+        }
+    }
+
+    /// Makes sure that this node leads the group now, and has applied all that was committed.
+    pub(crate) async fn confirm(&self, group: u32) -> Result<(), Error> {
+        self.group(group)?.read_index().await.map_err(|_| Error::Moved)
+    }
+
+    /// Calls another node.
+    pub(crate) async fn call_node<T: Wire>(
+        &self,
+        node: u64,
+        group: u32,
+        call: call::Call,
+        within: Duration,
+    ) -> Result<Asked<T>, PeerError> {
+        let Some(peers) = self.peers() else { return Err(PeerError::Unreachable("this node is alone".into())) };
+        let within_ms = u64::try_from(within.saturating_sub(SEEK_WITHIN).as_millis()).unwrap_or(u64::MAX);
+        let call = Call { group, within_ms, call: Some(call) };
+        let answer = peers.call(node, SERVICE, call.encode_to_vec().into(), within).await?;
+        Ok(read_answer(answer))
+    }
+}
+
+/// What a node answered.
+pub(crate) enum Asked<T> {
+    Done(Result<T, Error>),
+    /// It is not the one to ask; perhaps it knows who is.
+    Moved(Option<u64>),
+}
+
+impl<T> Asked<T> {
+    /// For calls that are no group's: a node that says that it is another's is not available.
+    pub(crate) fn result(self) -> Result<T, Error> {
+        match self {
+            Self::Done(result) => result,
+            Self::Moved(_) => Err(Error::Moved),
+        }
+    }
+}
+
+fn read_answer<T: Wire>(bytes: Bytes) -> Asked<T> {
+    let unreadable = |error: prost::DecodeError| Error::Internal(format!("a node's answer cannot be read: {error}"));
+    match Answer::decode(bytes).map(|answer| answer.answer) {
+        Ok(Some(answer::Answer::Done(done))) => Asked::Done(T::of_wire(done).map_err(unreadable)),
+        Ok(Some(answer::Answer::Refused(refusal))) => Asked::Done(Err(refusal.into())),
+        Ok(Some(answer::Answer::Moved(moved))) => Asked::Moved(Some(moved.leader).filter(|leader| *leader != 0)),
+        Ok(None) => Asked::Done(Err(Error::Internal("a node's answer is of a newer version".into()))),
+        Err(error) => Asked::Done(Err(unreadable(error))),
+    }
+}

@@ -1,0 +1,58 @@
+//! What a node says of itself and its groups, for people who look after a cluster.
+
+use std::time::Duration;
+
+use mainstay_api::admin::{GetClusterStatusResponse, GroupStatus, NodeStatus};
+use mainstay_api::peer::{Empty, call};
+use mainstay_api::record::MemberRecord;
+use mainstay_runtime::Runtime;
+
+use crate::node::Node;
+
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+
+impl<R: Runtime> Node<R> {
+    pub(crate) fn own_status(&self) -> NodeStatus {
+        let cluster = self.board().members.now();
+        let known = cluster.members.iter().find(|member| member.node_id == self.id()).cloned();
+        let alone = || MemberRecord { node_id: self.id(), alive: true, ..MemberRecord::default() };
+        let groups = (0..).zip(self.groups()).map(|(number, group)| {
+            let metrics = group.metrics();
+            GroupStatus {
+                group: number,
+                term: metrics.term,
+                leader: metrics.leader.unwrap_or_default(),
+                leads: self.board().leads(number),
+                voter: group.members().voters.contains(&self.id()),
+                last: metrics.last.unwrap_or_default(),
+                applied: metrics.applied.unwrap_or_default(),
+            }
+        });
+        NodeStatus { member: Some(known.unwrap_or_else(alone)), answers: true, groups: groups.collect() }
+    }
+
+    /// What all members say of themselves; the dead are shown as the record has them.
+    pub(crate) async fn status_of_all(&self) -> GetClusterStatusResponse {
+        let cluster = self.board().members.now();
+        let mut nodes = Vec::new();
+        if cluster.members.is_empty() {
+            nodes.push(self.own_status());
+        }
+        for member in cluster.members.iter().filter(|member| !member.removed) {
+            if member.node_id == self.id() {
+                nodes.push(self.own_status());
+                continue;
+            }
+            let asked = self.call_node::<NodeStatus>(member.node_id, 0, call::Call::Status(Empty {}), ASK_WITHIN).await;
+            let silent = NodeStatus { member: Some(member.clone()), ..NodeStatus::default() };
+            nodes.push(asked.ok().and_then(|asked| asked.result().ok()).unwrap_or(silent));
+        }
+        nodes.sort_by_key(|node| node.member.as_ref().map(|member| member.name.clone()));
+        GetClusterStatusResponse {
+            cluster_id: self.config().cluster_id.clone(),
+            epoch: cluster.epoch,
+            asked_node: self.id(),
+            nodes,
+        }
+    }
+}

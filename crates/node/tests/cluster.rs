@@ -1,0 +1,325 @@
+//! Three nodes in one process, over real sockets and stores in memory: any node serves any call, and any one may die.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mainstay_api::log::{self, ActivityTarget, Command, CompleteActivity, StartWorkflow, activity_target, command::Op};
+use mainstay_api::record::MemberRecord;
+use mainstay_api::temporal::command::v1::{self as commands, command::Attributes};
+use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::enums::v1::{CommandType, QueryResultType};
+use mainstay_api::temporal::query::v1::WorkflowQuery;
+use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_consensus::Peers;
+use mainstay_node::service::{HistoryQuery, Namespace, WorkflowTask};
+use mainstay_node::{Clustering, Config, Node, Service, Stores};
+use mainstay_runtime::Runtime;
+use mainstay_runtime_tokio::TokioRuntime;
+use mainstay_storage::{MemoryLog, MemoryState};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Host {
+    log: Arc<MemoryLog>,
+    state: Arc<MemoryState>,
+    address: std::net::SocketAddr,
+    node: Option<Node<TokioRuntime>>,
+}
+
+struct Cluster {
+    hosts: Vec<Host>,
+    founders: Vec<MemberRecord>,
+}
+
+impl Cluster {
+    async fn new(size: u64) -> Self {
+        let mut hosts = Vec::new();
+        let mut listeners = Vec::new();
+        let mut founders = Vec::new();
+        for number in 1..=size {
+            let listener = TokioRuntime::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds");
+            let address = TokioRuntime::local_address(&listener).expect("is bound");
+            founders.push(member(number, &address.to_string(), number));
+            listeners.push(listener);
+            let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
+            hosts.push(Host { log, state, address, node: None });
+        }
+        let mut cluster = Self { hosts, founders };
+        let mut starting = Vec::new();
+        for (at, listener) in listeners.into_iter().enumerate() {
+            starting.push(tokio::spawn(cluster.start_node(at, listener, at as u64 + 1)));
+        }
+        for (host, started) in cluster.hosts.iter_mut().zip(starting) {
+            host.node = Some(started.await.expect("does not panic"));
+        }
+        cluster
+    }
+
+    fn start_node(
+        &self,
+        at: usize,
+        listener: <TokioRuntime as Runtime>::Listener,
+        incarnation: u64,
+    ) -> impl Future<Output = Node<TokioRuntime>> + use<> {
+        let host = &self.hosts[at];
+        let id = at as u64 + 1;
+        let peers = Peers::new(id, "c".into());
+        for founder in &self.founders {
+            peers.set_address(founder.node_id, founder.peer_address.clone());
+        }
+        let member = member(id, &host.address.to_string(), incarnation);
+        let clustering = Clustering { peers: peers.clone(), member, founders: self.founders.clone() };
+        let stores = Stores { log: host.log.clone(), state: host.state.clone() };
+        async move {
+            peers.serve(listener);
+            let config = Config { cluster_id: "c".into(), ..Config::default() };
+            Node::start_in(config, stores, clustering).await.expect("starts")
+        }
+    }
+
+    fn node(&self, at: usize) -> &Node<TokioRuntime> {
+        self.hosts[at].node.as_ref().expect("runs")
+    }
+
+    /// Without a word to the others.
+    async fn kill(&mut self, at: usize) {
+        self.hosts[at].node.take().expect("runs").halt().await;
+        self.hosts[at].log.crash();
+        self.hosts[at].state.crash();
+    }
+
+    async fn restart(&mut self, at: usize) {
+        let listener = loop {
+            match TokioRuntime::bind(self.hosts[at].address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let node = self.start_node(at, listener, 100 + at as u64).await;
+        self.hosts[at].node = Some(node);
+    }
+
+    async fn stop(mut self) {
+        for host in &mut self.hosts {
+            if let Some(node) = host.node.take() {
+                node.halt().await;
+            }
+        }
+    }
+
+    /// Which node leads most groups.
+    async fn busiest(&self) -> usize {
+        let asked = self.hosts.iter().position(|host| host.node.is_some()).expect("one runs");
+        let status = self.node(asked).cluster_status().await;
+        let leads = |node: &mainstay_api::admin::NodeStatus| node.groups.iter().filter(|group| group.leads).count();
+        let busiest = status.nodes.iter().max_by_key(|node| leads(node)).expect("there are nodes");
+        busiest.member.as_ref().expect("is known").node_id as usize - 1
+    }
+}
+
+fn member(id: u64, address: &str, incarnation: u64) -> MemberRecord {
+    MemberRecord {
+        node_id: id,
+        name: format!("node-{id}"),
+        peer_address: address.into(),
+        incarnation,
+        alive: true,
+        ..MemberRecord::default()
+    }
+}
+
+fn queue() -> Option<TaskQueue> {
+    Some(TaskQueue { name: "q".into(), ..TaskQueue::default() })
+}
+
+fn execution(workflow_id: &str) -> WorkflowExecution {
+    WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }
+}
+
+fn namespace(node: &Node<TokioRuntime>) -> Namespace {
+    node.namespace("default").expect("the default namespace")
+}
+
+async fn execute(node: &Node<TokioRuntime>, workflow_id: &str, op: Op) -> log::Reply {
+    let command = Command { namespace_id: namespace(node).id.clone(), workflow_id: workflow_id.into(), op: Some(op) };
+    node.execute(command).await.expect("is accepted")
+}
+
+async fn start_workflow(node: &Node<TokioRuntime>, workflow_id: &str) {
+    let request = api::StartWorkflowExecutionRequest {
+        namespace: "default".into(),
+        workflow_id: workflow_id.into(),
+        workflow_type: Some(WorkflowType { name: "t".into() }),
+        task_queue: queue(),
+        request_id: format!("start {workflow_id}"),
+        ..Default::default()
+    };
+    execute(node, workflow_id, Op::StartWorkflow(StartWorkflow { request: Some(request) })).await;
+}
+
+async fn workflow_task(node: &Node<TokioRuntime>) -> WorkflowTask {
+    let request = api::PollWorkflowTaskQueueRequest { task_queue: queue(), ..Default::default() };
+    let task = node.poll_workflow_task(namespace(node), request, WAIT).await;
+    task.expect("polls").expect("a task within the time")
+}
+
+async fn complete(node: &Node<TokioRuntime>, task: WorkflowTask, commands: Vec<commands::Command>) {
+    let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
+    node.complete_workflow_task(namespace(node), task.token, request).await.expect("completes");
+}
+
+async fn do_activity(node: &Node<TokioRuntime>) {
+    let request = api::PollActivityTaskQueueRequest { task_queue: queue(), ..Default::default() };
+    let task = node.poll_activity_task(namespace(node), request, WAIT).await;
+    let token = task.expect("polls").expect("a task within the time").token.expect("a token");
+    let workflow_id = token.workflow_id.clone();
+    let target = ActivityTarget { target: Some(activity_target::Target::Token(token)) };
+    let done = CompleteActivity { target: Some(target), ..Default::default() };
+    execute(node, &workflow_id, Op::CompleteActivity(done)).await;
+}
+
+fn schedule_activity() -> Vec<commands::Command> {
+    let attributes = commands::ScheduleActivityTaskCommandAttributes {
+        activity_id: "a".into(),
+        activity_type: Some(ActivityType { name: "t".into() }),
+        task_queue: queue(),
+        start_to_close_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        schedule_to_close_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        schedule_to_start_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..Default::default()
+    };
+    command(CommandType::ScheduleActivityTask, Attributes::ScheduleActivityTaskCommandAttributes(attributes))
+}
+
+fn close() -> Vec<commands::Command> {
+    let attributes = commands::CompleteWorkflowExecutionCommandAttributes::default();
+    command(CommandType::CompleteWorkflowExecution, Attributes::CompleteWorkflowExecutionCommandAttributes(attributes))
+}
+
+fn command(kind: CommandType, attributes: Attributes) -> Vec<commands::Command> {
+    vec![commands::Command { command_type: kind as i32, attributes: Some(attributes), ..Default::default() }]
+}
+
+async fn closed(node: Node<TokioRuntime>, workflow_id: &str) -> usize {
+    let query = HistoryQuery {
+        execution: execution(workflow_id),
+        close_event_only: true,
+        wait_new_event: true,
+        timeout: WAIT,
+        ..HistoryQuery::default()
+    };
+    node.history(namespace(&node), query).await.expect("reads").history.events.len()
+}
+
+async fn events(node: &Node<TokioRuntime>, workflow_id: &str) -> usize {
+    let query = HistoryQuery { execution: execution(workflow_id), ..HistoryQuery::default() };
+    node.history(namespace(node), query).await.expect("reads").history.events.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_serves_any_call() {
+    let cluster = Cluster::new(3).await;
+    for number in 0..6 {
+        let node = |step: usize| cluster.node((number + step) % 3);
+        let id = format!("w{number}");
+        start_workflow(node(0), &id).await;
+        let waits = tokio::spawn(closed(node(2).clone(), Box::leak(id.clone().into_boxed_str())));
+        let task = workflow_task(node(1)).await;
+        complete(node(2), task, schedule_activity()).await;
+        do_activity(node(0)).await;
+        let task = workflow_task(node(2)).await;
+        complete(node(1), task, close()).await;
+        assert_eq!(waits.await.expect("does not panic"), 1);
+        for asked in 0..3 {
+            assert_eq!(events(node(asked), &id).await, 11);
+            let described = node(asked).describe(namespace(node(asked)), execution(&id)).await.expect("describes");
+            assert_eq!(described.workflow_execution_info.expect("has facts").history_length, 11);
+        }
+    }
+    for asked in 0..3 {
+        let node = cluster.node(asked);
+        let page = node.list(namespace(node), String::new(), 100, Vec::new()).await.expect("lists");
+        assert_eq!(page.executions.len(), 6);
+        let unknown = node.describe(namespace(node), execution("nobody")).await.expect_err("is not there");
+        assert!(matches!(unknown, mainstay_engine::Error::NotFound(_)), "{unknown:?}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_finds_its_worker_at_any_node() {
+    let cluster = Cluster::new(3).await;
+    start_workflow(cluster.node(0), "w").await;
+    let task = workflow_task(cluster.node(1)).await;
+    complete(cluster.node(1), task, Vec::new()).await;
+    for number in 0..3 {
+        let (asker, worker) = (cluster.node(number).clone(), cluster.node((number + 1) % 3).clone());
+        let asked = tokio::spawn(async move {
+            let query = WorkflowQuery { query_type: "q".into(), ..WorkflowQuery::default() };
+            let request =
+                api::QueryWorkflowRequest { execution: Some(execution("w")), query: Some(query), ..Default::default() };
+            asker.query(namespace(&asker), request, WAIT).await
+        });
+        let task = workflow_task(&worker).await;
+        assert_eq!(task.response.query.as_ref().map(|query| query.query_type.as_str()), Some("q"));
+        let request = api::RespondQueryTaskCompletedRequest {
+            completed_type: QueryResultType::Answered as i32,
+            ..Default::default()
+        };
+        worker.answer_query(namespace(&worker), task.token, request).await.expect("is heard");
+        asked.await.expect("does not panic").expect("is answered");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_one_node_may_die() {
+    let mut cluster = Cluster::new(3).await;
+    for round in 0..3 {
+        let before = format!("before {round}");
+        start_workflow(cluster.node(0), &before).await;
+        let task = workflow_task(cluster.node(1)).await;
+        complete(cluster.node(1), task, schedule_activity()).await;
+        let dies = cluster.busiest().await;
+        let (one, other) = ((dies + 1) % 3, (dies + 2) % 3);
+        // Calls under way when it dies are answered by the next leader.
+        let waits = tokio::spawn(closed(cluster.node(one).clone(), Box::leak(before.clone().into_boxed_str())));
+        let polls = cluster.node(one).clone();
+        let polled = tokio::spawn(async move { do_activity(&polls).await });
+        cluster.kill(dies).await;
+        let died = Instant::now();
+        let during = format!("during {round}");
+        start_workflow(cluster.node(other), &during).await;
+        let took = died.elapsed();
+        assert!(took < Duration::from_secs(5), "a start took {took:?} after the leader died");
+        polled.await.expect("the activity is done");
+        let mut left = vec![before.clone(), during.clone()];
+        while !left.is_empty() {
+            let task = workflow_task(cluster.node(other)).await;
+            left.retain(|id| *id != task.token.workflow_id);
+            complete(cluster.node(one), task, close()).await;
+        }
+        assert_eq!(waits.await.expect("does not panic"), 1);
+        assert_eq!(events(cluster.node(one), &before).await, 11);
+        cluster.restart(dies).await;
+        assert_eq!(events(cluster.node(dies), &during).await, 5);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_stop_is_hardly_noticed() {
+    let mut cluster = Cluster::new(3).await;
+    start_workflow(cluster.node(0), "first").await;
+    let leaves = cluster.busiest().await;
+    let stays = cluster.node((leaves + 1) % 3).clone();
+    let node = cluster.hosts[leaves].node.take().expect("runs");
+    node.stop().await;
+    let stopped = Instant::now();
+    for number in 0..8 {
+        start_workflow(&stays, &format!("w{number}")).await;
+    }
+    assert!(stopped.elapsed() < Duration::from_secs(1), "starts took {:?}", stopped.elapsed());
+    cluster.stop().await;
+}
