@@ -1,0 +1,95 @@
+"""A cluster of real processes on 127.0.0.1, and a balancer in front of them.
+
+It knows the flags that form a cluster and how its processes are ended; it knows no Temporal API.
+"""
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+
+from support import Server, binary, free_port
+
+
+class Nodes:
+    """So many nodes, each with its own directory, log and ports."""
+
+    def __init__(self, count: int, scratch: Path):
+        peers = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+        self.servers = [self._server(number, peers, scratch) for number in range(count)]
+
+    @staticmethod
+    def _server(number: int, peers: list[str], scratch: Path) -> Server:
+        name = f"node-{number + 1}"
+        server = Server(log=scratch / f"{name}.log")
+        server._command = [binary(), "server", "start", "--data-dir", str(scratch / name), "--node-name", name,
+                           "--listen", server.address, "--peer-listen", peers[number], "--join", ",".join(peers),
+                           "--bootstrap-expect", str(len(peers))]
+        return server
+
+    def start(self, within_s: float = 60.0) -> None:
+        """Starts all nodes, in any order, and waits until each serves."""
+        for server in reversed(self.servers):
+            server.spawn()
+        for server in self.servers:
+            server.await_ready(within_s)
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+    def status(self, asked: int = 0) -> dict:
+        """What a node says of the cluster."""
+        out = subprocess.run([binary(), "cluster", "status", "--address", self.servers[asked].address, "-o", "json"],
+                             capture_output=True, text=True, timeout=20, check=True).stdout
+        return json.loads(out)
+
+
+class Balancer:
+    """Connects each client to a node that takes connections, as a load balancer does; a context manager."""
+
+    def __init__(self, nodes: Nodes):
+        self._nodes, self._turn, self._open = nodes, 0, set()
+        self.address = ""
+
+    async def __aenter__(self) -> "Balancer":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = "127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        self._server.close()
+        for task in self._open:
+            task.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._open.add(task)
+        try:
+            there = await self._connect()
+            if there:
+                await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def _connect(self):
+        for _ in self._nodes.servers:
+            self._turn += 1
+            server = self._nodes.servers[self._turn % len(self._nodes.servers)]
+            try:
+                return await asyncio.open_connection("127.0.0.1", server.port)
+            except OSError:
+                continue
+        return None
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
