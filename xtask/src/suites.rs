@@ -18,6 +18,7 @@ pub fn test() -> Result<(), Failure> {
         in_venv(&["python", "tests/conformance/run.py"], &binary),
         go(&binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/kill"], &binary),
+        in_venv(&["python", "-m", "pytest", "-q", "tests/python/cluster"], &binary),
     ]
     .into_iter()
     .filter_map(Result::err)

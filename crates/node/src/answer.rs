@@ -45,7 +45,7 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Does something as the leader of a group, and answers what came of it.
-    fn as_leader<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
+    fn leading<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
@@ -56,11 +56,11 @@ impl<R: Runtime> Node<R> {
     }
 
     /// The same for a read, which must not be older than the call.
-    fn as_reader<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
+    fn reading<T: Wire + 'static, F>(self, group: u32, work: impl FnOnce(Self) -> F + Send + 'static) -> Answering
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        self.as_leader(group, move |node| async move {
+        self.leading(group, move |node| async move {
             node.confirm(group).await?;
             work(node).await
         })
@@ -75,25 +75,25 @@ impl<R: Runtime> Node<R> {
         use call::Call as C;
         let repeated = |command_id| Proposal { command_id, may_repeat: true };
         match call {
-            C::Execute(asked) => self.as_leader(group, move |node| async move {
+            C::Execute(asked) => self.leading(group, move |node| async move {
                 node.propose_here(group, asked.command.unwrap_or_default(), repeated(asked.command_id)).await
             }),
-            C::CompleteTask(started) => self.as_reader(group, move |node| async move { node.task_of(started) }),
+            C::CompleteTask(started) => self.reading(group, move |node| async move { node.task_of(started) }),
             C::BeginWorkflowTask(begin) => {
-                self.as_leader(group, move |node| async move { node.begin_workflow_here(group, begin).await })
+                self.leading(group, move |node| async move { node.begin_workflow_here(group, begin).await })
             }
             C::BeginActivityTask(begin) => {
-                self.as_leader(group, move |node| async move { node.begin_activity_here(group, begin).await })
+                self.leading(group, move |node| async move { node.begin_activity_here(group, begin).await })
             }
-            C::CompleteWorkflowTask(asked) => self.as_leader(group, move |node| async move {
+            C::CompleteWorkflowTask(asked) => self.leading(group, move |node| async move {
                 let (token, request) = (asked.token.unwrap_or_default(), asked.request.unwrap_or_default());
                 node.complete_workflow(token, request, repeated(asked.command_id)).await
             }),
-            C::AnswerQuery(asked) => self.as_leader(group, move |node| async move {
+            C::AnswerQuery(asked) => self.leading(group, move |node| async move {
                 node.answer_question(&asked.query_id, asked.request.unwrap_or_default())
             }),
             C::PutNamespace(record) => {
-                self.as_leader(group, move |node| async move { node.store_and_tell(record).await })
+                self.leading(group, move |node| async move { node.store_and_tell(record).await })
             }
             call => self.answer_as_reader(group, within, call),
         }
@@ -102,21 +102,21 @@ impl<R: Runtime> Node<R> {
     fn answer_as_reader(self, group: u32, within: Duration, call: call::Call) -> Answering {
         use call::Call as C;
         match call {
-            C::Query(asked) => self.as_reader(group, move |node| async move {
+            C::Query(asked) => self.reading(group, move |node| async move {
                 let namespace = node.known(&asked.namespace_id)?;
                 node.ask(namespace, asked.request.unwrap_or_default(), within).await
             }),
-            C::History(query) => self.as_reader(group, move |node| async move {
+            C::History(query) => self.reading(group, move |node| async move {
                 let namespace = node.known(&query.namespace_id)?;
                 node.read_history(namespace, wire::own_history_query(query, within)).await
             }),
-            C::Describe(asked) => self.as_reader(group, move |node| async move {
+            C::Describe(asked) => self.reading(group, move |node| async move {
                 let execution = asked.execution.unwrap_or_default();
                 let entity = EntityKey { namespace_id: asked.namespace_id, workflow_id: execution.workflow_id };
                 node.describe_here(&entity, &execution.run_id)
             }),
             C::ReadIndex(_) => {
-                self.as_reader(group, move |node| async move { Ok(ReadIndex { index: node.applied(group)? }) })
+                self.reading(group, move |node| async move { Ok(ReadIndex { index: node.applied(group)? }) })
             }
             call => self.answer_as_itself(within, call),
         }

@@ -30,8 +30,8 @@ mod status;
 mod task_queues;
 mod timers;
 mod waits;
-mod workers;
 mod wire;
+mod workers;
 
 pub use forming::Forming;
 pub use node::{Clustering, Config, Node, StartError, Stores};
