@@ -22,6 +22,8 @@ pub struct Config {
     /// A voter that hears nothing stands for election after the longest of these times, in which it keeps to its leader, and
     /// another time drawn between the two. So a dead leader is replaced after twice the longest, and some.
     pub election: (Duration, Duration),
+    /// A group with peers in which nothing happened for so long becomes quiet: it costs nothing until something happens. None: never.
+    pub quiet_after: Option<Duration>,
     /// Bytes of state sent in a second to a replica that is too far behind.
     pub snapshot_bytes_per_second: u64,
     /// Entries kept beyond `keep_entries` for a peer that still needs them, before it has to take the whole state.
@@ -37,6 +39,7 @@ impl Default for Config {
             max_pending_bytes: 64 << 20,
             heartbeat: Duration::from_millis(200),
             election: (Duration::from_millis(500), Duration::from_millis(800)),
+            quiet_after: Some(Duration::from_secs(2)),
             snapshot_bytes_per_second: 64 << 20,
             hold_entries: 100_000,
         }

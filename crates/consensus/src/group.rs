@@ -21,6 +21,7 @@ use crate::leadership::Changes;
 use crate::members::alone;
 use crate::network::Network;
 use crate::peer::Peers;
+use crate::quiet::Quiet;
 use crate::reads::Readers;
 use crate::replica::Peering;
 use crate::snapshot::Transfers;
@@ -44,7 +45,7 @@ impl<R: Runtime, M: Machine> Clone for Group<R, M> {
 pub(crate) struct Inner<R: Runtime, M: Machine> {
     pub node: u64,
     pub raft: Handle<R, M>,
-    machine: Arc<M>,
+    pub machine: Arc<M>,
     node_log: Log<R>,
     pub log: Arc<GroupLog>,
     pub config: Config,
@@ -52,6 +53,7 @@ pub(crate) struct Inner<R: Runtime, M: Machine> {
     transfers: Arc<Transfers>,
     pub changes: Arc<Changes>,
     pub readers: Readers,
+    pub quiet: Arc<Quiet<R>>,
     pending: AtomicUsize,
     pending_bytes: AtomicUsize,
     /// Held while a snapshot is made.
@@ -146,6 +148,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             transfers,
             changes,
             readers: Readers::default(),
+            quiet: Arc::new(Quiet::new()),
             pending: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             compacting: Mutex::new(()),
@@ -177,8 +180,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         if single.await.map_err(|fatal| start_failure(inner.log.health(), &fatal))? {
             self.lead(node).await?;
         }
-        let peering = Peering::new(inner.log.id(), inner.raft.clone(), inner.machine.clone());
-        peers.router().open(inner.log.id(), Arc::new(peering));
+        peers.router().open(inner.log.id(), Arc::new(Peering::of(inner)));
+        peers.make_offers();
         drop(R::spawn(watch(Arc::downgrade(&self.0))));
         Ok(())
     }
@@ -229,6 +232,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             return Err(Error::TooLarge { bytes: data.len(), limit: PROPOSAL_BYTES_MAX });
         }
         let _pending = Pending::admit(inner, data.len())?;
+        self.awake().await?;
         match inner.raft.client_write(Command(data)).await {
             Ok(response) => match response.data {
                 Some(reply) => Ok(reply),
@@ -241,6 +245,19 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             Err(RaftError::Fatal(Fatal::Stopped)) => Err(Error::Stopped),
             Err(RaftError::Fatal(fatal)) => inner.log.health().fatal(&fatal.to_string()),
         }
+    }
+
+    /// Something is about to happen: a quiet group that this node leads wakes, once a majority confirmed that it still leads.
+    pub(crate) async fn awake(&self) -> Result<(), Error> {
+        let Inner { raft, quiet, .. } = &*self.0;
+        if quiet.is_asleep() && self.is_leader() {
+            self.read_index().await?;
+            quiet.wake();
+            raft.runtime_config().tick(true);
+        } else {
+            quiet.touch();
+        }
+        Ok(())
     }
 
     /// Makes a snapshot mark at the machine's durable position and purges the log behind it, but for the entries that are to be
@@ -359,6 +376,8 @@ async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
             let config = receiver.borrow_watched().membership_config.clone();
             let members = config.membership();
             let has_members = members.nodes().next().is_some();
+            // Whatever changed, it is not quiet any more.
+            group.quiet.wake();
             group.raft.runtime_config().tick(has_members && !alone(group.node, members));
             if let Some(peers) = &group.peers {
                 for (id, Address(address)) in members.nodes().filter(|(_, address)| !address.0.is_empty()) {

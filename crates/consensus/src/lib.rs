@@ -20,6 +20,7 @@ mod members;
 mod network;
 pub mod peer;
 mod queue;
+mod quiet;
 mod reads;
 mod replica;
 mod router;

@@ -136,6 +136,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// # Errors
     /// As [`Group::propose`]; [`Error::Members`] if another change is under way.
     pub async fn add_learner(&self, node: u64, address: String) -> Result<(), Error> {
+        self.awake().await?;
         self.changed(self.0.raft.add_learner(node, Address(address), false).await)
     }
 
@@ -145,6 +146,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// # Errors
     /// As [`Group::propose`]; [`Error::Members`] if one of them is no member or another change is under way.
     pub async fn change_voters(&self, voters: BTreeSet<u64>) -> Result<(), Error> {
+        self.awake().await?;
         self.changed(self.0.raft.change_membership(voters, false).await)
     }
 
@@ -153,6 +155,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// # Errors
     /// As [`Group::change_voters`].
     pub async fn remove_learners(&self, nodes: BTreeSet<u64>) -> Result<(), Error> {
+        self.awake().await?;
         self.changed(self.0.raft.change_membership(ChangeMembers::RemoveNodes(nodes), false).await)
     }
 
@@ -184,6 +187,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         if !self.members().voters.contains(&to) {
             return Err(Error::Members(format!("node {to} is no voter")));
         }
+        self.awake().await?;
         let deadline = R::Instant::now() + 2 * self.0.config.election.1;
         self.wait_for_lag(to, deadline).await?;
         self.0.raft.trigger().transfer_leader(to).await.map_err(|fatal| self.fatal(fatal))?;
@@ -212,6 +216,12 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             }
             R::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether the group is quiet here: nothing happens in it, and it costs nothing.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.0.quiet.is_asleep()
     }
 
     /// Whether this node is the only member.

@@ -2,19 +2,23 @@
 //! whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_runtime::Runtime;
 use mainstay_storage::{StateBatch, StorageError};
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteResponse};
 use tokio::sync::Mutex;
 
 use crate::Machine;
 use crate::applier::Applier;
+use crate::group::Inner;
 use crate::install::{self, Incoming};
+use crate::leadership::Changes;
 use crate::peer::Answer;
+use crate::quiet::{Offer, Quiet};
 use crate::router::{Replica, refused};
 use crate::rpc::{self, Append, Appended, Method};
 use crate::snapshot::{self, Begin, End, Part};
@@ -27,13 +31,24 @@ pub(crate) struct Peering<R: Runtime, M: Machine> {
     group: u32,
     raft: Handle<R, M>,
     machine: Arc<M>,
+    changes: Arc<Changes>,
+    quiet: Arc<Quiet<R>>,
+    quiet_after: Option<Duration>,
     incoming: Arc<Mutex<Option<Incoming>>>,
 }
 
 impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
     fn clone(&self) -> Self {
-        let Self { group, raft, machine, incoming } = self;
-        Self { group: *group, raft: raft.clone(), machine: machine.clone(), incoming: incoming.clone() }
+        let Self { group, raft, machine, changes, quiet, quiet_after, incoming } = self;
+        Self {
+            group: *group,
+            raft: raft.clone(),
+            machine: machine.clone(),
+            changes: changes.clone(),
+            quiet: quiet.clone(),
+            quiet_after: *quiet_after,
+            incoming: incoming.clone(),
+        }
     }
 }
 
@@ -55,17 +70,92 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             Method::SnapshotBegin => Box::pin(own.begin(from, body)),
             Method::SnapshotPart => Box::pin(own.part(from, body)),
             Method::SnapshotEnd => Box::pin(own.end(from, body)),
+            Method::Quiet => refused("offers to be quiet concern no single group"),
+        }
+    }
+
+    fn offer(&self) -> Option<(Offer, Vec<u64>)> {
+        let after = self.quiet_after?;
+        if !self.quiet.is_idle(after) {
+            return None;
+        }
+        let receiver = self.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let term = metrics.current_term;
+        let last = metrics.last_log_index?;
+        let applied = metrics.last_applied.filter(|applied| applied.index == last)?;
+        let settled = metrics.state.is_leader()
+            && self.changes.applied_term() == term
+            && metrics.membership_config == metrics.committed_membership_config;
+        let matched = metrics.replication.as_ref()?;
+        let members: Vec<u64> =
+            metrics.membership_config.membership().nodes().map(|(id, _)| *id).filter(|id| *id != metrics.id).collect();
+        let all = members.iter().all(|id| matched.get(id).is_some_and(|matched| *matched == Some(applied)));
+        (settled && all && !members.is_empty()).then_some((Offer { group: self.group, term, last }, members))
+    }
+
+    fn settle(&self, offer: Offer, agreed: bool) {
+        let still = self.quiet_after.is_some_and(|after| self.quiet.is_idle(after)) && {
+            let receiver = self.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            let now = (metrics.current_term, metrics.last_log_index);
+            metrics.state.is_leader() && now == (offer.term, Some(offer.last))
+        };
+        if agreed && still { self.sleep() } else { self.wake() }
+    }
+
+    fn hear(&self, from: u64, offer: Offer) -> bool {
+        let agrees = {
+            let receiver = self.raft.metrics();
+            let metrics = receiver.borrow_watched();
+            let follows = metrics.vote.committed
+                && (metrics.vote.leader_id.node_id, metrics.vote.leader_id.term) == (from, offer.term);
+            let applied = metrics.last_applied.map(|applied| applied.index);
+            follows && metrics.last_log_index == Some(offer.last) && applied == Some(offer.last)
+        };
+        if agrees {
+            self.sleep();
+        }
+        agrees
+    }
+
+    fn suspect(&self) {
+        if self.quiet.is_orphaned() {
+            self.wake();
         }
     }
 }
 
 impl<R: Runtime, M: Machine> Peering<R, M> {
-    pub fn new(group: u32, raft: Handle<R, M>, machine: Arc<M>) -> Self {
-        Self { group, raft, machine, incoming: Arc::default() }
+    pub fn of(inner: &Inner<R, M>) -> Self {
+        Self {
+            group: inner.log.id(),
+            raft: inner.raft.clone(),
+            machine: inner.machine.clone(),
+            changes: inner.changes.clone(),
+            quiet: inner.quiet.clone(),
+            quiet_after: inner.config.quiet_after,
+            incoming: Arc::default(),
+        }
+    }
+
+    fn wake(&self) {
+        if self.quiet.wake() {
+            self.raft.runtime_config().tick(true);
+        }
+    }
+
+    fn sleep(&self) {
+        if self.quiet.sleep() {
+            self.raft.runtime_config().tick(false);
+        }
     }
 
     /// Is with openraft when it was polled once, so that appends reach it in the order in which they came.
     async fn append(self, append: Append) -> Result<Bytes, String> {
+        if !append.entries.is_empty() && self.quiet.is_asleep() {
+            self.wake();
+        }
         let answer = match self.raft.append_entries(append.into()).await.map_err(said)? {
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => Appended::Done,
             AppendEntriesResponse::Conflict => Appended::Conflict,
@@ -75,7 +165,11 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
     }
 
     async fn vote(self, method: Method, body: Bytes) -> Result<Bytes, String> {
-        let request = rpc::read_vote(body).map_err(said)?;
+        let request = rpc::read_vote::<R, M::Reply>(body).map_err(said)?;
+        if self.quiet.is_covered() && !request.leadership_transfer {
+            // A leader that is quiet lives: it has no lease, but its node was heard.
+            return Ok(rpc::vote_answer(&VoteResponse::<Types<R, M::Reply>>::new(self.held_vote(), None, false)));
+        }
         let answer = match method {
             Method::PreVote => self.raft.pre_vote(request).await,
             _ => self.raft.vote(request).await,

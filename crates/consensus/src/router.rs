@@ -6,12 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::peer::{Answer, Handler};
+use crate::quiet::{self, Offer};
 use crate::rpc::{self, Method};
 
 /// A group as peers see it.
 pub(crate) trait Replica: Send + Sync {
     /// Answers a call of node `from`.
     fn handle(&self, from: u64, method: Method, body: Bytes) -> Answer;
+
+    /// The offer to be quiet that is to be made now, and the members to make it to, if there is one.
+    fn offer(&self) -> Option<(Offer, Vec<u64>)>;
+
+    /// Whether all members agreed to it.
+    fn settle(&self, offer: Offer, agreed: bool);
+
+    /// Another node's offer: whether this replica agrees.
+    fn hear(&self, from: u64, offer: Offer) -> bool;
+
+    /// Wakes if what was agreed does not hold any more.
+    fn suspect(&self);
 }
 
 /// The groups of a node that take calls.
@@ -26,6 +39,15 @@ impl Router {
     /// From now on calls reach the group.
     pub fn open(&self, group: u32, replica: Arc<dyn Replica>) {
         self.lock().insert(group, replica);
+    }
+
+    /// All of them.
+    pub fn replicas(&self) -> Vec<Arc<dyn Replica>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub fn replica(&self, group: u32) -> Option<Arc<dyn Replica>> {
+        self.lock().get(&group).cloned()
     }
 
     /// From now on they do not.
@@ -43,13 +65,14 @@ pub(crate) fn refused(reason: impl Into<String>) -> Answer {
 impl Handler for Router {
     fn handle(&self, from: u64, body: Bytes) -> Answer {
         match rpc::read_head(body) {
-            Ok((group, method, body)) => {
-                let replica = self.lock().get(&group).cloned();
-                match replica {
-                    Some(replica) => replica.handle(from, method, body),
-                    None => refused(format!("there is no replica of group {group} here")),
-                }
+            Ok((_, Method::Quiet, body)) => {
+                let answer = quiet::hear(self, from, body).map_err(|error| error.to_string());
+                Box::pin(async move { answer })
             }
+            Ok((group, method, body)) => match self.replica(group) {
+                Some(replica) => replica.handle(from, method, body),
+                None => refused(format!("there is no replica of group {group} here")),
+            },
             Err(error) => refused(error.to_string()),
         }
     }

@@ -23,9 +23,11 @@ pub(crate) enum Method {
     SnapshotBegin,
     SnapshotPart,
     SnapshotEnd,
+    /// Concerns many groups.
+    Quiet,
 }
 
-const METHODS: [Method; 7] = [
+const METHODS: [Method; 8] = [
     Method::Append,
     Method::Vote,
     Method::PreVote,
@@ -33,6 +35,7 @@ const METHODS: [Method; 7] = [
     Method::SnapshotBegin,
     Method::SnapshotPart,
     Method::SnapshotEnd,
+    Method::Quiet,
 ];
 
 /// Begins a call.

@@ -12,14 +12,15 @@ mod serve;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_runtime::{Instant, Runtime};
 use tokio::sync::Semaphore;
 
+use crate::quiet;
 use crate::router::Router;
 use link::Link;
 
@@ -128,6 +129,18 @@ pub(crate) struct Inner<R: Runtime> {
     heard: Mutex<BTreeMap<u64, R::Instant>>,
     stopped: Gate,
     router: Arc<Router>,
+    /// Whether offers to be quiet are made.
+    offers: AtomicBool,
+}
+
+/// Does not keep the peers.
+pub(crate) struct WeakPeers<R: Runtime>(Weak<Inner<R>>);
+
+impl<R: Runtime> WeakPeers<R> {
+    /// The peers, if they still are and were not stopped.
+    pub fn upgrade(&self) -> Option<Peers<R>> {
+        self.0.upgrade().filter(|inner| !inner.stopped.is_closed()).map(Peers)
+    }
 }
 
 /// All peers of a node. Clones are handles of the same one.
@@ -159,6 +172,7 @@ impl<R: Runtime> Peers<R> {
             heard: Mutex::default(),
             stopped: Gate::new(),
             router: router.clone(),
+            offers: AtomicBool::new(false),
         }));
         peers.register(RAFT_SERVICE, router);
         peers
@@ -262,6 +276,13 @@ impl<R: Runtime> Peers<R> {
         self.0.stopped.close();
         let links = std::mem::take(&mut *lock(&self.0.links));
         links.values().for_each(|link| link.close());
+    }
+
+    /// Has offers to be quiet made for the node's groups from now on.
+    pub(crate) fn make_offers(&self) {
+        if !self.0.offers.swap(true, Ordering::Relaxed) {
+            drop(R::spawn(quiet::run(WeakPeers(Arc::downgrade(&self.0)))));
+        }
     }
 
     pub(crate) fn router(&self) -> &Arc<Router> {
