@@ -133,6 +133,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             machine: machine.clone(),
             transfers: transfers.clone(),
             snapshot_bytes_per_second: config.snapshot_bytes_per_second,
+            acknowledged: BTreeMap::new(),
         };
         let settings = Arc::new(config.for_openraft(id)?);
         let raft = Raft::new(node_id, settings, network, Adapter::new(group_log.clone()), applier).await;

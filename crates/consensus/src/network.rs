@@ -2,9 +2,13 @@
 //!
 //! Appends are pipelined: several are on their way to a peer at one time, in order, and are answered in order. A peer that is too
 //! far behind gets the state instead of entries, see [`crate::snapshot`].
+//!
+//! A peer that does not have what it acknowledged to this very leader has lost its log. openraft takes that for impossible; so it
+//! is not told, and the peer counts as unreachable until it joins anew.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +27,7 @@ use crate::Machine;
 use crate::peer::{PeerError, Peers, RAFT_SERVICE};
 use crate::rpc::{self, Append, Appended, Method};
 use crate::snapshot::{Outgoing, Transfers};
-use crate::types::{Address, Data, Snapshot, Types, Vote};
+use crate::types::{Address, Data, LeaderId, LogId, Snapshot, Types, Vote};
 
 /// Appends on their way to one peer.
 const PIPELINE: usize = 8;
@@ -38,6 +42,31 @@ pub(crate) struct Network<R: Runtime, M> {
     pub machine: Arc<M>,
     pub transfers: Arc<Transfers>,
     pub snapshot_bytes_per_second: u64,
+    /// By node.
+    pub acknowledged: BTreeMap<u64, Arc<Acknowledged>>,
+}
+
+/// The last entry that a peer acknowledged to a leader, which is this node in one of its terms.
+#[derive(Default)]
+pub(crate) struct Acknowledged(Mutex<Option<(LeaderId, Option<LogId>)>>);
+
+impl Acknowledged {
+    fn with<T>(&self, leader: LeaderId, look: impl FnOnce(&mut Option<LogId>) -> T) -> T {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|(of, _)| of != leader) {
+            *known = Some((leader, None));
+        }
+        look(known.as_mut().map_or(&mut None, |(_, last)| last))
+    }
+
+    fn add(&self, leader: LeaderId, entry: Option<LogId>) {
+        self.with(leader, |last| *last = entry.max(*last));
+    }
+
+    /// Whether an entry was acknowledged, so that its lack means that it was lost.
+    fn has(&self, leader: LeaderId, entry: LogId) -> bool {
+        self.with(leader, |last| *last >= Some(entry))
+    }
 }
 
 /// The way to one peer.
@@ -48,6 +77,7 @@ pub(crate) struct Peer<R: Runtime, M> {
     machine: Arc<M>,
     transfers: Arc<Transfers>,
     snapshot_bytes_per_second: u64,
+    acknowledged: Arc<Acknowledged>,
 }
 
 /// What came of an append.
@@ -71,6 +101,7 @@ impl<R: Runtime, M: Machine> RaftNetworkFactory<T<R, M>> for Network<R, M> {
             machine: self.machine.clone(),
             transfers: self.transfers.clone(),
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
+            acknowledged: self.acknowledged.entry(id).or_default().clone(),
         }
     }
 }
@@ -110,15 +141,23 @@ impl<R: Runtime, M: Machine> Peer<R, M> {
         request: AppendEntriesRequest<T<R, M>>,
     ) -> impl Future<Output = AppendOutcome<T<R, M>>> + Send + use<R, M> {
         let (peers, node, group) = (self.peers.clone(), self.id, self.group);
+        let acknowledged = self.acknowledged.clone();
         async move {
             let append = Append::from(request);
             let last = append.entries.last().map(|entry| entry.log_id).or(append.prev);
             let answer = call(peers, node, append.encode(group), APPEND_WITHIN).await;
             let answer = answer.map_err(|error| failed(&error))?;
             Ok(match Appended::decode(answer).map_err(garbled)? {
-                Appended::Done => Ok(last),
+                Appended::Done => {
+                    acknowledged.add(append.vote.leader_id, last);
+                    Ok(last)
+                }
                 Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
                 Appended::Conflict => match append.prev {
+                    Some(prev) if acknowledged.has(append.vote.leader_id, prev) => {
+                        let lost = format!("node {node} has lost entries that it acknowledged; it must join anew");
+                        return Err(RPCError::Unreachable(Unreachable::new(&AnyError::error(lost))));
+                    }
                     Some(prev) => Err(StreamAppendError::Conflict(prev)),
                     None => return Err(garbled(std::io::Error::other("a conflict before the first entry"))),
                 },

@@ -91,6 +91,28 @@ async fn a_lost_disk_is_replaced_by_a_new_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_forgot_what_it_acknowledged_harms_nobody() {
+    let mut cluster = Cluster::of(3, 3, Config::default()).await;
+    let ledger = Ledger::default();
+    write(&cluster, &ledger, 1, 50).await;
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let lost = leader % 3 + 1;
+    cluster.kill(lost).await;
+    cluster.wipe(lost);
+    // It comes back under its old name, which whoever decides about names must prevent.
+    cluster.start(lost).await;
+    write(&cluster, &ledger, 2, 50).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    write(&cluster, &ledger, 3, 10).await;
+    assert!(cluster.group(leader).is_leader(), "the leader goes on");
+    assert!(cluster.group(lost).machine().all().is_empty(), "it is not rebuilt under its old name");
+    cluster.kill(lost).await;
+    ledger.check(&cluster.agree().await);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crashes_during_an_install_do_no_harm() {
     let mut cluster = Cluster::of(3, 3, short_log()).await;
     let ledger = Ledger::default();
