@@ -20,8 +20,22 @@ pub fn demo() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The load generator on a fresh server. `--smoke` is short and takes the development build; `--restart` measures a start on much
-/// data instead; whatever follows goes to `mainstay bench`.
+/// What the engine and a shard do alone, on one core.
+fn layers(smoke: bool) -> Result<(), Failure> {
+    for (package, example) in [("mainstay-engine", "transitions"), ("mainstay-shard", "apply")] {
+        let mut arguments = vec!["run", "--quiet", "--package", package, "--example", example];
+        if smoke {
+            arguments.extend(["--", "--smoke"]);
+        } else {
+            arguments.push("--release");
+        }
+        crate::cargo(&arguments)?;
+    }
+    Ok(())
+}
+
+/// The layers alone, and then the load generator on a fresh server. `--smoke` is short and takes the development build;
+/// `--restart` measures a start on much data instead; whatever follows goes to `mainstay bench`.
 pub fn bench() -> Result<(), Failure> {
     let mut arguments: Vec<String> = std::env::args().skip(2).collect();
     if arguments.first().is_some_and(|argument| argument == "--restart") {
@@ -29,6 +43,16 @@ pub fn bench() -> Result<(), Failure> {
     }
     let smoke = arguments.iter().any(|argument| argument == "--smoke");
     arguments.retain(|argument| argument != "--smoke");
+    run_all(smoke, arguments)
+}
+
+/// What `cargo xtask test` runs of it.
+pub fn bench_smoke() -> Result<(), Failure> {
+    run_all(true, Vec::new())
+}
+
+fn run_all(smoke: bool, mut arguments: Vec<String>) -> Result<(), Failure> {
+    layers(smoke)?;
     if smoke {
         arguments.splice(0..0, ["--duration", "3", "--warmup", "1"].map(str::to_owned));
     }

@@ -20,7 +20,7 @@ const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | 
   ci     the read-only gate: format, clippy, documentation, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
-  bench  load on a fresh server; --smoke is short, --restart measures a start on much data; the rest goes to `mainstay bench`
+  bench  the layers alone, then load on a fresh server; --smoke is short, --restart measures a start on much data; the rest goes to `mainstay bench`
   sim    build and run the simulator: cargo xtask sim run --seeds 20";
 
 fn main() -> ExitCode {
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 fn test() -> Result<(), Failure> {
     tidy::check()?;
     cargo(&["test", "--workspace"])?;
+    demo::bench_smoke()?;
     suites::test()?;
     sim::test()
 }

@@ -35,8 +35,8 @@ impl NewEvent {
     }
 
     /// Appends the event to an encoded history, without moving its attributes into a message first: a message is encoded as its
-    /// parts one after the other. Answers the event's size.
-    pub(crate) fn append(self, history: &mut Vec<u8>, event_id: i64, now_ns: i64, task_id: i64) -> usize {
+    /// parts one after the other. It can be done once. Answers the event's size.
+    pub(crate) fn append(&mut self, history: &mut Vec<u8>, event_id: i64, now_ns: i64, task_id: i64) -> usize {
         let kind = event_type(&self.attributes);
         let head = HistoryEvent {
             event_id,
@@ -47,9 +47,9 @@ impl NewEvent {
         };
         let tail = HistoryEvent {
             worker_may_ignore: kind == EventType::WorkflowExecutionOptionsUpdated,
-            user_metadata: self.user_metadata,
-            links: self.links,
-            event_group_markers: self.group_markers,
+            user_metadata: self.user_metadata.take(),
+            links: std::mem::take(&mut self.links),
+            event_group_markers: std::mem::take(&mut self.group_markers),
             ..HistoryEvent::default()
         };
         let size = head.encoded_len() + self.attributes.encoded_len() + tail.encoded_len();

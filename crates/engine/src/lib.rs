@@ -34,7 +34,7 @@ mod workflow_task;
 
 pub use describe::describe;
 pub use error::Error;
-pub use refusal::{outcome_of, result_of};
+pub use refusal::{encoded_outcome, outcome_of, result_of};
 pub use store::{Change, EntityKey, Fault, Row, Store, Table};
 pub use workflow_task::unwritten;
 

@@ -3,7 +3,12 @@
 use mainstay_api::log::{Outcome, Refusal, Reply, outcome, refusal::Kind};
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 
+use prost::Message;
+
 use crate::Error;
+
+/// Of `Outcome.reply`.
+const REPLY_TAG: u32 = 1;
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
@@ -59,6 +64,15 @@ impl From<Refusal> for Error {
     }
 }
 
+/// What came of a command, as an encoded [`Outcome`]: without copying the reply.
+#[must_use]
+pub fn encoded_outcome(result: &Result<Reply, Error>) -> Vec<u8> {
+    let Ok(reply) = result else { return outcome_of(result.clone()).encode_to_vec() };
+    let mut encoded = Vec::with_capacity(reply.encoded_len() + 4);
+    prost::encoding::message::encode(REPLY_TAG, reply, &mut encoded);
+    encoded
+}
+
 /// What came of a command, as a message.
 #[must_use]
 pub fn outcome_of(result: Result<Reply, Error>) -> Outcome {
@@ -111,7 +125,14 @@ mod tests {
             Error::Internal(text()),
         ];
         for error in errors {
+            assert_eq!(encoded_outcome(&Err(error.clone())), outcome_of(Err(error.clone())).encode_to_vec());
             assert_eq!(result_of(outcome_of(Err(error.clone()))), Err(error));
         }
+    }
+
+    #[test]
+    fn an_outcome_is_encoded_as_its_message() {
+        let reply = crate::empty();
+        assert_eq!(encoded_outcome(&Ok(reply.clone())), outcome_of(Ok(reply)).encode_to_vec());
     }
 }

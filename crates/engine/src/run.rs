@@ -152,7 +152,7 @@ impl Run {
     /// Writes an event into history now, whatever is started.
     pub(crate) fn write(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>) -> i64 {
         let (id, task_id) = (self.record.next_event_id, self.task_id(tx));
-        let event = event.into();
+        let mut event = event.into();
         self.append(|batch| event.append(batch, id, tx.now(), task_id))
     }
 

@@ -153,8 +153,8 @@ impl Shard {
         }
         let outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
         for change in outcome.changes {
-            effects.extend(effect(&change));
-            index::write(overlay, change)?;
+            index::write(overlay, &change)?;
+            effects.extend(effect(change));
         }
         outcomes::remember(overlay, &entry.command_id, &outcome.reply);
         Ok(Applied { reply: outcome.reply, effects })
@@ -178,18 +178,18 @@ impl Shard {
     }
 }
 
-fn effect(change: &Change) -> Option<Effect> {
+fn effect(change: Change) -> Option<Effect> {
     match change {
-        Change::AddTask(row) => Some(Effect::TaskAdded(row.clone())),
-        Change::RemoveTask(row) => Some(Effect::TaskRemoved(row.clone())),
+        Change::AddTask(row) => Some(Effect::TaskAdded(row)),
+        Change::RemoveTask(row) => Some(Effect::TaskRemoved(row)),
         Change::AddTimer(row) => Some(Effect::TimerAdded(row.due_ns)),
         Change::Put { entity, row, .. } | Change::Delete { entity, row } if row.table == Table::Run => {
-            row.run.map(|run| Effect::RunChanged(EntityKey::clone(entity), run))
+            row.run.map(|run| Effect::RunChanged(EntityKey::clone(&entity), run))
         }
         Change::Put { entity, row, value } if row.table == Table::TaskQueueConfig => {
-            Some(Effect::TaskQueueConfigured(entity.namespace_id.clone(), row.id.clone(), value.clone()))
+            Some(Effect::TaskQueueConfigured(entity.namespace_id.clone(), row.id, value))
         }
-        Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record.clone()))),
+        Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record))),
         _ => None,
     }
 }

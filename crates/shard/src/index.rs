@@ -30,18 +30,18 @@ pub struct ListPosition {
 }
 
 /// Writes one change of the engine.
-pub(crate) fn write(overlay: &mut Overlay<'_>, change: Change) -> Result<(), StorageError> {
+pub(crate) fn write(overlay: &mut Overlay<'_>, change: &Change) -> Result<(), StorageError> {
     let keys = overlay.keys;
     match change {
-        Change::Put { entity, row, value } => overlay.put(keys.row(&entity, &row), value),
-        Change::Delete { entity, row } => overlay.delete(keys.row(&entity, &row)),
-        Change::AddTask(row) => overlay.put(keys.task(&row), row.encode_to_vec().into()),
-        Change::RemoveTask(row) => overlay.delete(keys.task(&row)),
-        Change::AddTimer(row) => overlay.put(keys.timer(&row), row.encode_to_vec().into()),
-        Change::RemoveTimer(row) => overlay.delete(keys.timer(&row)),
-        Change::PutVisibility(row) => put_listed(overlay, &row)?,
-        Change::RemoveVisibility(row) => remove_listed(overlay, &row)?,
-        Change::PutNamespace(record) => overlay.put_namespace(&record),
+        Change::Put { entity, row, value } => overlay.put(overlay.row_key(entity, row), value.clone()),
+        Change::Delete { entity, row } => overlay.delete(overlay.row_key(entity, row)),
+        Change::AddTask(row) => overlay.put(keys.task(row), row.encode_to_vec().into()),
+        Change::RemoveTask(row) => overlay.delete(keys.task(row)),
+        Change::AddTimer(row) => overlay.put(keys.timer(row), row.encode_to_vec().into()),
+        Change::RemoveTimer(row) => overlay.delete(keys.timer(row)),
+        Change::PutVisibility(row) => put_listed(overlay, row)?,
+        Change::RemoveVisibility(row) => remove_listed(overlay, row)?,
+        Change::PutNamespace(record) => overlay.put_namespace(record),
     }
     Ok(())
 }

@@ -19,17 +19,21 @@ const NAMESPACE: u8 = 7;
 const OUTCOME: u8 = 30;
 const META: u8 = 0;
 
+/// What most keys of rows have behind the entity: a run, a table, and a number or a request id.
+const ROW_LENGTH: usize = 64;
+
 /// Builds keys of one shard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys(pub(crate) u32);
 
 fn name(key: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        key.push(byte);
-        if byte == 0 {
-            key.push(0xff);
-        }
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == 0) {
+        key.extend_from_slice(&rest[..=at]);
+        key.push(0xff);
+        rest = &rest[at + 1..];
     }
+    key.extend_from_slice(rest);
     key.extend_from_slice(&[0, 1]);
 }
 
@@ -94,7 +98,8 @@ impl Keys {
         key
     }
 
-    fn entity(self, entity: &EntityKey) -> Vec<u8> {
+    /// How the keys of an entity's rows begin.
+    pub(crate) fn entity(self, entity: &EntityKey) -> Vec<u8> {
         let mut key = self.space(ENTITY);
         key.extend_from_slice(&Slot::of(&entity.namespace_id, &entity.workflow_id).get().to_be_bytes());
         name(&mut key, entity.namespace_id.as_bytes());
@@ -104,7 +109,13 @@ impl Keys {
 
     /// All rows of a table of a run: what their ids are appended to.
     pub(crate) fn rows(self, entity: &EntityKey, table: Table, run: Option<RunId>) -> Vec<u8> {
-        let mut key = self.entity(entity);
+        Self::within(&self.entity(entity), table, run)
+    }
+
+    /// The same behind the beginning of an entity's keys.
+    pub(crate) fn within(entity: &[u8], table: Table, run: Option<RunId>) -> Vec<u8> {
+        let mut key = Vec::with_capacity(entity.len() + ROW_LENGTH);
+        key.extend_from_slice(entity);
         match run {
             None => key.push(0),
             Some(run) => {

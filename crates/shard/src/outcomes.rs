@@ -42,8 +42,7 @@ pub(crate) fn recall(overlay: &Overlay<'_>, entry: &Entry) -> Result<Option<Resu
 /// Remembers what came of a command.
 pub(crate) fn remember(overlay: &mut Overlay<'_>, command_id: &[u8], reply: &Result<Reply, Error>) {
     if !command_id.is_empty() {
-        let outcome = engine::outcome_of(reply.clone()).encode_to_vec();
-        overlay.put(overlay.keys.outcome(command_id), outcome.into());
+        overlay.put(overlay.keys.outcome(command_id), engine::encoded_outcome(reply).into());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,13 +20,37 @@ pub(crate) struct Overlay<'a> {
     pub(crate) keys: Keys,
     view: &'a dyn StateView,
     written: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// The entity that was met last, and how its keys begin.
+    entity: RefCell<(EntityKey, Vec<u8>)>,
     /// Those that this batch has looked at.
     namespaces: RefCell<BTreeMap<String, Arc<NamespaceRecord>>>,
 }
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(keys: Keys, view: &'a dyn StateView) -> Self {
-        Self { keys, view, written: BTreeMap::new(), namespaces: RefCell::default() }
+        let nobody = EntityKey { namespace_id: String::new(), workflow_id: String::new() };
+        Self {
+            keys,
+            view,
+            written: BTreeMap::new(),
+            entity: RefCell::new((nobody, Vec::new())),
+            namespaces: RefCell::default(),
+        }
+    }
+
+    /// The key of a row. An entry's rows are mostly of one entity.
+    pub(crate) fn row_key(&self, entity: &EntityKey, row: &Row) -> Vec<u8> {
+        let mut key = self.rows_key(entity, row.table, row.run);
+        key.extend_from_slice(&row.id);
+        key
+    }
+
+    fn rows_key(&self, entity: &EntityKey, table: Table, run: Option<RunId>) -> Vec<u8> {
+        let mut known = self.entity.borrow_mut();
+        if known.1.is_empty() || known.0 != *entity {
+            *known = (entity.clone(), self.keys.entity(entity));
+        }
+        Keys::within(&known.1, table, run)
     }
 
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Bytes) {
@@ -50,7 +75,7 @@ impl<'a> Overlay<'a> {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StorageError> {
-        let mut own = self.written.range(from.to_vec()..to.to_vec()).peekable();
+        let mut own = self.written.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to.max(from)))).peekable();
         let mut go_on = true;
         self.view.scan(from, to, &mut |key, value| {
             while go_on && let Some((written, change)) = own.next_if(|(written, _)| written.as_slice() < key) {
@@ -97,7 +122,7 @@ impl<'a> Overlay<'a> {
 
 impl Store for Overlay<'_> {
     fn get(&self, entity: &EntityKey, row: &Row) -> Result<Option<Bytes>, Fault> {
-        self.value(&self.keys.row(entity, row)).map_err(fault)
+        self.value(&self.row_key(entity, row)).map_err(fault)
     }
 
     fn scan(
@@ -108,7 +133,7 @@ impl Store for Overlay<'_> {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), Fault> {
-        let prefix = self.keys.rows(entity, table, run);
+        let prefix = self.rows_key(entity, table, run);
         let mut start = prefix.clone();
         start.extend_from_slice(from);
         let length = prefix.len();
