@@ -1,7 +1,6 @@
 //! A conversation with an engine, as clients and workers would hold it: it knows what comes next, and writes down all that it said.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
 use mainstay_api::record::{NamespaceRecord, TaskRow, task_row};
@@ -10,6 +9,7 @@ use mainstay_api::temporal::common::v1::{ActivityType, Payload, Payloads, Workfl
 use mainstay_api::temporal::enums::v1::{CommandType, NamespaceState};
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
+use rustix::time::{ClockId, clock_gettime};
 
 /// The id of the one namespace.
 pub const NAMESPACE: &str = "ns-id";
@@ -155,12 +155,10 @@ pub fn namespace() -> NamespaceRecord {
     }
 }
 
-/// What this thread has used of the processor, so that a busy machine does not count; wall time where that is not known.
+/// What this thread has used of the processor, so that the time of other programs does not count.
 pub fn processor_time() -> Duration {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    let wall = BEGAN.get_or_init(Instant::now).elapsed();
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|ns| ns.parse().ok()).map_or(wall, Duration::from_nanos)
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 fn queue() -> Option<TaskQueue> {
