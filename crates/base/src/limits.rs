@@ -12,6 +12,10 @@ pub const ID_LENGTH_MAX: usize = 1_000;
 pub const HISTORY_COUNT_MAX: i64 = 51_200;
 /// Bytes of history of one run before the server terminates it.
 pub const HISTORY_SIZE_MAX: i64 = 50 << 20;
+/// Bytes of what one run keeps besides its history (buffered events, large heartbeat details) before the server terminates it.
+pub const STATE_SIZE_MAX: i64 = 8 << 20;
+/// Bytes of events that one completion of a workflow task may write.
+pub const TRANSACTION_SIZE_MAX: usize = 4 << 20;
 /// Events from which a worker is told to continue as new.
 pub const HISTORY_COUNT_SUGGEST: i64 = 4_096;
 /// Bytes of history from which a worker is told to continue as new.

@@ -25,6 +25,7 @@ use crate::activity_operations::forget_heartbeat;
 use crate::convert::{deadline, decoded, duration, encoded, given, least, nanos, time};
 use crate::event::Attributes;
 use crate::lifecycle::activity_task_row;
+use crate::pause::is_paused;
 use crate::retry::{self, Decision};
 use crate::run::Run;
 use crate::store::Table;
@@ -33,6 +34,8 @@ use crate::{Answer, Error, empty, reply_of, workflow_task};
 
 /// A failure kept between attempts is cut to about this many bytes.
 const KEPT_FAILURE_SIZE_MAX: usize = 4 << 10;
+/// Heartbeat details from this size on count into the size of the run's state, in bytes.
+const COUNTED_DETAILS_SIZE_MIN: usize = 64 << 10;
 const NO_TIME_FOR_RETRY: &str =
     "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying";
 
@@ -103,8 +106,11 @@ pub(crate) fn by_event(tx: &Transaction<'_>, run: &Run, scheduled_event_id: i64)
     Ok(tx.get(&numbered(Table::Activity, run.id, scheduled_event_id))?)
 }
 
-/// Makes the activity dispatchable now.
+/// Makes the activity dispatchable now, or as soon as its workflow is no longer paused.
 pub(crate) fn dispatch(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
+    if is_held(run, activity) {
+        return;
+    }
     activity.task_sequence = tx.next_task_sequence();
     let row = activity_task_row(tx, run, activity);
     tx.add_task(row);
@@ -140,16 +146,21 @@ fn timer(tx: &Transaction<'_>, run: &Run, activity: &ActivityRecord) -> TimerRow
 }
 
 /// Whether the activity waits for its next attempt.
-pub(crate) fn is_backing_off(activity: &ActivityRecord) -> bool {
-    activity.started_ns == 0 && activity.task_sequence == 0 && activity.pause.is_none()
+pub(crate) fn is_backing_off(run: &Run, activity: &ActivityRecord) -> bool {
+    activity.started_ns == 0 && activity.task_sequence == 0 && !is_held(run, activity)
+}
+
+/// Whether the activity may not be dispatched: it is paused, or its workflow is.
+pub(crate) fn is_held(run: &Run, activity: &ActivityRecord) -> bool {
+    activity.pause.is_some() || is_paused(run)
 }
 
 /// The earliest deadline and what it means; 0 if there is none.
-fn next_deadline(activity: &ActivityRecord) -> (i64, TimeoutType) {
+fn next_deadline(run: &Run, activity: &ActivityRecord) -> (i64, TimeoutType) {
     let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
     let candidates = if activity.started_ns == 0 {
         // A paused activity does not wait for a worker.
-        let waits = if activity.pause.is_some() { 0 } else { activity.schedule_to_start_ns };
+        let waits = if is_held(run, activity) { 0 } else { activity.schedule_to_start_ns };
         let start = deadline(activity.attempt_scheduled_ns, waits);
         [(start, TimeoutType::ScheduleToStart), (close, TimeoutType::ScheduleToClose), (0, TimeoutType::Unspecified)]
     } else {
@@ -166,7 +177,8 @@ fn next_deadline(activity: &ActivityRecord) -> (i64, TimeoutType) {
 
 /// Puts the activity's timer row where it belongs.
 pub(crate) fn arm(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
-    let due = if is_backing_off(activity) { activity.attempt_scheduled_ns } else { next_deadline(activity).0 };
+    let due =
+        if is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { next_deadline(run, activity).0 };
     if due == activity.timer_ns {
         return;
     }
@@ -311,6 +323,7 @@ pub(crate) fn forget(tx: &mut Transaction<'_>, run: &mut Run, mut activity: Acti
     tx.delete(numbered(Table::Activity, run.id, activity.scheduled_event_id));
     tx.delete(named(Table::ActivityId, run.id, &activity.activity_id));
     run.record.activity_count -= 1;
+    run.record.large_details_bytes -= activity.counted_bytes;
 }
 
 pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteActivity) -> Answer<Reply> {
@@ -336,6 +349,9 @@ fn closed(tx: &mut Transaction<'_>, mut run: Run, activity: ActivityRecord) -> A
 
 pub(crate) fn cancel(tx: &mut Transaction<'_>, command: &log::CancelActivity) -> Answer<Reply> {
     let (mut run, activity) = find(tx, command.target.as_ref())?;
+    if activity.started_ns == 0 {
+        return Err(gone().into());
+    }
     if !activity.cancel_requested {
         let text = "unable to mark activity as canceled without activity being request canceled first";
         return Err(Error::invalid(text).into());
@@ -365,27 +381,46 @@ pub(crate) fn write_canceled(
     run.add(tx, Attributes::ActivityTaskCanceledEventAttributes(attributes));
 }
 
+/// Counts heartbeat details into the size of the run's state. Small ones are not counted, so that an ordinary heartbeat need not
+/// write the run. Answers whether the run changed.
+fn count_details(run: &mut Run, activity: &mut ActivityRecord) -> bool {
+    let size = activity.heartbeat_details.as_ref().map_or(0, |details| details.encoded_len());
+    let counted = if size < COUNTED_DETAILS_SIZE_MIN { 0 } else { size as i64 };
+    let more = counted - activity.counted_bytes;
+    activity.counted_bytes = counted;
+    run.record.large_details_bytes += more;
+    more != 0
+}
+
 pub(crate) fn heartbeat(tx: &mut Transaction<'_>, command: &log::HeartbeatActivity) -> Answer<Reply> {
-    let (run, mut activity) = find(tx, command.target.as_ref())?;
+    let (mut run, mut activity) = find(tx, command.target.as_ref())?;
     if activity.started_ns == 0 {
         return Err(gone().into());
     }
     activity.last_heartbeat_ns = tx.now();
     activity.heartbeat_details = command.details.clone();
+    let counted = count_details(&mut run, &mut activity);
     put(tx, &run, &activity);
     let response = RecordActivityTaskHeartbeatResponse {
         cancel_requested: activity.cancel_requested,
         activity_paused: activity.pause.is_some(),
         activity_reset: activity.was_reset,
     };
+    if counted {
+        run.save(tx);
+    }
     Ok(reply_of(reply::Reply::Heartbeat(response)))
 }
 
 pub(crate) fn fail(tx: &mut Transaction<'_>, command: &log::FailActivity) -> Answer<Reply> {
     let (mut run, mut activity) = find(tx, command.target.as_ref())?;
+    if activity.started_ns == 0 {
+        return Err(gone().into());
+    }
     if command.last_heartbeat_details.is_some() {
         activity.heartbeat_details = command.last_heartbeat_details.clone();
         activity.last_heartbeat_ns = tx.now();
+        count_details(&mut run, &mut activity);
     }
     let failure = command.failure.clone().unwrap_or_default();
     let state = match after_attempt(tx, &activity, &failure) {
@@ -430,7 +465,7 @@ fn after_attempt(tx: &Transaction<'_>, activity: &ActivityRecord, failure: &Fail
 
 /// Sets the activity back for its next attempt.
 fn retry(tx: &mut Transaction<'_>, run: &Run, mut activity: ActivityRecord, failure: Failure, interval: i64) {
-    activity.attempt = if activity.was_reset { 1 } else { activity.attempt.saturating_add(1) };
+    activity.attempt = activity.attempt.saturating_add(1);
     activity.was_reset = false;
     if std::mem::take(&mut activity.reset_heartbeat) {
         forget_heartbeat(&mut activity);
@@ -473,13 +508,13 @@ pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRo
     activity.timer_ns = 0;
     let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
     let over = close != 0 && close <= tx.now();
-    if is_backing_off(&activity) && !over {
+    if is_backing_off(run, &activity) && !over {
         dispatch(tx, run, &mut activity);
         arm(tx, run, &mut activity);
         put(tx, run, &activity);
         return Ok(false);
     }
-    let (due, kind) = next_deadline(&activity);
+    let (due, kind) = next_deadline(run, &activity);
     if due == 0 || due > tx.now() {
         arm(tx, run, &mut activity);
         put(tx, run, &activity);

@@ -4,6 +4,8 @@
 //! never taken from its worker; it learns from its next heartbeat what was asked. An attempt that nobody took loses its task row, or
 //! gets a new one. One command names one activity, all of a type, or all; it applies to each of them or to none.
 
+use std::collections::BTreeSet;
+
 use mainstay_api::log::{
     OperateActivities, Reply, operate_activities as log, operate_activities::Operation, operate_activities::Which,
     reply,
@@ -63,11 +65,17 @@ fn chosen(tx: &Transaction<'_>, run: &Run, which: Option<&Which>) -> Answer<Vec<
     if found.is_empty() { Err(Error::not_found(NO_SUCH_ACTIVITY).into()) } else { Ok(found) }
 }
 
-/// Lists the types of paused activities in the run's search attributes.
-fn show_paused(tx: &Transaction<'_>, run: &mut Run) -> Answer<()> {
+/// Lists what is paused, the run or types of activities, in the run's search attributes.
+pub(crate) fn show_paused(tx: &Transaction<'_>, run: &mut Run) -> Answer<()> {
     let all: Vec<ActivityRecord> = tx.scan_records(Table::Activity, run.id)?;
     let kinds = all.iter().filter(|a| a.pause.is_some()).map(|a| a.activity_type.as_str());
-    search_attributes::set_paused_types(tx, run, kinds.collect());
+    let kinds: BTreeSet<&str> = kinds.collect();
+    let mut paused: Vec<String> = kinds.into_iter().map(|kind| format!("property:activityType={kind}")).collect();
+    if let Some(pause) = &run.record.pause {
+        paused.push(format!("Workflow:{}", tx.entity.workflow_id));
+        paused.push(format!("Reason:{}", pause.reason));
+    }
+    search_attributes::set_paused(tx, run, &paused);
     Ok(())
 }
 
@@ -110,7 +118,7 @@ fn unpause(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, h
     }
 }
 
-/// The next attempt is the first again. A running one goes on; if it was another than the first, its token no longer fits.
+/// This attempt counts as the first again. A running one goes on; if it was another than the first, its token no longer fits.
 fn reset(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, how: &log::Reset) {
     activity.attempt = 1;
     activities::withdraw(tx, run, activity);
@@ -147,7 +155,7 @@ fn dispatch_within(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityR
     dispatch_at(tx, run, activity, tx.now().saturating_add(wait));
 }
 
-fn dispatch_at(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, at: i64) {
+pub(crate) fn dispatch_at(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, at: i64) {
     activities::withdraw(tx, run, activity);
     activity.attempt_scheduled_ns = at.max(tx.now());
     if at <= tx.now() {
@@ -173,11 +181,11 @@ fn update_options(
         adjusted(activity, merged)?
     };
     activity.original_options.get_or_insert(options(activity));
-    let backing_off = activities::is_backing_off(activity);
+    let backing_off = activities::is_backing_off(run, activity);
     // Its task row is in the queue of the old options.
     activities::withdraw(tx, run, activity);
     set_options(activity, &changed);
-    if activity.started_ns != 0 || activity.pause.is_some() {
+    if activity.started_ns != 0 || activities::is_held(run, activity) {
         activities::arm(tx, run, activity);
     } else if backing_off {
         if activity.attempt > 1 {

@@ -1,6 +1,7 @@
 //! How clients stop a workflow: cancel asks, terminate ends, delete forgets. (Reference §2.17.)
 
 use mainstay_api::log::Reply;
+use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::history::v1::WorkflowExecutionCancelRequestedEventAttributes;
 use mainstay_api::temporal::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
@@ -16,14 +17,20 @@ use crate::{Answer, empty, workflow_task};
 const TERMINATE_REASON: &str = "terminated by user via frontend";
 const TERMINATE_IDENTITY: &str = "frontend-service";
 
+/// The run that a request means. One that names the first run of a chain means the chain's current run, whatever run it names.
+fn meant(tx: &Transaction<'_>, execution: Option<&WorkflowExecution>, first_execution_run_id: &str) -> Answer<Run> {
+    let run_id = execution.map_or("", |execution| execution.run_id.as_str());
+    let run = Run::load(tx, if first_execution_run_id.is_empty() { run_id } else { "" })?;
+    lifecycle::check_first_run(tx, &run, first_execution_run_id)?;
+    Ok(run)
+}
+
 /// Cancelling a closed run, or one that was asked before, is a success without effect.
 pub(crate) fn request_cancel(
     tx: &mut Transaction<'_>,
     request: &RequestCancelWorkflowExecutionRequest,
 ) -> Answer<Reply> {
-    let execution = given(&request.workflow_execution);
-    let mut run = Run::load(tx, &execution.run_id)?;
-    lifecycle::check_first_run(tx, &run, &request.first_execution_run_id)?;
+    let mut run = meant(tx, request.workflow_execution.as_ref(), &request.first_execution_run_id)?;
     if !run.is_open() || run.record.cancel_requested {
         return Ok(empty());
     }
@@ -43,9 +50,7 @@ pub(crate) fn request_cancel(
 }
 
 pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExecutionRequest) -> Answer<Reply> {
-    let execution = given(&request.workflow_execution);
-    let mut run = Run::load(tx, &execution.run_id)?;
-    lifecycle::check_first_run(tx, &run, &request.first_execution_run_id)?;
+    let mut run = meant(tx, request.workflow_execution.as_ref(), &request.first_execution_run_id)?;
     if !run.is_open() {
         return Err(already_completed().into());
     }

@@ -14,13 +14,13 @@ use mainstay_api::temporal::workflow::v1::pending_activity_info::{
 };
 use mainstay_api::temporal::workflow::v1::{
     PendingActivityInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
-    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, WorkflowExecutionVersioningInfo,
+    WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, WorkflowExecutionPauseInfo, WorkflowExecutionVersioningInfo,
 };
 use mainstay_api::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
 use mainstay_base::{RunId, Timestamp};
 use prost_types::Timestamp as ProtoTimestamp;
 
-use crate::activities::is_backing_off;
+use crate::activities::{is_backing_off, is_held};
 use crate::convert::{deadline, duration, time};
 use crate::run::Run;
 use crate::store::{EntityKey, Fault, Store, Table};
@@ -56,7 +56,7 @@ fn response(tx: &Transaction<'_>, run_id: &str) -> Answer<DescribeWorkflowExecut
     let started = lifecycle::started_attributes(tx, &run)?;
     let mut pending_activities = Vec::new();
     for activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
-        pending_activities.push(activity_info(&activity));
+        pending_activities.push(activity_info(&run, &activity));
     }
     Ok(DescribeWorkflowExecutionResponse {
         execution_config: Some(config(tx, &run, &started)),
@@ -129,15 +129,15 @@ fn task_info(task: &WorkflowTaskRecord) -> PendingWorkflowTaskInfo {
     }
 }
 
-fn activity_info(a: &ActivityRecord) -> PendingActivityInfo {
-    let state = match (a.cancel_requested, a.started_ns != 0, a.pause.is_some()) {
+fn activity_info(run: &Run, a: &ActivityRecord) -> PendingActivityInfo {
+    let state = match (a.cancel_requested, a.started_ns != 0, is_held(run, a)) {
         (true, ..) => PendingActivityState::CancelRequested,
         (false, false, false) => PendingActivityState::Scheduled,
         (false, true, false) => PendingActivityState::Started,
         (false, false, true) => PendingActivityState::Paused,
         (false, true, true) => PendingActivityState::PauseRequested,
     };
-    let backing_off = is_backing_off(a);
+    let backing_off = is_backing_off(run, a);
     PendingActivityInfo {
         activity_id: a.activity_id.clone(),
         activity_type: Some(ActivityType { name: a.activity_type.clone() }),
@@ -190,6 +190,11 @@ fn extended(tx: &Transaction<'_>, run: &Run) -> Result<WorkflowExecutionExtended
         original_start_time: time(r.start_ns),
         reset_run_id: run.details(tx).reset_run_id.clone(),
         request_id_infos: request_ids(tx, run.id)?,
+        pause_info: r.pause.as_ref().map(|pause| WorkflowExecutionPauseInfo {
+            identity: pause.identity.clone(),
+            paused_time: time(pause.time_ns),
+            reason: pause.reason.clone(),
+        }),
         ..WorkflowExecutionExtendedInfo::default()
     })
 }

@@ -107,6 +107,8 @@ pub(crate) fn event_type(attributes: &Attributes) -> EventType {
         A::WorkflowExecutionCancelRequestedEventAttributes(_) => EventType::WorkflowExecutionCancelRequested,
         A::WorkflowExecutionSignaledEventAttributes(_) => EventType::WorkflowExecutionSignaled,
         A::WorkflowExecutionOptionsUpdatedEventAttributes(_) => EventType::WorkflowExecutionOptionsUpdated,
+        A::WorkflowExecutionPausedEventAttributes(_) => EventType::WorkflowExecutionPaused,
+        A::WorkflowExecutionUnpausedEventAttributes(_) => EventType::WorkflowExecutionUnpaused,
         A::WorkflowTaskScheduledEventAttributes(_) => EventType::WorkflowTaskScheduled,
         A::WorkflowTaskStartedEventAttributes(_) => EventType::WorkflowTaskStarted,
         A::WorkflowTaskCompletedEventAttributes(_) => EventType::WorkflowTaskCompleted,
@@ -138,6 +140,8 @@ pub(crate) fn is_buffered(attributes: &Attributes) -> bool {
         A::WorkflowExecutionSignaledEventAttributes(_)
             | A::WorkflowExecutionCancelRequestedEventAttributes(_)
             | A::WorkflowExecutionOptionsUpdatedEventAttributes(_)
+            | A::WorkflowExecutionPausedEventAttributes(_)
+            | A::WorkflowExecutionUnpausedEventAttributes(_)
             | A::ActivityTaskStartedEventAttributes(_)
             | A::ActivityTaskCompletedEventAttributes(_)
             | A::ActivityTaskFailedEventAttributes(_)

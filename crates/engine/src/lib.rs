@@ -16,6 +16,7 @@ mod event;
 mod field_mask;
 mod lifecycle;
 mod options;
+mod pause;
 mod refusal;
 mod replay;
 mod reset;
@@ -128,6 +129,8 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::OperateActivities(c) => activity_operations::operate(tx, c),
         Op::UpdateOptions(c) => options::update(tx, c),
         Op::UpdateTaskQueueConfig(c) => task_queue_config::update(tx, c),
+        Op::PauseWorkflow(c) => pause::pause(tx, c),
+        Op::UnpauseWorkflow(c) => pause::unpause(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
         // The shard keeps members itself: they are no entity.
         Op::PutMember(_) => Ok(empty()),

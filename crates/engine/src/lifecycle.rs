@@ -56,7 +56,9 @@ pub(crate) fn create(tx: &mut Transaction<'_>, new: NewRun) -> Run {
     }
     attributes.attempt = attributes.attempt.max(1);
     let backoff = nanos(attributes.first_workflow_task_backoff.as_ref());
-    attributes.first_workflow_task_backoff = duration(backoff);
+    // A run that continues another shows only a wait that there is. (Recorded.)
+    let shown = backoff > 0 || attributes.initiator != Initiator::Workflow as i32;
+    attributes.first_workflow_task_backoff = if shown { duration(backoff) } else { None };
     let record = record_of(id, &attributes, now, backoff);
     let mut details = details_of(tx, id, &attributes);
     details.start_request_id = request_id.clone();
@@ -268,6 +270,8 @@ pub(crate) fn successor(
     let lived = tx.now().saturating_sub(run.record.start_ns);
     let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
     attributes.continued_execution_run_id = run.record.run_id.clone();
+    attributes.priority.clone_from(&run.record.priority);
+    attributes.versioning_override.clone_from(&run.details(tx).versioning_override);
     attributes.initiator = initiator as i32;
     attributes.first_execution_run_id = run.details(tx).first_execution_run_id.clone();
     attributes.workflow_execution_expiration_time = time(run.record.execution_deadline_ns);
@@ -416,9 +420,15 @@ fn run_timeout_failure() -> Failure {
 /// Removes every trace of a closed run.
 pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
     let listed = run.clone().into_visibility(tx);
-    for table in
-        [Table::RunDetails, Table::History, Table::RequestId, Table::Buffered, Table::Activity, Table::ActivityId]
-    {
+    for table in [
+        Table::RunDetails,
+        Table::History,
+        Table::RequestId,
+        Table::SignalRequest,
+        Table::Buffered,
+        Table::Activity,
+        Table::ActivityId,
+    ] {
         for (id, _) in tx.scan(table, run.id)? {
             tx.delete(Row { table, run: Some(run.id), id });
         }

@@ -15,7 +15,7 @@ use crate::event::{self, Attributes as A};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode};
-use crate::{activities, lifecycle, search_attributes, worker_build};
+use crate::{activities, lifecycle, pause, search_attributes, worker_build};
 
 /// What the events say, beside the run's own record.
 pub(crate) struct Replayed {
@@ -127,6 +127,8 @@ impl Replayed {
                 crate::options::take(tx, &mut self.run, &a);
                 self.request_ids.push((a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id));
             }
+            A::WorkflowExecutionPausedEventAttributes(a) => pause::take_paused(&mut self.run, at, &a),
+            A::WorkflowExecutionUnpausedEventAttributes(_) => pause::take_unpaused(&mut self.run),
             A::UpsertWorkflowSearchAttributesEventAttributes(a) => {
                 let fields = a.search_attributes.unwrap_or_default();
                 search_attributes::merge(tx, &mut self.run, &fields);

@@ -217,15 +217,12 @@ impl Run {
                 started.insert(a.scheduled_event_id, id);
             }
             Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) if !a.request_id.is_empty() => {
-                let record = RequestIdRecord { event_type: EventType::WorkflowExecutionSignaled as i32, event_id: id };
-                tx.put(named(Table::RequestId, self.id, &a.request_id), &record);
+                self.remember(tx, &a.request_id, EventType::WorkflowExecutionSignaled, id);
             }
             Some(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a))
                 if !a.attached_request_id.is_empty() =>
             {
-                let record =
-                    RequestIdRecord { event_type: EventType::WorkflowExecutionOptionsUpdated as i32, event_id: id };
-                tx.put(named(Table::RequestId, self.id, &a.attached_request_id), &record);
+                self.remember(tx, &a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id);
             }
             Some(attributes) => {
                 if let Some((scheduled, started_id)) = event::activity_close(attributes)
@@ -289,15 +286,23 @@ impl Run {
         Ok(())
     }
 
-    /// Whether this run has seen a request id; remembers it if not.
+    /// What a request id that started the run, or was attached to it, caused.
     pub(crate) fn seen(&self, tx: &Transaction<'_>, request_id: &str) -> Result<Option<RequestIdRecord>, Fault> {
         if request_id.is_empty() { Ok(None) } else { tx.get(&named(Table::RequestId, self.id, request_id)) }
     }
 
+    /// Whether a signal with this request id was accepted. Ids of signals are apart from those of starts: one may be used for both.
+    pub(crate) fn seen_signal(&self, tx: &Transaction<'_>, request_id: &str) -> Result<bool, Fault> {
+        let row = named(Table::SignalRequest, self.id, request_id);
+        Ok(!request_id.is_empty() && tx.get_bytes(&row)?.is_some())
+    }
+
     pub(crate) fn remember(&self, tx: &mut Transaction<'_>, request_id: &str, event_type: EventType, event_id: i64) {
+        let signal = event_type == EventType::WorkflowExecutionSignaled;
+        let table = if signal { Table::SignalRequest } else { Table::RequestId };
         if !request_id.is_empty() {
             let record = RequestIdRecord { event_type: event_type as i32, event_id };
-            tx.put(named(Table::RequestId, self.id, request_id), &record);
+            tx.put(named(table, self.id, request_id), &record);
         }
     }
 
@@ -326,9 +331,16 @@ impl Run {
             Some("Workflow history size exceeds limit.")
         } else if self.record.next_event_id - 1 > limits::HISTORY_COUNT_MAX {
             Some("Workflow history count exceeds limit.")
+        } else if self.record.buffered_bytes + self.record.large_details_bytes > limits::STATE_SIZE_MAX {
+            Some("Workflow mutable state size exceeds limit.")
         } else {
             None
         }
+    }
+
+    /// Bytes of the events that this entry adds to history.
+    pub(crate) fn written_bytes(&self) -> usize {
+        self.batches.iter().flat_map(|(_, batch)| &batch.events).map(Bytes::len).sum()
     }
 
     /// Sets the execution record from this run, which is the current one.

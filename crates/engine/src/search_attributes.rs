@@ -2,8 +2,6 @@
 //!
 //! Values stay as they were encoded; only the type is added to their metadata, since SDKs decode by it.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::{Memo, Payload, SearchAttributes};
@@ -200,10 +198,9 @@ pub(crate) fn set_problems(tx: &Transaction<'_>, run: &mut Run, problem: Option<
     }
 }
 
-/// Lists the types of the activities that are paused.
-pub(crate) fn set_paused_types(tx: &Transaction<'_>, run: &mut Run, kinds: BTreeSet<&str>) {
-    let entries: Vec<String> = kinds.into_iter().map(|kind| format!("property:activityType={kind}")).collect();
-    let list = (!entries.is_empty()).then(|| keyword_list(&entries));
+/// Lists what is paused of the run.
+pub(crate) fn set_paused(tx: &Transaction<'_>, run: &mut Run, entries: &[String]) {
+    let list = (!entries.is_empty()).then(|| keyword_list(entries));
     let present = run.details(tx).search_attributes.as_ref().and_then(|all| all.indexed_fields.get(PAUSE_INFO));
     if present == list.as_ref() {
         return;

@@ -3,7 +3,7 @@
 use mainstay_api::log::{Reply, reply};
 use mainstay_api::temporal::common::v1::{Header, Link, Payloads};
 use mainstay_api::temporal::enums::v1::{
-    EventType, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
+    EventType, ResourceExhaustedCause, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
 };
 use mainstay_api::temporal::history::v1::WorkflowExecutionSignaledEventAttributes;
 use mainstay_api::temporal::workflowservice::v1::{
@@ -42,7 +42,7 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
     let link = event_link(tx, &run, &request.namespace, reference);
     let response = SignalWorkflowExecutionResponse { link: Some(link) };
     let reply = reply_of(reply::Reply::SignalWorkflow(response));
-    if run.seen(tx, &request.request_id)?.is_some() {
+    if run.seen_signal(tx, &request.request_id)? {
         return Ok(reply);
     }
     if !run.is_open() {
@@ -63,6 +63,9 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
 }
 
 fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()> {
+    if run.record.close_attempted && run.task_started() {
+        return Err(closing().into());
+    }
     if run.record.signal_count >= limits::SIGNALS_MAX {
         return Err(Error::invalid("exceeded workflow execution limit for signal events").into());
     }
@@ -80,6 +83,14 @@ fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()
     let event_id = run.add(tx, event.with_links(signal.links)).id();
     run.remember(tx, &request_id, EventType::WorkflowExecutionSignaled, event_id);
     relieve_buffer(tx, run)
+}
+
+/// The worker tried to close the run and was stopped by events that it had not seen: it gets a chance to do so now.
+fn closing() -> Error {
+    Error::ResourceExhausted {
+        cause: ResourceExhaustedCause::BusyWorkflow,
+        message: "workflow operation can not be applied because workflow is closing".into(),
+    }
 }
 
 /// A buffer over its limits fails the started task, so that a storm of events cannot keep a run from progressing.
@@ -112,10 +123,13 @@ pub(crate) fn signal_with_start(
     }
     let mut started = true;
     let id = tx.prng.run_id();
-    let existing = start::resolve(tx, &request.request_id, &policies)?;
-    let mut run = match existing {
-        // A repeated request after the close begins a new run, as the reference server does.
+    // Only one that would end a run looks whether it began that run: else the signal's own id tells repeats.
+    let start_id = if policies.conflict == Conflict::TerminateExisting { request.request_id.as_str() } else { "" };
+    let mut run = match start::resolve(tx, start_id, &policies)? {
         Existing::Repeated(run, _) if run.is_open() => return Ok(answer(tx, &run, request, false)),
+        Existing::Use(run) if run.seen_signal(tx, &request.request_id)? => {
+            return Ok(answer(tx, &run, request, false));
+        }
         Existing::Use(run) => {
             started = false;
             *run
@@ -124,6 +138,7 @@ pub(crate) fn signal_with_start(
             start::terminate_existing(tx, &mut run, id)?;
             begin(tx, request, id)
         }
+        // A repeated request after the close begins a new run, as the reference server does.
         Existing::Start | Existing::Repeated(..) => begin(tx, request, id),
     };
     let signal = Signal {

@@ -38,10 +38,12 @@ pub enum Table {
     UserTimer = 6,
     /// Timer id of the user timer with this started event id (8 bytes big-endian).
     UserTimerEvent = 7,
-    /// `RequestIdRecord`; id = a request id that this run has seen.
+    /// `RequestIdRecord`; id = a request id that started the run or was attached to it.
     RequestId = 8,
     /// An encoded `HistoryEvent` without an id, waiting for the started workflow task to close; id = 8 bytes big-endian.
     Buffered = 9,
+    /// `RequestIdRecord`; id = the request id of a signal that this run has accepted.
+    SignalRequest = 18,
     /// `TaskQueueConfig` of the namespace whose entity has no workflow id; no run, id by [`crate::task_queue_config::row_id`].
     TaskQueueConfig = 17,
 }

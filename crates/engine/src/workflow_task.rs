@@ -22,6 +22,7 @@ use prost::Message;
 
 use crate::convert::{duration, given, time};
 use crate::event::{Attributes, NewEvent};
+use crate::pause::is_paused;
 use crate::run::Run;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, empty, reply_of};
@@ -45,7 +46,33 @@ pub(crate) fn wake(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
     if run.record.workflow_task.is_some() || run.record.first_task_backoff || !run.is_open() {
         return Ok(());
     }
+    if is_paused(run) {
+        // What waited for the task that just closed waits no longer; the next task comes when the run goes on.
+        run.flush_buffer(tx)?;
+        return Ok(());
+    }
     schedule(tx, run, 0)
+}
+
+/// Keeps a task that nobody has started from being dispatched, while the run is paused.
+pub(crate) fn hold(tx: &mut Transaction<'_>, run: &mut Run) {
+    let Some(mut task) = run.record.workflow_task.take() else { return };
+    if task.started_event_id == 0 {
+        remove_rows(tx, run, &task);
+        task.task_sequence = 0;
+        task.timer_ns = 0;
+    }
+    run.record.workflow_task = Some(task);
+}
+
+/// The run goes on: dispatches the task that was held, or schedules one.
+pub(crate) fn release(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
+    let held = |task: &WorkflowTaskRecord| task.started_event_id == 0 && task.task_sequence == 0;
+    if run.record.workflow_task.as_ref().is_some_and(held) {
+        dispatch(tx, run);
+        return Ok(());
+    }
+    wake(tx, run)
 }
 
 /// Schedules a workflow task and makes it dispatchable. `streak_start` is the first scheduled time of a heartbeat streak, or 0.
@@ -190,6 +217,7 @@ pub(crate) fn withdraw(tx: &mut Transaction<'_>, run: &mut Run) {
 pub(crate) fn take(tx: &mut Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> {
     let task = run.record.workflow_task.take()?;
     remove_rows(tx, run, &task);
+    run.record.close_attempted = false;
     Some(task)
 }
 

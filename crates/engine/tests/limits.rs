@@ -4,12 +4,12 @@
 
 mod support;
 
-use mainstay_api::log::{self, command::Op, reply};
+use mainstay_api::log::{self, activity_target::Target, command::Op, reply};
 use mainstay_api::record::RunRecord;
 use mainstay_api::temporal::command::v1::{
     Command, RecordMarkerCommandAttributes, ScheduleActivityTaskCommandAttributes, command::Attributes,
 };
-use mainstay_api::temporal::common::v1::{ActivityType, WorkflowType};
+use mainstay_api::temporal::common::v1::{ActivityType, Payload, Payloads, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, WorkflowExecutionStatus};
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -93,5 +93,68 @@ fn a_history_over_its_limit_ends_the_run() {
     assert_eq!(record.status(), WorkflowExecutionStatus::Terminated);
     let over = record.next_event_id - limits::HISTORY_COUNT_MAX;
     assert!((1..=110).contains(&over), "ended {over} events after the limit");
+    assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
+}
+
+fn run_status(machine: &Machine) -> WorkflowExecutionStatus {
+    let entity = Machine::entity("wf");
+    let run = *machine.store.runs(&entity).first().unwrap();
+    machine.store.record::<RunRecord>(&entity, Table::Run, Some(run), &[]).unwrap().status()
+}
+
+fn payloads(size: usize) -> Option<Payloads> {
+    let payload = Payload { data: vec![7; size].into(), ..Payload::default() };
+    Some(Payloads { payloads: vec![payload] })
+}
+
+#[test]
+fn a_completion_too_large_for_one_write_ends_the_run() {
+    let mut machine = Machine::new();
+    let token = begin(&mut machine);
+    let large = |id| {
+        let mut command = activity(id);
+        if let Some(Attributes::ScheduleActivityTaskCommandAttributes(a)) = &mut command.attributes {
+            a.input = payloads(limits::BLOB_SIZE_MAX - 100);
+        }
+        command
+    };
+    let request =
+        api::RespondWorkflowTaskCompletedRequest { commands: (0..3).map(large).collect(), ..Default::default() };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
+    let text = reply.unwrap_err().to_string();
+    assert!(text.starts_with("transaction size of 62") && text.ends_with("exceeds limit of 4194304 bytes"), "{text}");
+    assert_eq!(run_status(&machine), WorkflowExecutionStatus::Terminated);
+    assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
+}
+
+#[test]
+fn state_over_its_limit_ends_the_run() {
+    let mut machine = Machine::new();
+    let token = begin(&mut machine);
+    let eager = |id| {
+        let mut command = activity(id);
+        if let Some(Attributes::ScheduleActivityTaskCommandAttributes(a)) = &mut command.attributes {
+            a.request_eager_execution = true;
+        }
+        command
+    };
+    let request =
+        api::RespondWorkflowTaskCompletedRequest { commands: (0..5).map(eager).collect(), ..Default::default() };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let Some(reply::Reply::WorkflowTaskCompleted(done)) =
+        machine.apply("wf", Op::CompleteWorkflowTask(complete)).0.unwrap().reply
+    else {
+        panic!("a completion is answered as such")
+    };
+    let tokens: Vec<log::TaskToken> = done.activity_tasks.into_iter().filter_map(|task| task.token).collect();
+    for (at, token) in tokens.into_iter().enumerate() {
+        let target = Some(log::ActivityTarget { target: Some(Target::Token(token)) });
+        let details = payloads(limits::BLOB_SIZE_MAX - 100);
+        let beat = log::HeartbeatActivity { target, details, ..Default::default() };
+        machine.apply("wf", Op::HeartbeatActivity(beat)).0.unwrap();
+        let over = (at + 1) * (limits::BLOB_SIZE_MAX - 100) > limits::STATE_SIZE_MAX as usize;
+        assert_eq!(run_status(&machine) == WorkflowExecutionStatus::Terminated, over, "after {at}");
+    }
     assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
 }

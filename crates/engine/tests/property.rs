@@ -38,6 +38,7 @@ enum Step {
     CloseActivity { how: u8, by_id: bool, id: u8, stale: bool },
     Operate { how: u8, id: u8, flags: u8 },
     Options { key: i32 },
+    Pause { pause: bool, request: u8 },
     Advance { ms: i64 },
 }
 
@@ -97,6 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(how, by_id, id, stale)| Step::CloseActivity { how, by_id, id, stale }),
         4 => (0..5_u8, 0..4_u8, any::<u8>()).prop_map(|(how, id, flags)| Step::Operate { how, id, flags }),
         1 => (0..5_i32).prop_map(|key| Step::Options { key }),
+        1 => (prop::bool::weighted(0.4), any::<u8>()).prop_map(|(pause, request)| Step::Pause { pause, request }),
         4 => (0..6_000_i64).prop_map(|ms| Step::Advance { ms }),
     ]
 }
@@ -237,6 +239,14 @@ impl Talk {
                 self.completion(commands, *heartbeat, *inline, *sticky)
             }
             Step::CloseActivity { how, by_id, id, stale } => self.close_activity(*how, *by_id, *id, *stale),
+            Step::Pause { pause: true, request } => Op::PauseWorkflow(api::PauseWorkflowExecutionRequest {
+                request_id: format!("pause-{request}"),
+                ..Default::default()
+            }),
+            Step::Pause { pause: false, request } => Op::UnpauseWorkflow(api::UnpauseWorkflowExecutionRequest {
+                request_id: format!("unpause-{request}"),
+                ..Default::default()
+            }),
             Step::Operate { how, id, flags } => operate(*how, *id, *flags),
             Step::Options { key } => Op::UpdateOptions(api::UpdateWorkflowExecutionOptionsRequest {
                 workflow_execution_options: Some(WorkflowExecutionOptions {

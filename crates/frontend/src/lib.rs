@@ -46,6 +46,8 @@ pub struct Config {
     pub streams_max: u32,
     /// Name of the store that GetClusterInfo shows. The web UI offers lists by query only for stores whose names it knows.
     pub store_name: String,
+    /// Whether workflows can be paused.
+    pub workflow_pause: bool,
     /// Number of shards that GetClusterInfo shows.
     pub shard_count: i32,
 }
@@ -59,6 +61,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(3),
             streams_max: 10_000,
             store_name: "sqlite".into(),
+            workflow_pause: false,
             shard_count: 1,
         }
     }

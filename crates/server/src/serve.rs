@@ -79,7 +79,11 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     settings.banner.iter().for_each(|line| println!("{line}"));
     tracing::info!(%address, cluster = data.identity().cluster_id, "ready");
 
-    let limits = frontend::Config { shutdown_timeout: DRAIN, ..frontend::Config::default() };
+    let limits = frontend::Config {
+        shutdown_timeout: DRAIN,
+        workflow_pause: settings.workflow_pause,
+        ..frontend::Config::default()
+    };
     frontend::serve::<TokioRuntime, _>(listener, node.clone(), limits, asked(stop)).await;
     tokio::select! {
         biased;

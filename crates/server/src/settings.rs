@@ -14,6 +14,8 @@ use crate::cli::{Disk, Global, LogFormat, LogLevel, Start, StartDev};
 
 const DEV_SHARDS: u32 = 4;
 const SHARDS: u32 = 16;
+/// The dynamic config key that lets workflows be paused.
+const WORKFLOW_PAUSE_KEY: &str = "frontend.WorkflowPauseEnabled";
 /// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
 const RESERVE_BYTES: u64 = 256 << 20;
 /// Less than this is taken by write buffers alone.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Of the namespaces above.
     pub search_attributes: BTreeMap<String, IndexedValueType>,
+    /// Whether workflows can be paused.
+    pub workflow_pause: bool,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     /// None for a node that is alone.
@@ -57,10 +61,15 @@ impl Settings {
     /// From the flags of `server start-dev`.
     pub fn dev(global: &Global, flags: StartDev) -> Result<Self, Failure> {
         let mut remarks = Vec::new();
+        let mut workflow_pause = false;
         for pair in &flags.dynamic_config_value {
-            let Some((key, _)) = pair.split_once('=') else {
+            let Some((key, value)) = pair.split_once('=') else {
                 return Err(format!("--dynamic-config-value {pair} is not KEY=JSON"));
             };
+            if key.eq_ignore_ascii_case(WORKFLOW_PAUSE_KEY) {
+                workflow_pause = value.parse().map_err(|_| format!("{key} is true or false, not {value}"))?;
+                continue;
+            }
             remarks.push(format!("dynamic config value {key} is not known here and ignored"));
         }
         remarks.extend(flags.ignored.given().iter().map(|flag| format!("{flag} has no effect so far")));
@@ -84,6 +93,7 @@ impl Settings {
             search_attributes: search_attributes(&flags.search_attribute)?,
             cluster: None,
             stop_with_stdin: false,
+            workflow_pause,
             log_level: global.log_level.unwrap_or(LogLevel::Warn),
             log_format: global.log_format,
             remarks,
@@ -105,6 +115,7 @@ impl Settings {
             search_attributes: BTreeMap::new(),
             cluster,
             stop_with_stdin: flags.stop_with_stdin,
+            workflow_pause: false,
             log_level: global.log_level.unwrap_or(LogLevel::Info),
             log_format: global.log_format,
             remarks: Vec::new(),

@@ -78,7 +78,9 @@ fn begin(
         let identity = c.identity.clone();
         let request_id = c.tx.prng.run_id().to_string();
         activities::start(c.tx, c.run, activity, &identity, &request_id);
-        let started = activities::describe_started(c.tx, c.run, activity)?;
+        let mut started = activities::describe_started(c.tx, c.run, activity)?;
+        // What is not dispatched has no use for the workflow's priority. (Recorded.)
+        started.response.get_or_insert_default().priority.clone_from(&activity.priority);
         c.eager.push(started);
     } else {
         activities::dispatch(c.tx, c.run, activity);

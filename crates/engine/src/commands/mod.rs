@@ -20,10 +20,12 @@ use mainstay_api::temporal::history::v1::WorkflowTaskCompletedEventAttributes;
 use mainstay_api::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
 };
+use mainstay_base::limits;
 
 use crate::convert::{given, nanos};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
+use crate::pause::is_paused;
 use crate::run::Run;
 use crate::store::Fault;
 use crate::transaction::Transaction;
@@ -100,12 +102,20 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
     let mut run = Run::load(tx, &token.run_id)?;
     workflow_task::check_token(&run, &token)?;
     sequence::check(&request.commands)?;
+    if is_paused(&run) && request.force_create_new_workflow_task {
+        let text = "workflow is paused and force create new workflow task is not allowed";
+        return Err(Error::FailedPrecondition(text.into()).into());
+    }
     if heartbeat_streak_over(tx, &mut run, &request) {
         workflow_task::wake(tx, &mut run)?;
         run.save(tx);
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
     let rejection = match apply(tx, &mut run, &token, &request) {
+        Ok(completed) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
+            let _ = completed;
+            return too_large(tx, &token, run.written_bytes());
+        }
         Ok(completed) => {
             run.save(tx);
             return Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)));
@@ -121,6 +131,16 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         Rejection::Refused(error) => Err(error.into()),
         Rejection::Broken(fault) => Err(fault.into()),
     }
+}
+
+/// A completion whose events are too large for one write ends the run.
+fn too_large(tx: &mut Transaction<'_>, token: &TaskToken, size: usize) -> Answer<Reply> {
+    tx.start_over();
+    let mut run = Run::load(tx, &token.run_id)?;
+    lifecycle::terminate(tx, &mut run, Termination::by_history("Transaction size exceeds limit."))?;
+    run.save(tx);
+    let max = limits::TRANSACTION_SIZE_MAX;
+    Err(Error::InvalidArgument(format!("transaction size of {size} bytes exceeds limit of {max} bytes")).into())
 }
 
 /// Fails the task because of a bad command. From attempt 2 on nothing is written: the task is left to time out.
@@ -147,6 +167,7 @@ fn reject(
         &mut run,
         TaskFailure { cause, failure: Some(failure), identity: request.identity.clone() },
     );
+    run.record.close_attempted = cause == Cause::UnhandledCommand;
     if fatal {
         lifecycle::terminate(tx, &mut run, Termination::by_history(message.clone()))?;
     } else {
@@ -191,6 +212,7 @@ fn apply(
     token: &TaskToken,
     request: &RespondWorkflowTaskCompletedRequest,
 ) -> Checked<WorkflowTaskCompleted> {
+    check_binary(tx, &request.binary_checksum)?;
     let mut task = workflow_task::take(tx, run).unwrap_or_default();
     workflow_task::write_transient_start(tx, run, &mut task, &request.identity);
     let completed_event_id = write_completed(tx, run, &task, request);
@@ -216,6 +238,15 @@ fn apply(
         workflow_task,
         activity_tasks: eager,
     })
+}
+
+/// A worker whose code the namespace has found bad may not decide anything.
+fn check_binary(tx: &Transaction<'_>, checksum: &str) -> Checked<()> {
+    let bad = tx.namespace()?.bad_binaries.as_ref().is_some_and(|all| all.binaries.contains_key(checksum));
+    if !bad {
+        return Ok(());
+    }
+    Err(Rejection::Bad(Cause::BadBinary, format!("binary {checksum} is marked as bad deployment")))
 }
 
 fn write_completed(
@@ -317,6 +348,10 @@ fn next_task(
     wake: bool,
 ) -> Checked<Option<log::WorkflowTaskStarted>> {
     let heartbeat = request.force_create_new_workflow_task;
+    if is_paused(run) {
+        workflow_task::wake(tx, run)?;
+        return Ok(None);
+    }
     if !run.is_open() || !(heartbeat || wake || run.record.buffered_count > 0) {
         return Ok(None);
     }

@@ -23,6 +23,7 @@ struct Rebuilt {
     next_event_id: i64,
     size: i64,
     status: Option<Status>,
+    paused: bool,
     /// Scheduled event id → (activity id, started event id, cancel requested).
     activities: BTreeMap<i64, (String, i64, bool)>,
     /// Started event id → timer id. An id may be used again while its last fire is still held back.
@@ -124,7 +125,16 @@ impl Owned<'_> {
             .any(|e| matches!(e.attributes, Some(A::WorkflowExecutionCancelRequestedEventAttributes(_))));
         same("next event id", r.next_event_id.to_string(), rebuilt.next_event_id.to_string());
         same("history size", r.history_size_bytes.to_string(), rebuilt.size.to_string());
-        let status = rebuilt.status.unwrap_or(Status::Running);
+        let mut paused = rebuilt.paused;
+        for event in &buffered {
+            match &event.attributes {
+                Some(A::WorkflowExecutionPausedEventAttributes(_)) => paused = true,
+                Some(A::WorkflowExecutionUnpausedEventAttributes(_)) => paused = false,
+                _ => {}
+            }
+        }
+        let open = if paused { Status::Paused } else { Status::Running };
+        let status = rebuilt.status.unwrap_or(open);
         same("status", format!("{:?}", r.status()), format!("{status:?}"));
         same("closed", (r.close_ns != 0).to_string(), rebuilt.status.is_some().to_string());
         if rebuilt.status.is_none() {
@@ -215,11 +225,12 @@ impl Owned<'_> {
                 let kind = task_row::Kind::Activity;
                 self.own_task(kind, &a.task_queue, a.task_sequence, &what, tasks, problems);
             }
+            let held = a.pause.is_some() || self.record.pause.is_some();
             let limited = a.schedule_to_close_ns != 0
-                || (a.started_ns == 0 && a.pause.is_none() && a.schedule_to_start_ns != 0)
+                || (a.started_ns == 0 && !held && a.schedule_to_start_ns != 0)
                 || (a.started_ns != 0 && (a.start_to_close_ns != 0 || a.heartbeat_ns != 0));
-            let waits = a.started_ns == 0 && a.task_sequence == 0 && a.pause.is_none();
-            if a.pause.is_some() && a.task_sequence != 0 {
+            let waits = a.started_ns == 0 && a.task_sequence == 0 && !held;
+            if held && a.task_sequence != 0 {
                 problems.push(format!("{what} is paused and dispatchable"));
             }
             if a.timer_ns != 0 {
@@ -288,7 +299,11 @@ impl Owned<'_> {
         if task.attempt > 1 && rebuilt.task.is_some() {
             problems.push("a transient workflow task is in history".into());
         }
-        if task.started_event_id == 0 {
+        if task.started_event_id == 0 && self.record.pause.is_some() {
+            if task.task_sequence != 0 {
+                problems.push("the workflow task of a paused run is dispatchable".into());
+            }
+        } else if task.started_event_id == 0 {
             let kind = task_row::Kind::Workflow;
             self.own_task(kind, &task.task_queue, task.task_sequence, "the workflow task", tasks, problems);
         } else if task.timer_ns == 0 {
@@ -455,6 +470,8 @@ impl Rebuilt {
             }
             A::WorkflowExecutionSignaledEventAttributes(_) => self.signals += 1,
             A::WorkflowExecutionCancelRequestedEventAttributes(_) => self.cancel_requested = true,
+            A::WorkflowExecutionPausedEventAttributes(_) => self.paused = true,
+            A::WorkflowExecutionUnpausedEventAttributes(_) => self.paused = false,
             A::WorkflowPropertiesModifiedEventAttributes(a) => {
                 for (name, value) in a.upserted_memo.clone().unwrap_or_default().fields {
                     let null = value.metadata.get("encoding").is_some_and(|e| e.as_ref() == b"binary/null");

@@ -115,6 +115,14 @@ impl Script {
                 let op = self.texts.parse("mainstay.log.v1.OperateActivities", &text);
                 self.apply_to("wf", Op::OperateActivities(op));
             }
+            "pause" => {
+                let request = self.request("PauseWorkflowExecutionRequest", line, "identity: \"client\" ");
+                self.apply_to("wf", Op::PauseWorkflow(request));
+            }
+            "unpause" => {
+                let request = self.request("UnpauseWorkflowExecutionRequest", line, "identity: \"client\" ");
+                self.apply_to("wf", Op::UnpauseWorkflow(request));
+            }
             "configure-queue" => {
                 let request = self.request("UpdateTaskQueueConfigRequest", line, "identity: \"client\" ");
                 self.apply_to("", Op::UpdateTaskQueueConfig(request));

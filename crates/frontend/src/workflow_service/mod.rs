@@ -8,6 +8,7 @@ mod activity_operations;
 mod history;
 mod namespaces;
 mod options;
+mod pause;
 mod queries;
 mod runs;
 mod start;
@@ -177,6 +178,7 @@ register! {
     list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse,
     pause_activity(PauseActivityRequest) -> PauseActivityResponse,
     pause_activity_execution(PauseActivityExecutionRequest) -> PauseActivityExecutionResponse,
+    pause_workflow_execution(PauseWorkflowExecutionRequest) -> PauseWorkflowExecutionResponse,
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse,
     poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse,
     query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse,
@@ -210,6 +212,7 @@ register! {
     terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse,
     unpause_activity(UnpauseActivityRequest) -> UnpauseActivityResponse,
     unpause_activity_execution(UnpauseActivityExecutionRequest) -> UnpauseActivityExecutionResponse,
+    unpause_workflow_execution(UnpauseWorkflowExecutionRequest) -> UnpauseWorkflowExecutionResponse,
     update_activity_execution_options(UpdateActivityExecutionOptionsRequest)
         -> UpdateActivityExecutionOptionsResponse,
     update_activity_options(UpdateActivityOptionsRequest) -> UpdateActivityOptionsResponse,

@@ -12,8 +12,8 @@ use mainstay_api::temporal::workflowservice::v1::{
     ListNamespacesRequest, ListNamespacesResponse, RegisterNamespaceRequest, RegisterNamespaceResponse,
     UpdateNamespaceRequest, UpdateNamespaceResponse,
 };
-use mainstay_base::RunId;
 use mainstay_base::limits::{BLOB_SIZE_MAX, MEMO_SIZE_MAX};
+use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::Error;
 use mainstay_node::service::{Namespace, Service};
 use mainstay_runtime::Runtime;
@@ -106,7 +106,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn update_namespace(&self, call: Call<UpdateNamespaceRequest>) -> Answer<UpdateNamespaceResponse> {
         let r = call.request;
         name_is_set(&r.namespace)?;
-        let stored = self.change_namespace(&r.namespace, |record| update(record, &r)).await?;
+        let stored = self.change_namespace(&r.namespace, |record| update(record, &r, R::wall_clock())).await?;
         let DescribeNamespaceResponse { namespace_info, config, replication_config, failover_version, .. } =
             describe(&stored);
         Ok(UpdateNamespaceResponse {
@@ -197,7 +197,7 @@ fn check_clusters(active: &str, clusters: &[ClusterReplicationConfig]) -> Answer
     }
 }
 
-fn update(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest) -> Answer<()> {
+fn update(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest, now: Timestamp) -> Answer<()> {
     if r.promote_namespace {
         let text = "global namespace is not enabled on this cluster, cannot update global namespace or promote local namespace";
         return Err(invalid(format!("{text}: {}", r.namespace)));
@@ -205,9 +205,7 @@ fn update(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest) -> Answer<()
     if let Some(replication) = &r.replication_config {
         check_clusters(&replication.active_cluster_name, &replication.clusters)?;
     }
-    if !r.delete_bad_binary.is_empty() {
-        return Err(invalid(format!("Bad binary checksum {} doesn't exists.", r.delete_bad_binary)));
-    }
+    update_bad_binaries(record, r, now)?;
     if let Some(info) = &r.update_info {
         update_info(record, info)?;
     }
@@ -216,6 +214,24 @@ fn update(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest) -> Answer<()
         record.retention_ns = retention(config.workflow_execution_retention_ttl.as_ref())?;
     }
     update_aliases(record, &config.custom_search_attribute_aliases)
+}
+
+/// Given ones replace all others; one can be deleted by its checksum. (Recorded.)
+fn update_bad_binaries(record: &mut NamespaceRecord, r: &UpdateNamespaceRequest, now: Timestamp) -> Answer<()> {
+    if let Some(given) = r.config.as_ref().and_then(|config| config.bad_binaries.as_ref()) {
+        let (seconds, nanos) = now.to_parts();
+        let mut binaries = given.clone();
+        for info in binaries.binaries.values_mut() {
+            info.create_time = Some(prost_types::Timestamp { seconds, nanos });
+        }
+        record.bad_binaries = Some(binaries);
+    }
+    let checksum = &r.delete_bad_binary;
+    let known = record.bad_binaries.as_mut().and_then(|all| all.binaries.remove(checksum));
+    if !checksum.is_empty() && known.is_none() {
+        return Err(invalid(format!("Bad binary checksum {checksum} doesn't exists.")));
+    }
+    Ok(())
 }
 
 fn update_info(record: &mut NamespaceRecord, info: &UpdateNamespaceInfo) -> Answer<()> {
@@ -250,7 +266,13 @@ fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
             owner_email: namespace.owner_email.clone(),
             data: namespace.data.clone(),
             id: namespace.id.clone(),
-            capabilities: Some(Capabilities { eager_workflow_start: true, ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                eager_workflow_start: true,
+                worker_heartbeats: true,
+                reported_problems_search_attribute: true,
+                poller_autoscaling: true,
+                ..Capabilities::default()
+            }),
             limits: Some(Limits {
                 blob_size_limit_error: BLOB_SIZE_MAX as i64,
                 memo_size_limit_error: MEMO_SIZE_MAX as i64,
@@ -263,6 +285,7 @@ fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
             history_archival_state: ArchivalState::Disabled as i32,
             visibility_archival_state: ArchivalState::Disabled as i32,
             custom_search_attribute_aliases: aliases(namespace),
+            bad_binaries: namespace.bad_binaries.clone(),
             ..NamespaceConfig::default()
         }),
         replication_config: Some(NamespaceReplicationConfig {

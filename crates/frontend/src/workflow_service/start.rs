@@ -92,12 +92,12 @@ fn normalise_signal_with_start<R: Runtime>(
     let (execution, run, task) =
         (&mut r.workflow_execution_timeout, &mut r.workflow_run_timeout, &mut r.workflow_task_timeout);
     start::Timeouts { execution, run, task }.normalise()?;
+    start::policies(r.workflow_id_reuse_policy(), r.workflow_id_conflict_policy())?;
     if r.workflow_id_conflict_policy() == Conflict::Fail {
         let name = Conflict::Fail.as_str_name();
         let text = format!("Invalid WorkflowIDConflictPolicy: {name} is not supported for this operation.");
         return Err(invalid(text));
     }
-    start::policies(r.workflow_id_reuse_policy(), r.workflow_id_conflict_policy())?;
     start::retry_policy(&mut r.retry_policy)?;
     start::delay(&r.cron_schedule, &mut r.workflow_start_delay)?;
     start::cron(&r.cron_schedule)?;
