@@ -455,6 +455,7 @@ pub(crate) fn check_first_run(tx: &Transaction<'_>, run: &Run, first_execution_r
 
 /// A dispatchable activity's row.
 pub(crate) fn activity_task_row(tx: &Transaction<'_>, run: &Run, activity: &ActivityRecord) -> TaskRow {
+    let priority = crate::activities::priority(run, activity).unwrap_or_default();
     TaskRow {
         kind: task_row::Kind::Activity as i32,
         namespace_id: tx.entity.namespace_id.clone(),
@@ -467,6 +468,8 @@ pub(crate) fn activity_task_row(tx: &Transaction<'_>, run: &Run, activity: &Acti
         created_ns: tx.now(),
         sticky: false,
         normal_queue: String::new(),
-        priority: crate::activities::priority(run, activity).map_or(0, |p| p.priority_key),
+        priority: priority.priority_key,
+        fairness_key: priority.fairness_key,
+        fairness_weight: priority.fairness_weight,
     }
 }

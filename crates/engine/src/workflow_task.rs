@@ -178,6 +178,7 @@ fn dispatch(tx: &mut Transaction<'_>, run: &mut Run) {
 }
 
 fn task_row(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskRow {
+    let priority = given(&run.record.priority);
     TaskRow {
         kind: task_row::Kind::Workflow as i32,
         namespace_id: tx.entity.namespace_id.clone(),
@@ -190,7 +191,9 @@ fn task_row(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskR
         created_ns: tx.now(),
         sticky: task.sticky,
         normal_queue: if task.sticky { run.record.task_queue.clone() } else { String::new() },
-        priority: run.record.priority.as_ref().map_or(0, |p| p.priority_key),
+        priority: priority.priority_key,
+        fairness_key: priority.fairness_key.clone(),
+        fairness_weight: priority.fairness_weight,
     }
 }
 

@@ -4,9 +4,10 @@
 //! and who polled lately. It does not know what a task is, where its row lives, or how a poller is answered: tasks and pollers
 //! are numbers that the caller chose. Nothing here is durable; after a restart the caller offers its tasks again.
 //!
-//! Order: a lower priority number first, then the time a task was created, then its id. Among pollers the one that has waited
+//! Order: a lower priority number first, then fair turns where tasks name fairness keys, then the time a task was created, then its id. Among pollers the one that has waited
 //! longest is served first. Every event costs a logarithm of what is held, plus what it puts out.
 
+mod fairness;
 mod limiter;
 mod pollers;
 mod queue;
@@ -14,7 +15,9 @@ mod scaling;
 mod types;
 mod window;
 
-pub use types::{Event, Limits, Output, Poller, PollerId, PollerInfo, QueueInfo, QueueKey, QueueKind, Task, TaskId};
+pub use types::{
+    Event, Fairness, Limits, Output, Poller, PollerId, PollerInfo, QueueInfo, QueueKey, QueueKind, Task, TaskId,
+};
 
 use std::collections::{BTreeMap, BTreeSet};
 

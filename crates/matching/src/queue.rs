@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_base::{Duration, Timestamp};
 
+use crate::fairness::Turns;
 use crate::limiter::{Limiter, Ready};
 use crate::pollers::PollerHistory;
 use crate::scaling::{Advisor, Pressure};
@@ -16,19 +17,24 @@ use crate::window::Window;
 const PRIORITY_FIRST: i32 = 1;
 const PRIORITY_LAST: i32 = 5;
 const PRIORITY_DEFAULT: i32 = 3;
+const PRIORITIES: usize = (PRIORITY_LAST - PRIORITY_FIRST + 1) as usize;
 
-/// A task's place in its queue: priority, then age, then id.
+/// A task's place in its queue: priority, then turn, then age, then id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Order {
     priority: u8,
+    pass: u64,
     created: Timestamp,
     id: TaskId,
 }
 
 impl Order {
-    fn of(task: &Task) -> Self {
+    fn of(task: &Task, turns: &mut [Turns; PRIORITIES]) -> Self {
         let asked = if task.priority == 0 { PRIORITY_DEFAULT } else { task.priority };
-        Self { priority: asked.clamp(PRIORITY_FIRST, PRIORITY_LAST) as u8, created: task.created, id: task.id }
+        let priority = asked.clamp(PRIORITY_FIRST, PRIORITY_LAST) as u8;
+        let turns = turns.get_mut(usize::from(priority) - 1);
+        let pass = turns.map_or(0, |turns| turns.next(task.fairness));
+        Self { priority, pass, created: task.created, id: task.id }
     }
 }
 
@@ -42,6 +48,7 @@ struct Held {
 pub struct Queue {
     kind: QueueKind,
     tasks: BTreeMap<Order, Held>,
+    turns: [Turns; PRIORITIES],
     /// Those of `tasks` that may become unavailable.
     sticky: BTreeSet<Order>,
     queries: usize,
@@ -63,6 +70,7 @@ impl Queue {
         Self {
             kind,
             tasks: BTreeMap::new(),
+            turns: Default::default(),
             sticky: BTreeSet::new(),
             queries: 0,
             waiting: BTreeMap::new(),
@@ -79,7 +87,7 @@ impl Queue {
     }
 
     pub fn add_task(&mut self, task: Task, now: Timestamp) -> Order {
-        let order = Order::of(&task);
+        let order = Order::of(&task, &mut self.turns);
         self.tasks.insert(order, Held { sticky: task.sticky, query: task.query });
         if task.sticky {
             self.sticky.insert(order);
@@ -161,6 +169,9 @@ impl Queue {
         }
         let (_, poller) = self.waiting.pop_first()?;
         let held = self.drop_task(&order)?;
+        if let Some(turns) = self.turns.get_mut(usize::from(order.priority) - 1) {
+            turns.reach(order.pass);
+        }
         if !held.query {
             self.dispatched.count(now);
         }
@@ -223,7 +234,7 @@ impl Queue {
     /// Creation of the oldest task that is no query. Queries are few and short-lived, so stepping over them is cheap.
     fn oldest(&self) -> Option<Timestamp> {
         let heads = (PRIORITY_FIRST as u8..=PRIORITY_LAST as u8).filter_map(|priority| {
-            let start = Order { priority, created: Timestamp::from_nanos(i64::MIN), id: 0 };
+            let start = Order { priority, pass: 0, created: Timestamp::from_nanos(i64::MIN), id: 0 };
             let mut level = self.tasks.range(start..).take_while(|(order, _)| order.priority == priority);
             level.find(|(_, held)| !held.query).map(|(order, _)| order.created)
         });

@@ -40,6 +40,23 @@ pub struct Task {
     pub sticky: bool,
     /// A query: it has no row, so it is no part of the backlog.
     pub query: bool,
+    /// Whose turn it takes among tasks of one priority.
+    pub fairness: Fairness,
+}
+
+/// Among whom a queue is shared fairly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fairness {
+    /// The key's hash; 0 is no key.
+    pub key: u64,
+    /// The key's share, in thousandths of the usual one.
+    pub weight_thousandths: u32,
+}
+
+impl Default for Fairness {
+    fn default() -> Self {
+        Self { key: 0, weight_thousandths: 1_000 }
+    }
 }
 
 /// One waiting poll of a worker.

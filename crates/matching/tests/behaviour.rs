@@ -1,7 +1,7 @@
 //! What one caller sees: order, rates, sticky queues, forgetting, and size.
 
 use mainstay_base::{Duration, Timestamp};
-use mainstay_matching::{Event, Limits, Matching, Output, Poller, QueueKey, QueueKind, Task};
+use mainstay_matching::{Event, Fairness, Limits, Matching, Output, Poller, QueueKey, QueueKind, Task};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_nanos(millis * 1_000_000)
@@ -12,7 +12,7 @@ fn queue(name: &str, kind: QueueKind) -> QueueKey {
 }
 
 fn task(id: u64) -> Task {
-    Task { id, priority: 0, created: at(id as i64), sticky: false, query: false }
+    Task { id, priority: 0, created: at(id as i64), sticky: false, query: false, fairness: Fairness::default() }
 }
 
 fn poller(id: u64) -> Poller {
@@ -220,4 +220,21 @@ fn two_hundred_thousand_pollers_at_one_queue() {
     }
     let got: Vec<_> = (0..50_000).flat_map(|id| m.handle(offer(&q, task(id)), at(2))).collect();
     assert_eq!(got, (0..50_000).map(|id| pair(id, id)).collect::<Vec<_>>());
+}
+
+#[test]
+fn keys_share_a_queue_by_their_weights_within_a_priority() {
+    let mut m = Matching::new(Limits::default());
+    let q = queue("q", QueueKind::Activity);
+    let fair = |id, key, weight_thousandths| Task { fairness: Fairness { key, weight_thousandths }, ..task(id) };
+    for id in 0..6 {
+        m.handle(offer(&q, fair(id, 1, 1_000)), at(1));
+    }
+    for id in 6..8 {
+        m.handle(offer(&q, fair(id, 2, 1_000)), at(1));
+    }
+    m.handle(offer(&q, Task { priority: 1, ..fair(8, 1, 1_000) }), at(1));
+    let got: Vec<_> = (10..19).flat_map(|id| m.handle(poll(&q, poller(id)), at(2))).collect();
+    let wanted = [8, 0, 6, 1, 7, 2, 3, 4, 5].into_iter().zip(10..).map(|(t, p)| pair(t, p)).collect::<Vec<_>>();
+    assert_eq!(got, wanted);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_base::{Duration, Timestamp};
-use mainstay_matching::{Event, Limits, Matching, Output, Poller, QueueKey, QueueKind, Task};
+use mainstay_matching::{Event, Fairness, Limits, Matching, Output, Poller, QueueKey, QueueKind, Task};
 use proptest::prelude::*;
 
 const QUEUES: u8 = 3;
@@ -46,7 +46,10 @@ fn event(step: &Step) -> Event {
     match *step {
         Step::Offer { queue, id, priority, created, sticky, query } => {
             let created = Timestamp::from_nanos(created as i64);
-            Event::Offer { queue: key(queue), task: Task { id: id as u64, priority, created, sticky, query } }
+            Event::Offer {
+                queue: key(queue),
+                task: Task { id: id as u64, priority, created, sticky, query, fairness: Fairness::default() },
+            }
         }
         Step::Retract(id) => Event::Retract { task: id as u64 },
         Step::Poll { queue, id, rate } => {

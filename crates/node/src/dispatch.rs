@@ -6,14 +6,15 @@
 //! In a cluster each queue has one node that owns it (`owners`), and only there tasks meet pollers: what is offered here for a queue of
 //! another goes to the outbox. An owner offers what it gave to a poller again, if its leader does not say in time that it is gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use mainstay_api::peer::{Offer, Offers, QueryOffer, offer::What};
 use mainstay_api::record::{TaskRow, task_row};
 use mainstay_base::{Duration, Timestamp};
 use mainstay_matching::{
-    Event, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Task, TaskId,
+    Event, Fairness, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Task, TaskId,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -25,6 +26,10 @@ use crate::wire;
 
 /// What was given to a poller must be started within this time, or is offered again.
 const START_WITHIN: Duration = Duration::from_nanos(5_000_000_000);
+
+/// A fairness weight is kept between these.
+const WEIGHT_MIN: f32 = 0.001;
+const WEIGHT_MAX: f32 = 1_000.0;
 
 /// What a poller was given.
 #[derive(Clone)]
@@ -44,13 +49,15 @@ pub(crate) struct Asked {
 }
 
 impl Given {
-    fn task(&self, id: TaskId, sticky: bool, now: Timestamp) -> Task {
+    fn task(&self, id: TaskId, sticky: bool, weights: Option<&Weights>, now: Timestamp) -> Task {
         match self {
             Self::Row { row, .. } => {
                 let created = Timestamp::from_nanos(row.created_ns);
-                Task { id, priority: row.priority, created, sticky, query: false }
+                Task { id, priority: row.priority, created, sticky, query: false, fairness: fairness(row, weights) }
             }
-            Self::Question(_) | Self::Distant(_) => Task { id, priority: 0, created: now, sticky, query: true },
+            Self::Question(_) | Self::Distant(_) => {
+                Task { id, priority: 0, created: now, sticky, query: true, fairness: Fairness::default() }
+            }
         }
     }
 
@@ -63,6 +70,22 @@ impl Given {
         };
         Offer { group, what: Some(what), queue: Some(wire::queue(queue)) }
     }
+}
+
+/// Fairness weights that people set for a queue, by key.
+pub(crate) type Weights = BTreeMap<String, f32>;
+
+/// Whose turn a row takes: its key's share is what people set, or what the task itself says.
+fn fairness(row: &TaskRow, weights: Option<&Weights>) -> Fairness {
+    if row.fairness_key.is_empty() {
+        return Fairness::default();
+    }
+    let mut hasher = DefaultHasher::new();
+    row.fairness_key.hash(&mut hasher);
+    let own = if row.fairness_weight > 0.0 { row.fairness_weight } else { 1.0 };
+    let weight = weights.and_then(|weights| weights.get(&row.fairness_key)).copied().unwrap_or(own);
+    let weight_thousandths = (weight.clamp(WEIGHT_MIN, WEIGHT_MAX) * 1_000.0) as u32;
+    Fairness { key: hasher.finish().max(1), weight_thousandths }
 }
 
 /// A task that matching holds, and the queue it is in.
@@ -94,6 +117,7 @@ struct Waiter {
 struct Inner {
     matching: Matching,
     held: Held,
+    weights: HashMap<QueueKey, Weights>,
     /// What the last tick answered.
     armed: Option<Timestamp>,
     owners: Owners,
@@ -124,6 +148,7 @@ impl Dispatch {
         let inner = Inner {
             matching: Matching::new(Limits::default()),
             held: Held::default(),
+            weights: HashMap::new(),
             armed: None,
             owners: Owners::alone(me),
             clustered,
@@ -242,7 +267,7 @@ impl Dispatch {
     /// Holds a task in a queue, and matches it if a poller waits there.
     fn hold_here(&self, inner: &mut Inner, given: Given, queue: QueueKey, sticky: bool, now: Timestamp) -> TaskId {
         let id = inner.held.next_id();
-        let task = given.task(id, sticky, now);
+        let task = given.task(id, sticky, inner.weights.get(&queue), now);
         match &given {
             Given::Row { group, row } => drop(inner.held.by_row.insert((*group, row.sequence), id)),
             Given::Distant(query) => drop(inner.held.by_query.insert(query.id.clone(), id)),
@@ -329,6 +354,11 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         let outputs = inner.matching.handle(Event::SetRate { queue, per_second }, now);
         self.carry_out(&mut inner, outputs, now);
+    }
+
+    /// The queue's fairness weights were set by people; tasks that wait keep their turns.
+    pub(crate) fn set_weights(&self, queue: QueueKey, weights: Weights) {
+        lock(&self.inner).weights.insert(queue, weights);
     }
 
     /// By how many polls a worker should change what it does, after a poll that waited this long.

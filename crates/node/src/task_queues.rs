@@ -52,12 +52,15 @@ impl Board {
     pub(crate) fn configure_queue(&self, namespace_id: &str, row_id: &[u8], value: Bytes, now: Timestamp) {
         let Some((kind, name)) = task_queue_config::of_row_id(row_id) else { return };
         let Ok(config) = TaskQueueConfig::decode(value) else { return };
+        let queue = |kind| QueueKey { namespace_id: namespace_id.to_string(), name: name.clone(), kind };
+        if kind == TaskQueueType::Workflow as i32 {
+            self.dispatch.set_weights(queue(QueueKind::Workflow), config.fairness_weight_overrides.clone());
+        }
         if kind == TaskQueueType::Activity as i32 {
+            self.dispatch.set_weights(queue(QueueKind::Activity), config.fairness_weight_overrides.clone());
             let rate = config.queue_rate_limit.as_ref().and_then(|limit| limit.rate_limit.as_ref());
             let per_second = rate.map(|rate| f64::from(rate.requests_per_second));
-            let kind = QueueKind::Activity;
-            let queue = QueueKey { namespace_id: namespace_id.to_string(), name: name.clone(), kind };
-            self.dispatch.set_rate(queue, per_second, now);
+            self.dispatch.set_rate(queue(QueueKind::Activity), per_second, now);
         }
         lock(&self.configured.0).insert((namespace_id.to_string(), kind, name), config);
     }
