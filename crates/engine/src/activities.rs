@@ -220,7 +220,6 @@ pub(crate) fn start(
 ) {
     withdraw(tx, run, activity);
     activity.started_ns = tx.now();
-    activity.last_heartbeat_ns = 0;
     activity.identity = identity.to_string();
     activity.last_worker_identity = identity.to_string();
     activity.poll_request_id = request_id.to_string();

@@ -118,9 +118,9 @@ impl Replayed {
             A::TimerCanceledEventAttributes(a) => {
                 self.timers.remove(&a.started_event_id);
             }
-            A::WorkflowExecutionSignaledEventAttributes(a) => {
+            A::WorkflowExecutionSignaledEventAttributes(_) => {
+                // The new run does not know the request ids of signals. (Recorded.)
                 record.signal_count += 1;
-                self.request_ids.push((a.request_id, EventType::WorkflowExecutionSignaled, id));
             }
             A::WorkflowExecutionCancelRequestedEventAttributes(_) => record.cancel_requested = true,
             A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {

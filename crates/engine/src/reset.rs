@@ -221,18 +221,18 @@ fn reapply(
 
 fn reapply_event(tx: &mut Transaction<'_>, run: &mut Run, event: HistoryEvent) {
     let HistoryEvent { attributes: Some(attributes), links, user_metadata, .. } = event else { return };
-    let (request_id, kind) = match &attributes {
-        Attributes::WorkflowExecutionSignaledEventAttributes(a) => {
+    let attached = match &attributes {
+        Attributes::WorkflowExecutionSignaledEventAttributes(_) => {
             run.record.signal_count += 1;
-            (a.request_id.clone(), EventType::WorkflowExecutionSignaled)
+            String::new()
         }
         Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {
             options::take(tx, run, a);
-            (a.attached_request_id.clone(), EventType::WorkflowExecutionOptionsUpdated)
+            a.attached_request_id.clone()
         }
         _ => return,
     };
     let new = NewEvent::from(attributes).with_links(links).with_metadata(user_metadata);
     let event_id = run.write(tx, new);
-    run.remember(tx, &request_id, kind, event_id);
+    run.remember(tx, &attached, EventType::WorkflowExecutionOptionsUpdated, event_id);
 }

@@ -340,7 +340,7 @@ impl Run {
 
     /// Bytes of the events that this entry adds to history.
     pub(crate) fn written_bytes(&self) -> usize {
-        self.batches.iter().flat_map(|(_, batch)| &batch.events).map(Bytes::len).sum()
+        self.batches.iter().map(|(_, batch)| batch.len()).sum()
     }
 
     /// Sets the execution record from this run, which is the current one.

@@ -63,9 +63,7 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
 }
 
 fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()> {
-    if run.record.close_attempted && run.task_started() {
-        return Err(closing().into());
-    }
+    refuse_while_closing(tx, run)?;
     if run.record.signal_count >= limits::SIGNALS_MAX {
         return Err(Error::invalid("exceeded workflow execution limit for signal events").into());
     }
@@ -85,12 +83,19 @@ fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()
     relieve_buffer(tx, run)
 }
 
-/// The worker tried to close the run and was stopped by events that it had not seen: it gets a chance to do so now.
-fn closing() -> Error {
-    Error::ResourceExhausted {
+/// The worker tried to close the run and was stopped by events that it had not seen: one signal is refused, so that it gets a
+/// second chance.
+fn refuse_while_closing(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
+    if !run.record.close_attempted || !run.task_started() {
+        return Ok(());
+    }
+    run.record.close_attempted = false;
+    run.clone().save(tx);
+    let refusal = Error::ResourceExhausted {
         cause: ResourceExhaustedCause::BusyWorkflow,
         message: "workflow operation can not be applied because workflow is closing".into(),
-    }
+    };
+    Err(refusal.into())
 }
 
 /// A buffer over its limits fails the started task, so that a storm of events cannot keep a run from progressing.
@@ -123,10 +128,8 @@ pub(crate) fn signal_with_start(
     }
     let mut started = true;
     let id = tx.prng.run_id();
-    // Only one that would end a run looks whether it began that run: else the signal's own id tells repeats.
-    let start_id = if policies.conflict == Conflict::TerminateExisting { request.request_id.as_str() } else { "" };
-    let mut run = match start::resolve(tx, start_id, &policies)? {
-        Existing::Repeated(run, _) if run.is_open() => return Ok(answer(tx, &run, request, false)),
+    // No look at the request id of the start: a repeat is told by the signal's own.
+    let mut run = match start::resolve(tx, "", &policies)? {
         Existing::Use(run) if run.seen_signal(tx, &request.request_id)? => {
             return Ok(answer(tx, &run, request, false));
         }
@@ -138,7 +141,6 @@ pub(crate) fn signal_with_start(
             start::terminate_existing(tx, &mut run, id)?;
             begin(tx, request, id)
         }
-        // A repeated request after the close begins a new run, as the reference server does.
         Existing::Start | Existing::Repeated(..) => begin(tx, request, id),
     };
     let signal = Signal {

@@ -112,8 +112,7 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
     let rejection = match apply(tx, &mut run, &token, &request) {
-        Ok(completed) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
-            let _ = completed;
+        Ok(_) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
             return too_large(tx, &token, run.written_bytes());
         }
         Ok(completed) => {
