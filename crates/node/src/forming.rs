@@ -40,8 +40,8 @@ pub struct Forming<R: Runtime> {
     shards: u32,
     keep: Keep,
     agreed: Mutex<Option<Founding>>,
-    /// The incarnation of each node that greeted.
-    met: Mutex<BTreeMap<u64, u64>>,
+    /// The incarnation and name of each node that greeted.
+    met: Mutex<BTreeMap<u64, (u64, String)>>,
 }
 
 impl<R: Runtime> Forming<R> {
@@ -193,16 +193,20 @@ impl<R: Runtime> Forming<R> {
         Ok(())
     }
 
-    /// Two processes with one node's id: the second has a copy of the first one's directory.
+    /// Two processes with one node's id: the second has a copy of the first one's directory. Two with one name: a mistake.
     fn refuse_twin(&self, member: &MemberRecord) -> Result<(), String> {
         let mut met = lock(&self.met);
-        let runs = self.peers.last_heard(member.node_id).is_some_and(|heard| R::Instant::now() - heard < RUNS);
-        let other = met.get(&member.node_id).is_some_and(|known| *known != member.incarnation);
-        if runs && other {
-            let at = self.peers.address(member.node_id).unwrap_or_default();
-            return Err(twin(&at));
+        let runs = |node| self.peers.last_heard(node).is_some_and(|heard| R::Instant::now() - heard < RUNS);
+        for (node, (incarnation, name)) in met.iter() {
+            let at = || self.peers.address(*node).unwrap_or_default();
+            if *node == member.node_id && *incarnation != member.incarnation && runs(*node) {
+                return Err(twin(&at()));
+            }
+            if *node != member.node_id && *name == member.name && runs(*node) {
+                return Err(format!("the name {name} is that of the node at {}; choose another", at()));
+            }
         }
-        met.insert(member.node_id, member.incarnation);
+        met.insert(member.node_id, (member.incarnation, member.name.clone()));
         Ok(())
     }
 

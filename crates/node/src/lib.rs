@@ -18,6 +18,7 @@ mod namespaces;
 mod node;
 mod offers;
 mod owners;
+mod placement;
 mod poll;
 mod queries;
 mod query;

@@ -19,15 +19,15 @@ use tokio::sync::Notify;
 use crate::answer::Door;
 use crate::board::Board;
 use crate::machine::ShardMachine;
-use crate::{keeper, leadership, members, offers, route, timers};
+use crate::{keeper, leadership, members, offers, placement, route, timers};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
 /// Of a node that is alone.
 const NODE_ID: u64 = 1;
 /// Voters of the metadata group, and of a shard. Other members learn only.
-const METADATA_VOTERS_MAX: usize = 5;
-const SHARD_VOTERS_MAX: usize = 3;
+pub(crate) const METADATA_VOTERS_MAX: usize = 5;
+pub(crate) const SHARD_VOTERS_MAX: usize = 3;
 /// How long a node of a cluster looks for the others when it starts, before it serves anyhow.
 const MEET_WITHIN: Duration = Duration::from_secs(20);
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -173,13 +173,14 @@ impl<R: Runtime> Node<R> {
         drop(R::spawn(members::run(node.clone())));
         drop(R::spawn(members::watch(node.clone())));
         drop(R::spawn(members::balance(node.clone())));
+        drop(R::spawn(placement::run(node.clone())));
         node.found().await?;
         drop(R::spawn(members::register(node.clone())));
         let _met = R::timeout(MEET_WITHIN, node.meet()).await;
         Ok(node)
     }
 
-    /// Makes the groups of a new cluster, if that is this node's part.
+    /// Makes the groups of a new cluster, if that is this node's part. Who founded it and does not vote is added by the leaders.
     async fn found(&self) -> Result<(), StartError> {
         let Some(Clustering { member, founders, .. }) = self.clustering() else { return Ok(()) };
         if founders.first().is_none_or(|first| first.node_id != member.node_id) {

@@ -37,10 +37,13 @@ impl<R: Runtime> Node<R> {
         call: impl Fn() -> call::Call + Send + Sync,
         here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
     ) -> Result<T, Error> {
-        let (begun, mut hint, mut may_repeat) = (R::Instant::now(), None, false);
+        let (begun, mut hint, mut may_repeat, mut tries) = (R::Instant::now(), None, false, 0);
         loop {
             let me = self.id();
             let leader = hint.take().filter(|node| *node != me).or_else(|| self.group(group).ok()?.leader());
+            // Who has no replica yet does not hear of leaders: any member knows more.
+            let leader = leader.or_else(|| self.somebody(tries));
+            tries += 1;
             let left = within.saturating_sub(R::Instant::now() - begun);
             if self.board().leads(group) {
                 match self.led(group, here(may_repeat)).await {
@@ -81,6 +84,13 @@ impl<R: Runtime> Node<R> {
             })
         })
         .await
+    }
+
+    /// Another member, a different one at each try.
+    fn somebody(&self, tries: usize) -> Option<u64> {
+        let founders = self.clustering().map(|clustering| clustering.founders.as_slice()).unwrap_or_default();
+        let others: Vec<u64> = founders.iter().map(|member| member.node_id).filter(|id| *id != self.id()).collect();
+        others.get(tries % others.len().max(1)).copied()
     }
 
     /// Waits a little, or until the leader changes.

@@ -21,6 +21,7 @@ use mainstay_storage::{MemoryLog, MemoryState};
 const WAIT: Duration = Duration::from_secs(20);
 
 struct Host {
+    id: u64,
     log: Arc<MemoryLog>,
     state: Arc<MemoryState>,
     address: std::net::SocketAddr,
@@ -43,7 +44,7 @@ impl Cluster {
             founders.push(member(number, &address.to_string(), number));
             listeners.push(listener);
             let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
-            hosts.push(Host { log, state, address, node: None });
+            hosts.push(Host { id: number, log, state, address, node: None });
         }
         let mut cluster = Self { hosts, founders };
         let mut starting = Vec::new();
@@ -63,12 +64,13 @@ impl Cluster {
         incarnation: u64,
     ) -> impl Future<Output = Node<TokioRuntime>> + use<> {
         let host = &self.hosts[at];
-        let id = at as u64 + 1;
+        let id = host.id;
         let peers = Peers::new(id, "c".into());
         for founder in &self.founders {
             peers.set_address(founder.node_id, founder.peer_address.clone());
         }
-        let member = member(id, &host.address.to_string(), incarnation);
+        let name = format!("node-{}", at + 1);
+        let member = MemberRecord { name, ..member(id, &host.address.to_string(), incarnation) };
         let clustering = Clustering { peers: peers.clone(), member, founders: self.founders.clone() };
         let stores = Stores { log: host.log.clone(), state: host.state.clone() };
         async move {
@@ -98,6 +100,39 @@ impl Cluster {
         };
         let node = self.start_node(at, listener, 100 + at as u64).await;
         self.hosts[at].node = Some(node);
+    }
+
+    /// A node that was not there before, or that has lost everything but its name.
+    async fn join(&mut self, at: usize, id: u64) {
+        let listener = TokioRuntime::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds");
+        let address = TokioRuntime::local_address(&listener).expect("is bound");
+        let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
+        let host = Host { id, log, state, address, node: None };
+        if at < self.hosts.len() {
+            self.hosts[at] = host;
+        } else {
+            self.hosts.push(host);
+        }
+        let node = self.start_node(at, listener, id).await;
+        self.hosts[at].node = Some(node);
+    }
+
+    /// Waits until these nodes are the voters of all groups.
+    async fn voters(&self, asked: usize, wanted: &[u64]) {
+        let begun = Instant::now();
+        loop {
+            let status = self.node(asked).cluster_status().await;
+            let votes = |node: &&mainstay_api::admin::NodeStatus| {
+                !node.groups.is_empty() && node.groups.iter().all(|group| group.voter)
+            };
+            let voters: Vec<u64> =
+                status.nodes.iter().filter(votes).filter_map(|node| Some(node.member.as_ref()?.node_id)).collect();
+            if wanted.iter().all(|id| voters.contains(id)) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(40), "{wanted:?} do not vote: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn stop(mut self) {
@@ -321,5 +356,34 @@ async fn a_planned_stop_is_hardly_noticed() {
         start_workflow(&stays, &format!("w{number}")).await;
     }
     assert!(stopped.elapsed() < Duration::from_secs(1), "starts took {:?}", stopped.elapsed());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_disk_comes_back_as_another() {
+    let mut cluster = Cluster::new(3).await;
+    start_workflow(cluster.node(0), "w").await;
+    cluster.kill(1).await;
+    cluster.join(1, 12).await;
+    cluster.voters(0, &[1, 3, 12]).await;
+    // Now it counts: without it there would be no majority.
+    cluster.kill(2).await;
+    start_workflow(cluster.node(1), "v").await;
+    for id in ["w", "v"] {
+        assert_eq!(events(cluster.node(1), id).await, 2);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_later_and_serves() {
+    let mut cluster = Cluster::new(3).await;
+    start_workflow(cluster.node(0), "w").await;
+    cluster.join(3, 4).await;
+    let task = workflow_task(cluster.node(3)).await;
+    complete(cluster.node(3), task, close()).await;
+    assert_eq!(events(cluster.node(3), "w").await, 5);
+    let page = cluster.node(3).list(namespace(cluster.node(3)), String::new(), 10, Vec::new()).await.expect("lists");
+    assert_eq!(page.executions.len(), 1);
     cluster.stop().await;
 }

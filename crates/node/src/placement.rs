@@ -1,0 +1,156 @@
+//! Which members have replicas of a group, and which of them vote: the group's leader sees to it, one small step at a time.
+//!
+//! Every live member gets a replica. A member that lost its disk comes back as another with the same name: it has forgotten its
+//! votes, so the old one leaves the voters when the new one has caught up and takes its place.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mainstay_api::log::{Command, PutMember, command::Op};
+use mainstay_api::record::{ClusterRecord, MemberRecord};
+use mainstay_consensus::Members;
+use mainstay_runtime::Runtime;
+
+use crate::node::{METADATA_GROUP, METADATA_VOTERS_MAX, Node, SHARD_VOTERS_MAX};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A learner may vote when it is this close behind.
+const LAG_MAX: u64 = 1_000;
+
+/// What is to be done next to the members of a group.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    AddLearner(u64, String),
+    Voters(BTreeSet<u64>),
+    Remove(BTreeSet<u64>),
+}
+
+/// Places replicas for as long as the node runs.
+pub(crate) async fn run<R: Runtime>(node: Node<R>) {
+    while !node.is_stopped() {
+        R::sleep(LOOK_EVERY).await;
+        let cluster = node.board().members.now();
+        for number in 0..node.group_count() {
+            if !node.board().leads(number) || node.is_leaving() {
+                continue;
+            }
+            let Ok(group) = node.group(number) else { continue };
+            let members = group.members();
+            let near = group.positions().map(|positions| {
+                let last = positions.last.unwrap_or_default();
+                let near =
+                    positions.peers.into_iter().filter(|(_, at)| at.is_some_and(|at| last - at.min(last) <= LAG_MAX));
+                near.map(|(id, _)| id).collect::<BTreeSet<u64>>()
+            });
+            let max = if number == METADATA_GROUP { METADATA_VOTERS_MAX } else { SHARD_VOTERS_MAX };
+            // What fails is tried again at the next look.
+            let _done = match near.ok().and_then(|near| next_step(&cluster, &members, &near, max)) {
+                None => Ok(()),
+                Some(Step::AddLearner(id, address)) => group.add_learner(id, address).await,
+                Some(Step::Voters(voters)) => group.change_voters(voters).await,
+                Some(Step::Remove(gone)) => group.remove_learners(gone).await,
+            };
+        }
+        if node.board().leads(METADATA_GROUP) {
+            forget_replaced(&node, &cluster).await;
+        }
+    }
+}
+
+/// Whether a live member has taken the place of this one.
+fn is_replaced(cluster: &ClusterRecord, member: &MemberRecord) -> bool {
+    let same = |other: &MemberRecord| other.name == member.name && other.node_id != member.node_id;
+    member.removed || (!member.alive && mainstay_shard::live(cluster).any(same))
+}
+
+fn next_step(cluster: &ClusterRecord, members: &Members, near: &BTreeSet<u64>, max: usize) -> Option<Step> {
+    if members.changing || members.voters.is_empty() {
+        return None;
+    }
+    let known = |id: &u64| members.voters.contains(id) || members.learners.contains(id);
+    if let Some(new) = mainstay_shard::live(cluster).find(|member| !known(&member.node_id)) {
+        return Some(Step::AddLearner(new.node_id, new.peer_address.clone()));
+    }
+    let gone = cluster.members.iter().filter(|member| is_replaced(cluster, member)).map(|member| member.node_id);
+    let gone: BTreeSet<u64> = gone.collect();
+    let learners: BTreeSet<u64> = gone.intersection(&members.learners).copied().collect();
+    if !learners.is_empty() {
+        return Some(Step::Remove(learners));
+    }
+    let live: BTreeSet<u64> = mainstay_shard::live(cluster).map(|member| member.node_id).collect();
+    let able = members.learners.iter().copied().filter(|id| live.contains(id) && near.contains(id));
+    let mut voters: BTreeSet<u64> = members.voters.difference(&gone).copied().collect();
+    // An even number of voters survives no more than the odd one below it.
+    let wanted = (live.len().min(max).saturating_sub(1) / 2 * 2 + 1).max(members.voters.len());
+    let missing = wanted.saturating_sub(voters.len());
+    voters.extend(able.take(missing));
+    // Nobody leaves before somebody comes: fewer voters survive less.
+    (voters != members.voters && voters.len() >= members.voters.len()).then_some(Step::Voters(voters))
+}
+
+/// Writes into the record that a replaced member is gone, once it has left the metadata group.
+async fn forget_replaced<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
+    let Ok(group) = node.group(METADATA_GROUP) else { return };
+    let members = group.members();
+    for member in cluster.members.iter().filter(|member| !member.removed && is_replaced(cluster, member)) {
+        if !members.voters.contains(&member.node_id) && !members.learners.contains(&member.node_id) {
+            let put = PutMember {
+                member: Some(MemberRecord { removed: true, ..member.clone() }),
+                expected_incarnation: member.incarnation,
+            };
+            let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
+            // If it fails, the next look tries again.
+            let _put = node.propose(METADATA_GROUP, command).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ids: &[u64]) -> BTreeSet<u64> {
+        ids.iter().copied().collect()
+    }
+
+    fn cluster(members: &[(u64, &str, bool)]) -> ClusterRecord {
+        let members = members.iter().map(|(node_id, name, alive)| MemberRecord {
+            node_id: *node_id,
+            name: (*name).into(),
+            alive: *alive,
+            ..MemberRecord::default()
+        });
+        ClusterRecord { epoch: 1, members: members.collect() }
+    }
+
+    fn group(voters: &[u64], learners: &[u64]) -> Members {
+        Members { voters: set(voters), learners: set(learners), ..Members::default() }
+    }
+
+    #[test]
+    fn a_new_member_learns_first_and_votes_when_it_makes_the_group_odd() {
+        let four = cluster(&[(1, "a", true), (2, "b", true), (3, "c", true), (4, "d", true)]);
+        let step = next_step(&four, &group(&[1, 2, 3], &[]), &set(&[]), 5);
+        assert_eq!(step, Some(Step::AddLearner(4, String::new())));
+        assert_eq!(next_step(&four, &group(&[1, 2, 3], &[4]), &set(&[4]), 5), None);
+        let five = cluster(&[(1, "a", true), (2, "b", true), (3, "c", true), (4, "d", true), (5, "e", true)]);
+        assert_eq!(next_step(&five, &group(&[1, 2, 3], &[4, 5]), &set(&[]), 5), None, "nobody has caught up");
+        let step = next_step(&five, &group(&[1, 2, 3], &[4, 5]), &set(&[4, 5]), 5);
+        assert_eq!(step, Some(Step::Voters(set(&[1, 2, 3, 4, 5]))));
+        assert_eq!(next_step(&five, &group(&[1, 2, 3], &[4, 5]), &set(&[4, 5]), 3), None);
+    }
+
+    #[test]
+    fn a_member_that_lost_its_disk_is_replaced_once_it_has_caught_up() {
+        let lost = cluster(&[(1, "a", true), (2, "b", false), (3, "c", true), (12, "b", true)]);
+        assert_eq!(next_step(&lost, &group(&[1, 2, 3], &[12]), &set(&[]), 5), None);
+        let step = next_step(&lost, &group(&[1, 2, 3], &[12]), &set(&[12]), 5);
+        assert_eq!(step, Some(Step::Voters(set(&[1, 3, 12]))));
+    }
+
+    #[test]
+    fn a_member_that_is_only_dead_keeps_its_vote() {
+        let dead = cluster(&[(1, "a", true), (2, "b", false), (3, "c", true)]);
+        assert_eq!(next_step(&dead, &group(&[1, 2, 3], &[]), &set(&[3]), 5), None);
+    }
+}
