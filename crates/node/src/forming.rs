@@ -199,7 +199,9 @@ impl<R: Runtime> Forming<R> {
         let runs = |node| self.peers.last_heard(node).is_some_and(|heard| R::Instant::now() - heard < RUNS);
         for (node, (incarnation, name)) in met.iter() {
             let at = || self.peers.address(*node).unwrap_or_default();
-            if *node == member.node_id && *incarnation != member.incarnation && runs(*node) {
+            // At the same address there can be only one: the first has ended.
+            let elsewhere = at() != member.peer_address;
+            if *node == member.node_id && *incarnation != member.incarnation && elsewhere && runs(*node) {
                 return Err(twin(&at()));
             }
             if *node != member.node_id && *name == member.name && runs(*node) {

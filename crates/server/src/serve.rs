@@ -58,18 +58,22 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     let stores = stores::open(&data)?;
     let config = config(&settings, &data);
     // In a cluster, who greets for the node stays for as long as it runs.
-    let (node, _forming) = match &settings.cluster {
+    let (listener, node, _forming) = match &settings.cluster {
         None => {
             let node = Node::<TokioRuntime>::start(config, stores).await;
-            (node.map_err(|error| format!("the node does not start: {error}"))?, None)
+            (listener, node.map_err(|error| format!("the node does not start: {error}"))?, None)
         }
         Some(cluster) => {
+            // There are other nodes: clients had better go there than wait here.
+            drop(listener);
             let told = advertised(cluster, address);
             tokio::select! {
                 biased;
                 () = asked(stop.clone()) => return Err("stopped before the node was part of its cluster".into()),
                 started = cluster::start(cluster, told, &data, stores, config) => {
-                    started.map(|(node, forming)| (node, Some(forming)))?
+                    let (node, forming) = started?;
+                    let listener = TokioRuntime::bind(address).await.map_err(|error| not_bound(address, &error))?;
+                    (listener, node, Some(forming))
                 }
             }
         }
@@ -77,7 +81,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
 
     println!("Temporal Server:  {address}");
     settings.banner.iter().for_each(|line| println!("{line}"));
-    tracing::info!(%address, cluster = data.identity().cluster_id, "ready");
+    tracing::info!(%address, cluster = mainstay_node::Service::cluster_id(&node), "ready");
 
     let limits = frontend::Config {
         shutdown_timeout: DRAIN,

@@ -26,6 +26,7 @@ from .nodes import Balancer, Nodes
 KILLS = int(os.environ.get("MAINSTAY_CLUSTER_KILLS", 4))
 IN_FLIGHT = int(os.environ.get("MAINSTAY_CLUSTER_WORKFLOWS", 20))
 SETTLE_S = 120.0
+BEGAN = time.monotonic()
 
 
 async def probe(client: Client, gaps: list[float]) -> None:
@@ -39,6 +40,8 @@ async def probe(client: Client, gaps: list[float]) -> None:
             except RPCError:
                 await asyncio.sleep(0.05)
         gaps.append(time.monotonic() - began)
+        if gaps[-1] > 3.0:
+            print(f"  an answer took {gaps[-1]:.1f} s, until {time.monotonic() - BEGAN:.1f}", flush=True)
         await asyncio.sleep(0.05)
 
 
@@ -48,9 +51,11 @@ async def kill_one_by_one(nodes: Nodes, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(2.0, 4.0))
         server = nodes.servers[number % len(nodes.servers)]
         server.kill()
+        print(f"  {time.monotonic() - BEGAN:.1f}: node {number % 3 + 1} is killed", flush=True)
         await asyncio.sleep(rng.uniform(1.0, 4.0))
         server.spawn()
         await asyncio.to_thread(server.await_ready, 30.0)
+        print(f"  {time.monotonic() - BEGAN:.1f}: and serves again", flush=True)
 
 
 async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float]]:
