@@ -12,8 +12,9 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileResolver};
 
 const OWN_PROTOS: &str = "../../proto";
-const OWN_FILES: [&str; 4] = [
+const OWN_FILES: [&str; 5] = [
     "mainstay/log/v1/command.proto",
+    "mainstay/record/v1/message.proto",
     "mainstay/record/v1/record.proto",
     "mainstay/peer/v1/peer.proto",
     "mainstay/admin/v1/admin.proto",
@@ -26,11 +27,12 @@ const BOXED: [&str; 5] = [
     ".temporal.api.workflowservice.v1.StartWorkflowExecutionResponse.eager_workflow_task",
     ".temporal.api.workflowservice.v1.RespondWorkflowTaskCompletedResponse.workflow_task",
 ];
-const ROOTS: [&str; 9] = [
+const ROOTS: [&str; 10] = [
     OWN_FILES[0],
     OWN_FILES[1],
     OWN_FILES[2],
     OWN_FILES[3],
+    OWN_FILES[4],
     "temporal/api/workflowservice/v1/service.proto",
     "temporal/api/operatorservice/v1/service.proto",
     "temporal/api/errordetails/v1/message.proto",

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::log::Reply;
-use mainstay_api::record::{NamespaceRecord, TaskRow, TimerRow};
+use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TaskRow, TimerRow};
 use mainstay_base::{RunId, Timestamp};
-use mainstay_engine::{Change, Context, EntityKey, Fault, Outcome, Row, Store, Table, apply};
+use mainstay_engine::{Change, Context, EntityKey, Fault, MessageId, Outcome, Row, Store, Table, apply};
 use xxhash_rust::xxh3::Xxh3;
 
 use conversation::{Partner, Step, activity, marker, namespace, processor_time};
@@ -77,6 +77,18 @@ impl Store for View<'_> {
 
     fn has_timer(&self, _: &TimerRow) -> Result<bool, Fault> {
         Ok(false)
+    }
+
+    fn message(&self, _: MessageId) -> Result<Option<EntityMessage>, Fault> {
+        Ok(None)
+    }
+
+    fn outcome(&self, _: MessageId) -> Result<Option<MessageOutcome>, Fault> {
+        Ok(None)
+    }
+
+    fn floor(&self, _: u16) -> Result<u64, Fault> {
+        Ok(0)
     }
 }
 

@@ -71,8 +71,12 @@ pub(crate) fn scheduled(now: i64, a: &ActivityTaskScheduledEventAttributes) -> A
 
 /// The activity's own priority, filled field by field from the workflow's.
 pub(crate) fn priority(run: &Run, activity: &ActivityRecord) -> Option<Priority> {
-    let (base, own) = (run.record.priority.as_ref(), activity.priority.as_ref());
-    let (Some(base), Some(own)) = (base, own) else { return own.or(base).cloned() };
+    merged_priority(run.record.priority.as_ref(), activity.priority.as_ref())
+}
+
+/// An activity's or child's own priority, filled field by field from the workflow's.
+pub(crate) fn merged_priority(workflow: Option<&Priority>, own: Option<&Priority>) -> Option<Priority> {
+    let (Some(base), Some(own)) = (workflow, own) else { return own.or(workflow).cloned() };
     let mut priority = own.clone();
     if priority.priority_key == 0 {
         priority.priority_key = base.priority_key;

@@ -1,7 +1,8 @@
 //! How clients stop a workflow: cancel asks, terminate ends, delete forgets. (Reference §2.17.)
 
 use mainstay_api::log::Reply;
-use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::record::EntityMessage;
+use mainstay_api::temporal::common::v1::{Link, WorkflowExecution};
 use mainstay_api::temporal::history::v1::WorkflowExecutionCancelRequestedEventAttributes;
 use mainstay_api::temporal::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, RequestCancelWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
@@ -12,7 +13,7 @@ use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::run::{Run, already_completed};
 use crate::transaction::Transaction;
-use crate::{Answer, empty, workflow_task};
+use crate::{Answer, empty, external, workflow_task};
 
 const TERMINATE_REASON: &str = "terminated by user via frontend";
 const TERMINATE_IDENTITY: &str = "frontend-service";
@@ -31,22 +32,52 @@ pub(crate) fn request_cancel(
     request: &RequestCancelWorkflowExecutionRequest,
 ) -> Answer<Reply> {
     let mut run = meant(tx, request.workflow_execution.as_ref(), &request.first_execution_run_id)?;
-    if !run.is_open() || run.record.cancel_requested {
-        return Ok(empty());
-    }
-    run.record.cancel_requested = true;
-    run.details_mut(tx).cancel_request_id.clone_from(&request.request_id);
     let attributes = WorkflowExecutionCancelRequestedEventAttributes {
         cause: request.reason.clone(),
         identity: request.identity.clone(),
         ..WorkflowExecutionCancelRequestedEventAttributes::default()
     };
-    let event = NewEvent::from(Attributes::WorkflowExecutionCancelRequestedEventAttributes(attributes));
-    run.add(tx, event.with_links(request.links.clone()));
-    lifecycle::end_backoff(tx, &mut run);
-    workflow_task::wake(tx, &mut run)?;
-    run.save(tx);
+    let request = CancelRequest { attributes, request_id: request.request_id.clone(), links: request.links.clone() };
+    if run.is_open() && add_request(tx, &mut run, request)? {
+        run.save(tx);
+    }
     Ok(empty())
+}
+
+/// Who asks a run to cancel itself, and why.
+pub(crate) struct CancelRequest {
+    attributes: WorkflowExecutionCancelRequestedEventAttributes,
+    request_id: String,
+    links: Vec<Link>,
+}
+
+impl CancelRequest {
+    /// From the workflow that sent a message.
+    pub(crate) fn of_workflow(message: &EntityMessage, reason: String, request_id: String) -> Self {
+        // The policy of a parent that closed has no request id, and no event caused it.
+        let by_command = !request_id.is_empty();
+        let attributes = WorkflowExecutionCancelRequestedEventAttributes {
+            cause: reason,
+            external_initiated_event_id: if by_command { message.initiated_event_id } else { 0 },
+            external_workflow_execution: Some(external::sender(message)),
+            identity: lifecycle::HISTORY_SERVICE.into(),
+        };
+        Self { attributes, request_id, links: Vec::new() }
+    }
+}
+
+/// Adds a cancel request to an open run; answers false if there was one before. The caller saves.
+pub(crate) fn add_request(tx: &mut Transaction<'_>, run: &mut Run, request: CancelRequest) -> Answer<bool> {
+    if run.record.cancel_requested {
+        return Ok(false);
+    }
+    run.record.cancel_requested = true;
+    run.details_mut(tx).cancel_request_id = request.request_id;
+    let event = NewEvent::from(Attributes::WorkflowExecutionCancelRequestedEventAttributes(request.attributes));
+    run.add(tx, event.with_links(request.links));
+    lifecycle::end_backoff(tx, run);
+    workflow_task::wake(tx, run)?;
+    Ok(true)
 }
 
 pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExecutionRequest) -> Answer<Reply> {
@@ -60,6 +91,7 @@ pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExe
         details: request.details.clone(),
         identity: or(&request.identity, TERMINATE_IDENTITY),
         links: request.links.clone(),
+        by_reset: false,
     };
     lifecycle::terminate(tx, &mut run, how)?;
     run.save(tx);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mainstay_api::record::{ActivityPause, ActivityRecord, RequestIdRecord, WorkflowTaskRecord};
+use mainstay_api::record::{ActivityPause, ActivityRecord, ChildRecord, RequestIdRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{EventType, PendingActivityState, PendingWorkflowTaskState};
@@ -13,7 +13,7 @@ use mainstay_api::temporal::workflow::v1::pending_activity_info::{
     PauseInfo, pause_info::Manual, pause_info::PausedBy,
 };
 use mainstay_api::temporal::workflow::v1::{
-    PendingActivityInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
+    PendingActivityInfo, PendingChildExecutionInfo, PendingWorkflowTaskInfo, RequestIdInfo, WorkflowExecutionConfig,
     WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, WorkflowExecutionPauseInfo, WorkflowExecutionVersioningInfo,
 };
 use mainstay_api::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
@@ -58,10 +58,12 @@ fn response(tx: &Transaction<'_>, run_id: &str) -> Answer<DescribeWorkflowExecut
     for activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
         pending_activities.push(activity_info(&run, &activity));
     }
+    let children = tx.scan_records::<ChildRecord>(Table::Child, run.id)?;
     Ok(DescribeWorkflowExecutionResponse {
         execution_config: Some(config(tx, &run, &started)),
         workflow_execution_info: Some(info(tx, &run)),
         pending_activities,
+        pending_children: children.into_iter().map(child_info).collect(),
         pending_workflow_task: run.record.workflow_task.as_ref().map(task_info),
         workflow_extended_info: Some(extended(tx, &run)?),
         ..DescribeWorkflowExecutionResponse::default()
@@ -178,6 +180,16 @@ fn activity_info(run: &Run, a: &ActivityRecord) -> PendingActivityInfo {
 fn pause_info(pause: &ActivityPause) -> PauseInfo {
     let manual = Manual { identity: pause.identity.clone(), reason: pause.reason.clone() };
     PauseInfo { pause_time: time(pause.time_ns), paused_by: Some(PausedBy::Manual(manual)) }
+}
+
+fn child_info(child: ChildRecord) -> PendingChildExecutionInfo {
+    PendingChildExecutionInfo {
+        workflow_id: child.workflow_id,
+        run_id: child.run_id,
+        workflow_type_name: child.workflow_type,
+        initiated_id: child.initiated_event_id,
+        parent_close_policy: child.policy,
+    }
 }
 
 fn extended(tx: &Transaction<'_>, run: &Run) -> Result<WorkflowExecutionExtendedInfo, Fault> {

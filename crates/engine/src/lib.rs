@@ -8,13 +8,16 @@
 mod activities;
 mod activity_operations;
 mod cancellation;
+mod children;
 mod commands;
 mod convert;
 mod describe;
 mod error;
 mod event;
+mod external;
 mod field_mask;
 mod lifecycle;
+mod messages;
 mod options;
 mod pause;
 mod refusal;
@@ -36,7 +39,7 @@ mod workflow_task;
 pub use describe::describe;
 pub use error::Error;
 pub use refusal::{encoded_outcome, outcome_of, result_of};
-pub use store::{Change, EntityKey, Fault, Row, Store, Table};
+pub use store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
 pub use workflow_task::unwritten;
 
 use mainstay_api::log::{self, Reply, command::Op, reply};
@@ -138,6 +141,8 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
             tx.put_namespace(c.namespace.clone().unwrap_or_default());
             Ok(empty())
         }
+        Op::DeliverMessages(c) => messages::deliver(tx, c),
+        Op::AcknowledgeMessages(c) => messages::acknowledge(tx, c),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use mainstay_api::RawHistory;
 use mainstay_api::record::{ActivityRecord, UserTimerRecord};
-use mainstay_api::record::{RunDetails, RunRecord, TaskRow, TimerRow, task_row, timer_row};
+use mainstay_api::record::{RunDetails, RunRecord, TaskRow, TimerRow, child_closed, task_row, timer_row};
 use mainstay_api::temporal::common::v1::{Callback, Link};
 use mainstay_api::temporal::common::v1::{Payloads, WorkflowExecution};
 use mainstay_api::temporal::enums::v1::{
@@ -14,8 +14,9 @@ use mainstay_api::temporal::enums::v1::{
 };
 use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::{
-    HistoryEvent, WorkflowExecutionStartedEventAttributes as StartedAttributes,
-    WorkflowExecutionTerminatedEventAttributes, WorkflowExecutionTimedOutEventAttributes,
+    ChildWorkflowExecutionTimedOutEventAttributes, HistoryEvent,
+    WorkflowExecutionStartedEventAttributes as StartedAttributes, WorkflowExecutionTerminatedEventAttributes,
+    WorkflowExecutionTimedOutEventAttributes,
 };
 use mainstay_api::temporal::sdk::v1::UserMetadata;
 use mainstay_base::RunId;
@@ -27,11 +28,11 @@ use crate::run::Run;
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, numbered};
 use crate::workflow_task::{self, TaskFailure};
-use crate::{Answer, Error, search_attributes};
+use crate::{Answer, Error, children, external, search_attributes};
 
 const SECOND: i64 = 1_000_000_000;
 /// Who acts where nobody asked.
-const HISTORY_SERVICE: &str = "history-service";
+pub(crate) const HISTORY_SERVICE: &str = "history-service";
 /// Runs of one chain start at least this far apart.
 const RUN_INTERVAL_MIN: i64 = SECOND;
 
@@ -96,6 +97,7 @@ pub(crate) fn record_of(id: RunId, a: &StartedAttributes, now: i64, backoff: i64
         execution_timeout_ns: execution_timeout,
         run_timeout_ns: run_timeout,
         task_timeout_ns: nanos(a.workflow_task_timeout.as_ref()),
+        is_child: a.parent_workflow_execution.is_some(),
         execution_deadline_ns: execution_deadline,
         run_deadline_ns: least(deadline(start, run_timeout), execution_deadline),
         attempt: a.attempt,
@@ -163,9 +165,30 @@ pub(crate) fn end_backoff(tx: &mut Transaction<'_>, run: &mut Run) {
     }
 }
 
-/// Closes the run after its close event was written: pending items go, retention begins.
-pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, status: Status) -> Answer<()> {
-    run.record.status = status as i32;
+/// How a run closes, and what that means for its relatives.
+pub(crate) struct Closing {
+    pub(crate) status: Status,
+    /// What the parent is told; nothing if another run follows.
+    pub(crate) report: Option<child_closed::Close>,
+    /// A reset goes on with the children that are known to have started.
+    pub(crate) spares_children: bool,
+}
+
+impl Closing {
+    /// The last run of its chain closes.
+    pub(crate) fn last(status: Status, report: child_closed::Close) -> Self {
+        Self { status, report: Some(report), spares_children: false }
+    }
+
+    /// Another run follows.
+    pub(crate) fn followed(status: Status) -> Self {
+        Self { status, report: None, spares_children: false }
+    }
+}
+
+/// Closes the run after its close event was written: pending items go, relatives are told, retention begins.
+pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, closing: Closing) -> Answer<()> {
+    run.record.status = closing.status as i32;
     run.record.close_ns = tx.now();
     run.mark_listed();
     run.drop_buffer(tx)?;
@@ -177,6 +200,15 @@ pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, status: Status) -> 
         run.record.run_timer_ns = 0;
     }
     drop_pending(tx, run)?;
+    external::drop_pending(tx, run)?;
+    if closing.spares_children {
+        children::withdraw_starts(tx, run)?;
+    } else {
+        children::leave(tx, run)?;
+    }
+    if let Some(report) = closing.report {
+        children::report(tx, run, report);
+    }
     let retention = tx.namespace()?.retention_ns;
     if retention > 0 {
         let due = tx.now().saturating_add(retention);
@@ -209,12 +241,20 @@ pub(crate) struct Termination {
     pub(crate) details: Option<Payloads>,
     pub(crate) identity: String,
     pub(crate) links: Vec<Link>,
+    /// A reset takes the run's place: its parent hears nothing, and its children live on.
+    pub(crate) by_reset: bool,
 }
 
 impl Termination {
     /// By the server itself.
     pub(crate) fn by_history(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), details: None, identity: HISTORY_SERVICE.into(), links: Vec::new() }
+        Self {
+            reason: reason.into(),
+            details: None,
+            identity: HISTORY_SERVICE.into(),
+            links: Vec::new(),
+            by_reset: false,
+        }
     }
 }
 
@@ -225,7 +265,11 @@ pub(crate) fn terminate(tx: &mut Transaction<'_>, run: &mut Run, how: Terminatio
         WorkflowExecutionTerminatedEventAttributes { reason: how.reason, details: how.details, identity: how.identity };
     let event = NewEvent::from(Attributes::WorkflowExecutionTerminatedEventAttributes(attributes));
     run.write(tx, event.with_links(how.links));
-    close(tx, run, Status::Terminated)
+    let mut closing = Closing::last(Status::Terminated, child_closed::Close::Terminated(Default::default()));
+    if how.by_reset {
+        closing = Closing { report: None, spares_children: true, ..closing };
+    }
+    close(tx, run, closing)
 }
 
 /// Fails a started workflow task because the run closes under it, and writes the events it held back.
@@ -400,11 +444,12 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
         new_execution_run_id: next.as_ref().map(|n| n.run_id.to_string()).unwrap_or_default(),
     };
     run.write(tx, Attributes::WorkflowExecutionTimedOutEventAttributes(attributes));
-    close(tx, run, Status::TimedOut)?;
-    if let Some(next) = next {
-        begin_successor(tx, run, next)?;
-    }
-    Ok(())
+    let Some(next) = next else {
+        let told = ChildWorkflowExecutionTimedOutEventAttributes { retry_state: state as i32, ..Default::default() };
+        return close(tx, run, Closing::last(Status::TimedOut, child_closed::Close::TimedOut(told)));
+    };
+    close(tx, run, Closing::followed(Status::TimedOut))?;
+    begin_successor(tx, run, next)
 }
 
 fn run_timeout_failure() -> Failure {
@@ -428,6 +473,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
         Table::Buffered,
         Table::Activity,
         Table::ActivityId,
+        Table::Child,
     ] {
         for (id, _) in tx.scan(table, run.id)? {
             tx.delete(Row { table, run: Some(run.id), id });

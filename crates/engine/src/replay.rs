@@ -5,9 +5,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay_api::record::{ActivityRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord};
+use mainstay_api::record::{ActivityRecord, ChildRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::EventType;
-use mainstay_api::temporal::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes as StartedAttributes};
+use mainstay_api::temporal::history::v1::{
+    HistoryEvent, RequestCancelExternalWorkflowExecutionInitiatedEventAttributes as CancelInitiated,
+    SignalExternalWorkflowExecutionInitiatedEventAttributes as SignalInitiated,
+    StartChildWorkflowExecutionInitiatedEventAttributes as ChildInitiated,
+    WorkflowExecutionStartedEventAttributes as StartedAttributes,
+};
+use mainstay_api::temporal::sdk::v1::UserMetadata;
 use mainstay_base::RunId;
 
 use crate::convert::{nanos, time_ns};
@@ -15,7 +21,7 @@ use crate::event::{self, Attributes as A};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode};
-use crate::{activities, lifecycle, pause, search_attributes, worker_build};
+use crate::{activities, children, lifecycle, pause, search_attributes, worker_build};
 
 /// What the events say, beside the run's own record.
 pub(crate) struct Replayed {
@@ -24,8 +30,18 @@ pub(crate) struct Replayed {
     pub(crate) activities: BTreeMap<i64, ActivityRecord>,
     /// By started event id: a timer id may be used again while its last fire is still held back.
     pub(crate) timers: BTreeMap<i64, UserTimerRecord>,
+    /// By initiated event id: the children, and the events of those whose start is not recorded.
+    pub(crate) children: BTreeMap<i64, ChildRecord>,
+    pub(crate) initiated: BTreeMap<i64, Initiated>,
     /// Request ids with the type and id of the event that each caused.
     pub(crate) request_ids: Vec<(String, EventType, i64)>,
+}
+
+/// An event whose message has no recorded answer.
+pub(crate) enum Initiated {
+    Child(Box<ChildInitiated>, Option<UserMetadata>),
+    Signal(Box<SignalInitiated>),
+    Cancel(CancelInitiated),
 }
 
 impl Replayed {
@@ -42,6 +58,8 @@ impl Replayed {
             run: begun(tx, id, &started),
             activities: BTreeMap::new(),
             timers: BTreeMap::new(),
+            children: BTreeMap::new(),
+            initiated: BTreeMap::new(),
             request_ids: Vec::new(),
         };
         for encoded in events {
@@ -56,8 +74,9 @@ impl Replayed {
     fn take(&mut self, tx: &Transaction<'_>, event: HistoryEvent) {
         let (id, at) = (event.event_id, time_ns(event.event_time.as_ref()));
         let Some(mut attributes) = event.attributes else { return };
-        if let Some((scheduled, _)) = event::activity_close(&mut attributes) {
-            self.activities.remove(&scheduled);
+        if let Some((began, _)) = event::item_close(&mut attributes) {
+            self.activities.remove(&began);
+            self.children.remove(&began);
             return;
         }
         let record = &mut self.run.record;
@@ -89,7 +108,47 @@ impl Replayed {
             A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
                 record.workflow_task = None;
             }
+            A::StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
+                self.children.insert(id, children::initiated(id, &a));
+                self.initiated.insert(id, Initiated::Child(Box::new(a), event.user_metadata));
+            }
             other => self.take_item(tx, id, at, other),
+        }
+    }
+
+    /// What became of messages to other workflows.
+    fn take_relative(&mut self, id: i64, attributes: A) {
+        match attributes {
+            A::StartChildWorkflowExecutionFailedEventAttributes(a) => {
+                self.children.remove(&a.initiated_event_id);
+                self.initiated.remove(&a.initiated_event_id);
+            }
+            A::ChildWorkflowExecutionStartedEventAttributes(a) => {
+                self.initiated.remove(&a.initiated_event_id);
+                if let Some(child) = self.children.get_mut(&a.initiated_event_id) {
+                    child.run_id = a.workflow_execution.unwrap_or_default().run_id;
+                    child.started_event_id = id;
+                }
+            }
+            A::SignalExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+                self.initiated.insert(id, Initiated::Signal(Box::new(a)));
+            }
+            A::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(a) => {
+                self.initiated.insert(id, Initiated::Cancel(a));
+            }
+            A::SignalExternalWorkflowExecutionFailedEventAttributes(a) => {
+                self.initiated.remove(&a.initiated_event_id);
+            }
+            A::ExternalWorkflowExecutionSignaledEventAttributes(a) => {
+                self.initiated.remove(&a.initiated_event_id);
+            }
+            A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(a) => {
+                self.initiated.remove(&a.initiated_event_id);
+            }
+            A::ExternalWorkflowExecutionCancelRequestedEventAttributes(a) => {
+                self.initiated.remove(&a.initiated_event_id);
+            }
+            _ => {}
         }
     }
 
@@ -137,7 +196,7 @@ impl Replayed {
                 let memo = &mut self.run.details_mut(tx).memo;
                 search_attributes::merge_memo(memo, &a.upserted_memo.unwrap_or_default());
             }
-            _ => {}
+            other => self.take_relative(id, other),
         }
     }
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use mainstay_api::RawHistory;
 use mainstay_api::log::{Reply, reply};
-use mainstay_api::record::WorkflowTaskRecord;
+use mainstay_api::record::{ChildrenOfReset, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::{
     EventType, ResetReapplyExcludeType as Exclude, ResetReapplyType, WorkflowTaskFailedCause as Cause,
 };
@@ -19,11 +19,11 @@ use mainstay_base::RunId;
 use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
-use crate::replay::Replayed;
+use crate::replay::{Initiated, Replayed};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode, numbered};
-use crate::{Answer, Error, activities, options, reply_of, timers, workflow_task};
+use crate::{Answer, Error, activities, children, external, options, reply_of, timers, workflow_task};
 
 const RESETTER: &str = "history-resetter";
 const HISTORY_SERVICE: &str = "history-service";
@@ -50,6 +50,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
     };
     let base_id = base.id;
     inherit(tx, &base, &mut replayed.run);
+    leave_children(tx, &base, finish, &mut replayed.run)?;
     end_current(tx, &request.reason)?;
     mark_reset(tx, base_id, id)?;
     for (first, batch) in &prefix.batches {
@@ -107,13 +108,38 @@ fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run) {
     run.record.last_reset_ns = run.record.start_ns;
 }
 
+/// Remembers the children that were started after the reset point: each lives on until the new run starts one of its id.
+fn leave_children(tx: &Transaction<'_>, base: &Run, finish: i64, run: &mut Run) -> Answer<()> {
+    let mut reset_children = base.details(tx).reset_children.clone();
+    let mut left = ChildrenOfReset { parent_run_id: base.record.run_id.clone(), workflow_ids: Vec::new() };
+    for (_, batch) in histories(tx, base.id)?.into_iter().filter(|(first, _)| *first >= finish) {
+        for encoded in batch.events {
+            let event: HistoryEvent = decode(Table::History, encoded)?;
+            if let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(a)) = event.attributes {
+                left.workflow_ids.push(a.workflow_id);
+            }
+        }
+    }
+    if !left.workflow_ids.is_empty() {
+        reset_children.push(left);
+    }
+    run.details_mut(tx).reset_children = reset_children;
+    Ok(())
+}
+
 /// The current run makes way.
 fn end_current(tx: &mut Transaction<'_>, reason: &str) -> Answer<()> {
     let mut current = Run::load(tx, "")?;
     if !current.is_open() {
         return Ok(());
     }
-    let how = Termination { reason: reason.to_string(), details: None, identity: RESETTER.into(), links: Vec::new() };
+    let how = Termination {
+        reason: reason.to_string(),
+        details: None,
+        identity: RESETTER.into(),
+        links: Vec::new(),
+        by_reset: true,
+    };
     lifecycle::terminate(tx, &mut current, how)?;
     current.save(tx);
     Ok(())
@@ -126,9 +152,9 @@ fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
     Ok(())
 }
 
-/// Stores what was pending: activities are handed out anew, timers keep their time.
+/// Stores what was pending: activities are handed out anew, timers keep their time, unanswered messages are sent again.
 fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
-    let Replayed { mut run, activities, timers, request_ids } = replayed;
+    let Replayed { mut run, activities, timers, children, initiated, request_ids } = replayed;
     let start_request_id = run.details(tx).start_request_id.clone();
     run.remember(tx, &start_request_id, EventType::WorkflowExecutionStarted, 1);
     for (request_id, kind, event_id) in request_ids {
@@ -143,6 +169,16 @@ fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
     }
     for timer in timers.into_values() {
         timers::add(tx, &mut run, &timer);
+    }
+    for child in children.values().filter(|child| !child.run_id.is_empty()) {
+        children::add(tx, &mut run, child);
+    }
+    for (event_id, event) in initiated {
+        match event {
+            Initiated::Child(a, metadata) => children::initiate(tx, &mut run, event_id, &a, metadata),
+            Initiated::Signal(a) => external::send_signal(tx, &mut run, event_id, &a),
+            Initiated::Cancel(a) => external::send_cancel(tx, &mut run, event_id, &a),
+        }
     }
     lifecycle::arm_run_timer(tx, &mut run);
     run

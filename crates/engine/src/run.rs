@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay_api::record::{ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
+use mainstay_api::record::{ChildRecord, ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
 use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_base::{RunId, limits};
@@ -179,7 +179,7 @@ impl Run {
         self.open_batch = false;
     }
 
-    /// Writes the buffered events into history: in order of arrival, but with activity closes last, their Started ids filled in.
+    /// Writes the buffered events into history: in order of arrival, but with closes of activities and children last, their Started ids filled in.
     /// Answers whether there were any.
     pub(crate) fn flush_buffer(&mut self, tx: &mut Transaction<'_>) -> Result<bool, Fault> {
         if self.record.buffered_count == 0 {
@@ -189,7 +189,7 @@ impl Run {
         for (id, value) in tx.scan(Table::Buffered, self.id)? {
             tx.delete(Row { table: Table::Buffered, run: Some(self.id), id });
             let mut event: HistoryEvent = decode(Table::Buffered, value)?;
-            let closes = event.attributes.as_mut().is_some_and(|a| event::activity_close(a).is_some());
+            let closes = event.attributes.as_mut().is_some_and(|a| event::item_close(a).is_some());
             if closes { last.push(event) } else { first.push(event) }
         }
         let mut started = BTreeMap::new();
@@ -216,6 +216,13 @@ impl Run {
             Some(Attributes::ActivityTaskStartedEventAttributes(a)) => {
                 started.insert(a.scheduled_event_id, id);
             }
+            Some(Attributes::ChildWorkflowExecutionStartedEventAttributes(a)) => {
+                started.insert(a.initiated_event_id, id);
+                let row = numbered(Table::Child, self.id, a.initiated_event_id);
+                if let Some(child) = tx.get::<ChildRecord>(&row)? {
+                    tx.put(row, &ChildRecord { started_event_id: id, ..child });
+                }
+            }
             Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) if !a.request_id.is_empty() => {
                 self.remember(tx, &a.request_id, EventType::WorkflowExecutionSignaled, id);
             }
@@ -225,7 +232,7 @@ impl Run {
                 self.remember(tx, &a.attached_request_id, EventType::WorkflowExecutionOptionsUpdated, id);
             }
             Some(attributes) => {
-                if let Some((scheduled, started_id)) = event::activity_close(attributes)
+                if let Some((scheduled, started_id)) = event::item_close(attributes)
                     && let Some(id) = started.get(&scheduled)
                 {
                     *started_id = *id;
@@ -236,13 +243,13 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the close of this activity is in the buffer.
+    /// Whether the close of this activity or child is in the buffer.
     pub(crate) fn has_buffered_close(&self, tx: &Transaction<'_>, scheduled_event_id: i64) -> Result<bool, Fault> {
         if self.record.buffered_count == 0 {
             return Ok(false);
         }
         for mut event in tx.scan_records::<HistoryEvent>(Table::Buffered, self.id)? {
-            let close = event.attributes.as_mut().and_then(event::activity_close);
+            let close = event.attributes.as_mut().and_then(event::item_close);
             if close.is_some_and(|(scheduled, _)| scheduled == scheduled_event_id) {
                 return Ok(true);
             }

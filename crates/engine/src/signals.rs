@@ -1,7 +1,7 @@
 //! Signals from clients: dedup by request id before anything else, then the run must be open. (Reference §2.8.)
 
 use mainstay_api::log::{Reply, reply};
-use mainstay_api::temporal::common::v1::{Header, Link, Payloads};
+use mainstay_api::temporal::common::v1::{Header, Link, Payloads, WorkflowExecution};
 use mainstay_api::temporal::enums::v1::{
     EventType, ResourceExhaustedCause, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
 };
@@ -26,13 +26,15 @@ use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause;
 const SIGNAL_OF_START_EVENT_ID: i64 = 2;
 
 /// A signal, whoever sends it.
-struct Signal {
-    name: String,
-    input: Option<Payloads>,
-    identity: String,
-    header: Option<Header>,
-    request_id: String,
-    links: Vec<Link>,
+pub(crate) struct Signal {
+    pub(crate) name: String,
+    pub(crate) input: Option<Payloads>,
+    pub(crate) identity: String,
+    pub(crate) header: Option<Header>,
+    pub(crate) request_id: String,
+    pub(crate) links: Vec<Link>,
+    /// The workflow that sends it, if it is one.
+    pub(crate) sender: Option<WorkflowExecution>,
 }
 
 pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecutionRequest) -> Answer<Reply> {
@@ -55,6 +57,7 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
         header: request.header.clone(),
         request_id: request.request_id.clone(),
         links: request.links.clone(),
+        sender: None,
     };
     deliver(tx, &mut run, signal)?;
     workflow_task::wake(tx, &mut run)?;
@@ -62,8 +65,14 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
     Ok(reply)
 }
 
+/// Adds a signal of a client to an open run.
 fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()> {
     refuse_while_closing(tx, run)?;
+    add(tx, run, signal)
+}
+
+/// Adds a signal to an open run.
+pub(crate) fn add(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()> {
     if run.record.signal_count >= limits::SIGNALS_MAX {
         return Err(Error::invalid("exceeded workflow execution limit for signal events").into());
     }
@@ -75,6 +84,7 @@ fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()
         identity: signal.identity,
         header: signal.header,
         request_id: signal.request_id,
+        external_workflow_execution: signal.sender,
         ..WorkflowExecutionSignaledEventAttributes::default()
     };
     let event = NewEvent::from(Attributes::WorkflowExecutionSignaledEventAttributes(attributes));
@@ -150,6 +160,7 @@ pub(crate) fn signal_with_start(
         header: request.header.clone(),
         request_id: request.request_id.clone(),
         links: request.links.clone(),
+        sender: None,
     };
     if !started {
         // Unlike a plain signal, this one does not let a delayed start wait.

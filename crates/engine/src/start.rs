@@ -147,11 +147,17 @@ pub(crate) fn new_run(
     id: RunId,
     eager: bool,
 ) -> Run {
-    let backoff = backoff_of(request, tx.now());
+    let attributes = attributes(request, tx.now(), eager);
+    create(tx, request, id, attributes)
+}
+
+/// The first event of the run that a request asks for.
+pub(crate) fn attributes(request: &StartWorkflowExecutionRequest, now: i64, eager: bool) -> StartedAttributes {
+    let backoff = backoff_of(request, now);
     let execution = nanos(request.workflow_execution_timeout.as_ref());
     let run_timeout = crate::convert::least(nanos(request.workflow_run_timeout.as_ref()), execution);
     let queue = request.task_queue.clone().unwrap_or_default();
-    let attributes = StartedAttributes {
+    StartedAttributes {
         workflow_type: request.workflow_type.clone(),
         task_queue: Some(TaskQueue { name: queue.name, kind: TaskQueueKind::Normal as i32, ..TaskQueue::default() }),
         input: request.input.clone(),
@@ -173,7 +179,16 @@ pub(crate) fn new_run(
         priority: request.priority.clone(),
         eager_execution_accepted: eager,
         ..StartedAttributes::default()
-    };
+    }
+}
+
+/// Creates a run that begins with this event; it has no task yet.
+pub(crate) fn create(
+    tx: &mut Transaction<'_>,
+    request: &StartWorkflowExecutionRequest,
+    id: RunId,
+    attributes: StartedAttributes,
+) -> Run {
     let new = NewRun {
         id,
         attributes,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::record::{NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::RunId;
 
 /// The key of a workflow execution: all its runs live in one shard under it.
@@ -42,6 +42,10 @@ pub enum Table {
     RequestId = 8,
     /// An encoded `HistoryEvent` without an id, waiting for the started workflow task to close; id = 8 bytes big-endian.
     Buffered = 9,
+    /// `ChildRecord`; id = initiated event id, 8 bytes big-endian.
+    Child = 10,
+    /// `ExternalRecord`; id = initiated event id, 8 bytes big-endian.
+    External = 11,
     /// `RequestIdRecord`; id = the request id of a signal that this run has accepted.
     SignalRequest = 18,
     /// `TaskQueueConfig` of the namespace whose entity has no workflow id; no run, id by [`crate::task_queue_config::row_id`].
@@ -57,6 +61,15 @@ pub struct Row {
     pub run: Option<RunId>,
     /// Which one, within table and run; ordered bytewise.
     pub id: Vec<u8>,
+}
+
+/// The identity of a message: increasing sequences of each source slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// Hash slot of the entity that sent it.
+    pub source_slot: u16,
+    /// Its place among the messages of that slot.
+    pub sequence: u64,
 }
 
 /// A failure below the engine: an I/O error, or bytes that do not decode. Apply cannot go on after one.
@@ -84,6 +97,15 @@ pub trait Store {
 
     /// Whether this row is in the timer index.
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault>;
+
+    /// A message of this shard's outbox.
+    fn message(&self, id: MessageId) -> Result<Option<EntityMessage>, Fault>;
+
+    /// What came of a message that this shard received.
+    fn outcome(&self, id: MessageId) -> Result<Option<MessageOutcome>, Fault>;
+
+    /// Messages of this source slot below this sequence are settled and never executed again; 0 at first.
+    fn floor(&self, source_slot: u16) -> Result<u64, Fault>;
 }
 
 /// What apply writes. All changes of one entry become one atomic batch.
@@ -107,4 +129,12 @@ pub enum Change {
     RemoveVisibility(Box<VisibilityRecord>),
     /// Sets the shard's copy of a namespace.
     PutNamespace(NamespaceRecord),
+    /// Adds a message to the outbox, or replaces the one with its id.
+    PutMessage(Box<EntityMessage>),
+    /// Removes a message from the outbox.
+    RemoveMessage(MessageId),
+    /// Remembers what came of a received message.
+    PutOutcome(MessageId, MessageOutcome),
+    /// Sets the floor of a source slot and forgets the outcomes below it.
+    RaiseFloor(MessageId),
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::record::{
-    ExecutionRecord, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow, VisibilityRecord,
+    EntityMessage, ExecutionRecord, MessageOutcome, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow,
+    VisibilityRecord,
 };
-use mainstay_base::{Prng, RunId};
+use mainstay_base::{Prng, RunId, Slot};
 use prost::Message;
 
-use crate::store::{Change, EntityKey, Fault, Row, Store, Table};
+use crate::store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
 use crate::{Context, Error, Stop};
 
-/// Task sequences are the entry's log index and a count within the entry.
-const TASKS_PER_ENTRY_BITS: u32 = 20;
+/// Sequences of tasks and messages are the entry's log index and a count within the entry.
+const SEQUENCE_BITS: u32 = 20;
 
 /// As many as most entries make.
 const CHANGES: usize = 16;
@@ -31,6 +32,7 @@ pub(crate) struct Transaction<'a> {
     /// Open runs that were saved with a history over its limits.
     pub(crate) oversized: Vec<RunId>,
     tasks: u64,
+    messages: u64,
     /// The last namespace that was looked at.
     namespace: RefCell<Option<Arc<NamespaceRecord>>>,
     /// The first failure of a read whose caller could not be told.
@@ -49,6 +51,7 @@ impl<'a> Transaction<'a> {
             prng,
             oversized: Vec::new(),
             tasks: 0,
+            messages: 0,
             namespace: RefCell::default(),
             fault: RefCell::default(),
         }
@@ -200,7 +203,7 @@ impl<'a> Transaction<'a> {
 
     pub(crate) fn next_task_sequence(&mut self) -> u64 {
         self.tasks += 1;
-        (self.context.log_index << TASKS_PER_ENTRY_BITS) + self.tasks
+        (self.context.log_index << SEQUENCE_BITS) + self.tasks
     }
 
     pub(crate) fn add_task(&mut self, row: TaskRow) {
@@ -209,6 +212,54 @@ impl<'a> Transaction<'a> {
 
     pub(crate) fn remove_task(&mut self, row: TaskRow) {
         self.changes.push(Change::RemoveTask(row));
+    }
+
+    /// The id of the next message that the entity at hand sends.
+    pub(crate) fn next_message_id(&mut self) -> MessageId {
+        self.messages += 1;
+        let sequence = (self.context.log_index << SEQUENCE_BITS) + self.messages;
+        MessageId { source_slot: self.slot(), sequence }
+    }
+
+    /// The slot of the entity at hand.
+    pub(crate) fn slot(&self) -> u16 {
+        Slot::of(&self.entity.namespace_id, &self.entity.workflow_id).get()
+    }
+
+    /// Whether this entry itself put the message into the outbox, so that nobody can have seen it.
+    pub(crate) fn is_own_message(&self, id: MessageId) -> bool {
+        id.sequence >> SEQUENCE_BITS == self.context.log_index
+    }
+
+    /// A message of the outbox as it was before this entry.
+    pub(crate) fn message(&self, id: MessageId) -> Result<Option<EntityMessage>, Fault> {
+        self.store.message(id)
+    }
+
+    pub(crate) fn put_message(&mut self, message: EntityMessage) {
+        self.changes.push(Change::PutMessage(Box::new(message)));
+    }
+
+    pub(crate) fn remove_message(&mut self, id: MessageId) {
+        self.changes.push(Change::RemoveMessage(id));
+    }
+
+    /// What came of a message that was received before this entry.
+    pub(crate) fn outcome(&self, id: MessageId) -> Result<Option<MessageOutcome>, Fault> {
+        self.store.outcome(id)
+    }
+
+    pub(crate) fn put_outcome(&mut self, id: MessageId, outcome: MessageOutcome) {
+        self.changes.push(Change::PutOutcome(id, outcome));
+    }
+
+    /// The floor of a source slot before this entry.
+    pub(crate) fn floor(&self, source_slot: u16) -> Result<u64, Fault> {
+        self.store.floor(source_slot)
+    }
+
+    pub(crate) fn raise_floor(&mut self, floor: MessageId) {
+        self.changes.push(Change::RaiseFloor(floor));
     }
 
     pub(crate) fn put_visibility(&mut self, record: VisibilityRecord) {

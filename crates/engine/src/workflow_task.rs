@@ -43,7 +43,8 @@ pub(crate) fn normal_queue(name: &str) -> Option<TaskQueue> {
 
 /// Schedules a workflow task after an event from outside, unless one is pending or the run still waits for its first.
 pub(crate) fn wake(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
-    if run.record.workflow_task.is_some() || run.record.first_task_backoff || !run.is_open() {
+    let held = run.record.first_task_backoff || run.record.awaits_parent;
+    if run.record.workflow_task.is_some() || held || !run.is_open() {
         return Ok(());
     }
     if is_paused(run) {

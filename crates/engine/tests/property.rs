@@ -5,10 +5,12 @@ mod support;
 
 use mainstay_api::log::operate_activities::{self as op, Operation, Which};
 use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
-use mainstay_api::record::{TaskRow, task_row};
+use mainstay_api::record::{EntityMessage, TaskRow, task_row};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::command::v1::{self as command, Command, command::Attributes as A};
-use mainstay_api::temporal::common::v1::{ActivityType, Payload, Priority, RetryPolicy, WorkflowType};
+use mainstay_api::temporal::common::v1::{
+    ActivityType, Payload, Priority, RetryPolicy, WorkflowExecution, WorkflowType,
+};
 use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind, WorkflowTaskFailedCause};
 use mainstay_api::temporal::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use mainstay_api::temporal::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
@@ -23,23 +25,69 @@ use support::rebuild;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Start { conflict: i32, delay: i64, retry: bool, cron: bool, run_timeout: i64, eager: bool },
-    Signal { request: u8 },
-    SignalWithStart { conflict: i32, request: u8 },
+    Start {
+        conflict: i32,
+        delay: i64,
+        retry: bool,
+        cron: bool,
+        run_timeout: i64,
+        eager: bool,
+    },
+    Signal {
+        request: u8,
+    },
+    SignalWithStart {
+        conflict: i32,
+        request: u8,
+    },
     Cancel,
     Terminate,
     Delete,
-    Reset { finish: i64 },
+    Reset {
+        finish: i64,
+    },
     ResetSticky,
-    Poll { sticky: bool },
-    Complete { commands: Vec<Order>, heartbeat: bool, inline: bool, sticky: bool },
+    Poll {
+        sticky: bool,
+    },
+    Complete {
+        commands: Vec<Order>,
+        heartbeat: bool,
+        inline: bool,
+        sticky: bool,
+    },
     FailTask,
     PollActivity,
-    CloseActivity { how: u8, by_id: bool, id: u8, stale: bool },
-    Operate { how: u8, id: u8, flags: u8 },
-    Options { key: i32 },
-    Pause { pause: bool, request: u8 },
-    Advance { ms: i64 },
+    CloseActivity {
+        how: u8,
+        by_id: bool,
+        id: u8,
+        stale: bool,
+    },
+    Operate {
+        how: u8,
+        id: u8,
+        flags: u8,
+    },
+    Options {
+        key: i32,
+    },
+    Pause {
+        pause: bool,
+        request: u8,
+    },
+    Advance {
+        ms: i64,
+    },
+    /// Messages from this place of the outbox on are delivered, and acknowledged or not: then they come again.
+    Deliver {
+        from: usize,
+        count: usize,
+        floors: bool,
+        acknowledge: bool,
+    },
+    /// What was delivered last comes once more, late.
+    DeliverLate,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +99,9 @@ enum Order {
     Marker,
     Memo { key: u8, null: bool },
     Close { how: u8 },
+    Child { id: u8, policy: i32, reuse: i32, retry: bool, run_timeout: i64 },
+    SignalOther { id: u8, child_only: bool },
+    CancelOther { id: u8, child_only: bool },
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -72,6 +123,10 @@ fn order() -> impl Strategy<Value = Order> {
         1 => Just(Order::Marker),
         1 => (0..3_u8, any::<bool>()).prop_map(|(key, null)| Order::Memo { key, null }),
         2 => (0..4_u8).prop_map(|how| Order::Close { how }),
+        5 => (0..4_u8, 0..4_i32, 0..5_i32, any::<bool>(), 0..8_i64)
+            .prop_map(|(id, policy, reuse, retry, run_timeout)| Order::Child { id, policy, reuse, retry, run_timeout }),
+        1 => (0..5_u8, any::<bool>()).prop_map(|(id, child_only)| Order::SignalOther { id, child_only }),
+        1 => (0..5_u8, any::<bool>()).prop_map(|(id, child_only)| Order::CancelOther { id, child_only }),
     ]
 }
 
@@ -100,6 +155,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..5_i32).prop_map(|key| Step::Options { key }),
         1 => (prop::bool::weighted(0.4), any::<u8>()).prop_map(|(pause, request)| Step::Pause { pause, request }),
         4 => (0..6_000_i64).prop_map(|ms| Step::Advance { ms }),
+        9 => (0..3_usize, 1..6_usize, any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(from, count, floors, acknowledge)| Step::Deliver { from, count, floors, acknowledge }),
+        1 => Just(Step::DeliverLate),
     ]
 }
 
@@ -117,6 +175,12 @@ struct Talk {
     task: TaskToken,
     activities: Vec<TaskToken>,
     polls: u32,
+    delivered: Vec<EntityMessage>,
+}
+
+/// The workflow that an order of a number means; the parent itself is among them.
+fn other(id: u8) -> String {
+    if id == 4 { "wf".into() } else { format!("kid{id}") }
 }
 
 impl Talk {
@@ -125,6 +189,21 @@ impl Talk {
             Step::Advance { ms } => self.advance(*ms),
             Step::Poll { sticky } => self.poll(if *sticky { "sticky" } else { "tq" }),
             Step::PollActivity => self.poll_activity(),
+            Step::Deliver { from, count, floors, acknowledge } => {
+                self.delivered = self.machine.outbox().into_iter().skip(*from).take(*count).collect();
+                let (outcomes, _) = self.machine.deliver(self.delivered.clone(), *floors);
+                if *acknowledge {
+                    self.machine.acknowledge(&self.delivered.clone(), &outcomes);
+                }
+            }
+            Step::DeliverLate => {
+                self.machine.deliver(self.delivered.clone(), false);
+            }
+            Step::Complete { .. } | Step::FailTask => {
+                let op = self.op(step);
+                let workflow_id = self.task.workflow_id.clone();
+                self.apply_to(&workflow_id, op);
+            }
             other => {
                 let op = self.op(other);
                 self.apply(op);
@@ -133,7 +212,11 @@ impl Talk {
     }
 
     fn apply(&mut self, op: Op) {
-        let (reply, _) = self.machine.apply("wf", op);
+        self.apply_to("wf", op);
+    }
+
+    fn apply_to(&mut self, workflow_id: &str, op: Op) {
+        let (reply, _) = self.machine.apply(workflow_id, op);
         match reply {
             Ok(reply) => self.remember(reply),
             Err(Error::Internal(text)) => panic!("{text}"),
@@ -177,27 +260,33 @@ impl Talk {
         self.polls += 1;
         let kind = if name == "sticky" { TaskQueueKind::Sticky } else { TaskQueueKind::Normal };
         let task_queue = Some(TaskQueue { name: name.into(), kind: kind as i32, ..TaskQueue::default() });
-        self.apply(Op::StartWorkflowTask(log::StartWorkflowTask {
-            run_id: row.run_id.clone(),
-            scheduled_event_id: row.scheduled_event_id,
-            attempt: row.attempt,
-            task_sequence: row.sequence,
-            poll_request_id: format!("poll-{}", self.polls),
-            poll: Some(api::PollWorkflowTaskQueueRequest { task_queue, ..Default::default() }),
-        }));
+        self.apply_to(
+            &row.workflow_id,
+            Op::StartWorkflowTask(log::StartWorkflowTask {
+                run_id: row.run_id.clone(),
+                scheduled_event_id: row.scheduled_event_id,
+                attempt: row.attempt,
+                task_sequence: row.sequence,
+                poll_request_id: format!("poll-{}", self.polls),
+                poll: Some(api::PollWorkflowTaskQueueRequest { task_queue, ..Default::default() }),
+            }),
+        );
     }
 
     fn poll_activity(&mut self) {
         let Some(row) = self.offered(task_row::Kind::Activity, "tq") else { return };
         self.polls += 1;
-        self.apply(Op::StartActivityTask(log::StartActivityTask {
-            run_id: row.run_id.clone(),
-            scheduled_event_id: row.scheduled_event_id,
-            attempt: row.attempt,
-            task_sequence: row.sequence,
-            poll_request_id: format!("poll-{}", self.polls),
-            poll: Some(api::PollActivityTaskQueueRequest::default()),
-        }));
+        self.apply_to(
+            &row.workflow_id,
+            Op::StartActivityTask(log::StartActivityTask {
+                run_id: row.run_id.clone(),
+                scheduled_event_id: row.scheduled_event_id,
+                attempt: row.attempt,
+                task_sequence: row.sequence,
+                poll_request_id: format!("poll-{}", self.polls),
+                poll: Some(api::PollActivityTaskQueueRequest::default()),
+            }),
+        );
     }
 
     fn op(&mut self, step: &Step) -> Op {
@@ -256,9 +345,12 @@ impl Talk {
                 update_mask: Some(FieldMask { paths: vec!["priority".into()] }),
                 ..Default::default()
             }),
-            Step::ResetSticky | Step::Poll { .. } | Step::PollActivity | Step::Advance { .. } => {
-                Op::ResetSticky(log::ResetStickyTaskQueue::default())
-            }
+            Step::ResetSticky
+            | Step::Poll { .. }
+            | Step::PollActivity
+            | Step::Advance { .. }
+            | Step::Deliver { .. }
+            | Step::DeliverLate => Op::ResetSticky(log::ResetStickyTaskQueue::default()),
         }
     }
 
@@ -408,6 +500,47 @@ fn make(order: &Order) -> Command {
             )
         }
         Order::Close { how } => make_close(*how),
+        Order::Child { .. } | Order::SignalOther { .. } | Order::CancelOther { .. } => make_other(order),
+    }
+}
+
+#[allow(deprecated)]
+fn make_other(order: &Order) -> Command {
+    match order {
+        Order::SignalOther { id, child_only } => of(
+            CommandType::SignalExternalWorkflowExecution,
+            A::SignalExternalWorkflowExecutionCommandAttributes(
+                command::SignalExternalWorkflowExecutionCommandAttributes {
+                    execution: Some(WorkflowExecution { workflow_id: other(*id), run_id: String::new() }),
+                    signal_name: "s".into(),
+                    child_workflow_only: *child_only,
+                    ..Default::default()
+                },
+            ),
+        ),
+        Order::CancelOther { id, child_only } => of(
+            CommandType::RequestCancelExternalWorkflowExecution,
+            A::RequestCancelExternalWorkflowExecutionCommandAttributes(
+                command::RequestCancelExternalWorkflowExecutionCommandAttributes {
+                    workflow_id: other(*id),
+                    child_workflow_only: *child_only,
+                    ..Default::default()
+                },
+            ),
+        ),
+        Order::Child { id, policy, reuse, retry, run_timeout } => {
+            let attributes = command::StartChildWorkflowExecutionCommandAttributes {
+                workflow_id: other(*id),
+                workflow_type: Some(WorkflowType { name: "K".into() }),
+                parent_close_policy: *policy,
+                workflow_id_reuse_policy: *reuse,
+                retry_policy: retry.then(|| RetryPolicy { maximum_attempts: 2, ..Default::default() }),
+                workflow_run_timeout: span(*run_timeout),
+                ..Default::default()
+            };
+            of(CommandType::StartChildWorkflowExecution, A::StartChildWorkflowExecutionCommandAttributes(attributes))
+        }
+        _ => Command::default(),
     }
 }
 
@@ -436,7 +569,13 @@ fn make_close(how: u8) -> Command {
 }
 
 fn talk(steps: &[Step], check: bool) -> Result<Talk, TestCaseError> {
-    let mut talk = Talk { machine: Machine::new(), task: TaskToken::default(), activities: Vec::new(), polls: 0 };
+    let mut talk = Talk {
+        machine: Machine::new(),
+        task: TaskToken::default(),
+        activities: Vec::new(),
+        polls: 0,
+        delivered: Vec::new(),
+    };
     for (at, step) in steps.iter().enumerate() {
         talk.take(step);
         if check {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use mainstay_base::Timestamp;
+use mainstay_engine::MessageId;
 use mainstay_shard::{Effect, Shard};
 use mainstay_storage::StorageError;
 use tokio::sync::Notify;
@@ -13,7 +14,8 @@ use tokio::sync::Notify;
 use crate::dispatch::Dispatch;
 use crate::members::Members;
 use crate::namespaces::Registry;
-use crate::node::METADATA_GROUP;
+use crate::node::{METADATA_GROUP, group_of};
+use crate::outbox::Outbox;
 use crate::queries::Questions;
 use crate::task_queues::Configured;
 use crate::waits::Waits;
@@ -49,6 +51,8 @@ pub(crate) struct Board {
     leads: Vec<AtomicBool>,
     /// Rung when that changes for a group.
     pub(crate) leads_changed: Vec<Notify>,
+    /// One for each group.
+    pub(crate) outboxes: Vec<Outbox>,
     /// Bytes applied since the last flush.
     pub(crate) unflushed_bytes: AtomicU64,
     pub(crate) flush_wanted: Notify,
@@ -67,6 +71,7 @@ impl Board {
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             leads_changed: (0..groups).map(|_| Notify::new()).collect(),
+            outboxes: (0..groups).map(|_| Outbox::default()).collect(),
             unflushed_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
         }
@@ -79,6 +84,9 @@ impl Board {
 
     /// From here on effects of a group are carried out, or no longer.
     pub(crate) fn set_leads(&self, group: u32, leads: bool) {
+        if let Some(outbox) = self.outboxes.get(group as usize) {
+            outbox.clear();
+        }
         if let Some(flag) = self.leads.get(group as usize) {
             flag.store(leads, Ordering::Release);
         }
@@ -119,7 +127,21 @@ impl Board {
                 Effect::TaskRemoved(row) => self.dispatch.retract_row(group, &row, now),
                 Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
                 Effect::RunChanged(entity, run) => self.waits.wake(entity, run),
+                Effect::MessageAdded { id, slot } => self.message_added(group, id, slot),
+                Effect::MessageRemoved(id) => {
+                    if let Some(outbox) = self.outboxes.get(group as usize) {
+                        outbox.removed(id);
+                    }
+                }
             }
+        }
+    }
+
+    /// A group's outbox holds a message for an entity of this slot.
+    pub(crate) fn message_added(&self, group: u32, id: MessageId, slot: u16) {
+        if let Some(outbox) = self.outboxes.get(group as usize) {
+            let shards = self.outboxes.len().saturating_sub(1);
+            outbox.added(id, group_of(slot, shards as u32));
         }
     }
 

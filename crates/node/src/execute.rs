@@ -1,5 +1,6 @@
 //! The way of one command: routed, admitted, stamped, proposed, answered by apply.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -40,11 +41,13 @@ impl<R: Runtime> Node<R> {
 
     /// A new command's proposal.
     pub(crate) fn first_proposal(&self, op: Option<&Op>) -> Proposal {
-        // Applied twice these do what they did once: rows that are gone are skipped, and a start knows its poll again.
+        // Applied twice these do what they did once: rows that are gone are skipped, a start knows its poll again, and so does an
+        // entity its messages.
         let harmless = matches!(
             op,
             Some(Op::FireTimers(_) | Op::PutNamespace(_) | Op::PutMember(_))
                 | Some(Op::StartWorkflowTask(_) | Op::StartActivityTask(_))
+                | Some(Op::DeliverMessages(_) | Op::AcknowledgeMessages(_))
         );
         if self.is_alone() || harmless {
             return Proposal::default();
@@ -88,6 +91,16 @@ impl<R: Runtime> Node<R> {
     pub(crate) async fn propose_here(&self, group: u32, command: Command, proposal: Proposal) -> Result<Reply, Error> {
         if !command.namespace_id.is_empty() && group != METADATA_GROUP {
             self.ensure_namespace(group, &command.namespace_id).await?;
+        }
+        if let Some(Op::DeliverMessages(delivery)) = &command.op {
+            let namespaces: BTreeSet<&str> = delivery.messages.iter().map(|m| m.namespace_id.as_str()).collect();
+            for namespace_id in namespaces {
+                match self.ensure_namespace(group, namespace_id).await {
+                    // Apply answers for a namespace that is gone.
+                    Ok(()) | Err(Error::NamespaceNotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         self.stamp_and_propose(group, command, proposal).await
     }

@@ -4,7 +4,9 @@
 //! carried out from then on, so that no row is missed between; what is offered twice is held once. When leadership ends, whoever waits
 //! here for the group is sent to the next leader by `route`.
 
+use mainstay_base::Slot;
 use mainstay_consensus::Leadership;
+use mainstay_engine::MessageId;
 use mainstay_runtime::{Runtime, Select2};
 use mainstay_storage::StorageError;
 
@@ -14,7 +16,8 @@ impl<R: Runtime> Node<R> {
     /// This node leads the group, and has applied an entry of its own term: takes up what its rows ask for.
     pub(crate) fn gain(&self, group: u32) -> Result<(), StorageError> {
         self.board().set_leads(group, true);
-        self.offer_rows(group)
+        self.offer_rows(group)?;
+        self.load_outbox(group)
     }
 
     /// Offers every task of a group. What is held already is held once.
@@ -23,6 +26,19 @@ impl<R: Runtime> Node<R> {
         let Some(started) = self.groups().get(group as usize) else { return Ok(()) };
         started.machine().shard.tasks(&mut |row| {
             self.board().dispatch.offer_row(group, row, now);
+            true
+        })
+    }
+
+    /// Takes up every message that a group has to deliver.
+    fn load_outbox(&self, group: u32) -> Result<(), StorageError> {
+        let Some(started) = self.groups().get(group as usize) else { return Ok(()) };
+        started.machine().shard.messages(&mut |message| {
+            if let Ok(source_slot) = u16::try_from(message.source_slot) {
+                let id = MessageId { source_slot, sequence: message.sequence };
+                let slot = Slot::of(&message.namespace_id, &message.workflow_id).get();
+                self.board().message_added(group, id, slot);
+            }
             true
         })
     }

@@ -17,6 +17,7 @@ mod members;
 mod namespaces;
 mod node;
 mod offers;
+mod outbox;
 mod owners;
 mod placement;
 mod poll;

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::answer::Door;
 use crate::board::Board;
 use crate::machine::ShardMachine;
-use crate::{keeper, leadership, members, offers, placement, route, timers};
+use crate::{keeper, leadership, members, offers, outbox, placement, route, timers};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
@@ -106,6 +106,11 @@ pub enum StartError {
         /// Why.
         source: Error,
     },
+}
+
+/// The group of a hash slot: shards are equal ranges of the slots.
+pub(crate) fn group_of(slot: u16, shards: u32) -> u32 {
+    1 + u32::from(slot) * shards / u32::from(SLOT_COUNT)
 }
 
 pub(crate) struct Inner<R: Runtime> {
@@ -260,6 +265,7 @@ impl<R: Runtime> Node<R> {
     fn begin(&self) {
         for group in 1..self.group_count() {
             drop(R::spawn(timers::run(self.clone(), group)));
+            drop(R::spawn(outbox::run(self.clone(), group)));
         }
         drop(R::spawn(timers::run_matching(self.clone())));
         drop(R::spawn(keeper::run(self.clone())));
@@ -396,10 +402,9 @@ impl<R: Runtime> Node<R> {
         Ok(&self.group(group)?.machine().shard)
     }
 
-    /// The group of an entity: shards are equal ranges of the hash slots.
+    /// The group of an entity.
     pub(crate) fn route(&self, entity: &EntityKey) -> u32 {
-        let slot = u32::from(Slot::of(&entity.namespace_id, &entity.workflow_id).get());
-        1 + slot * self.0.config.shards / u32::from(SLOT_COUNT)
+        group_of(Slot::of(&entity.namespace_id, &entity.workflow_id).get(), self.0.config.shards)
     }
 
     /// The time that entries are stamped with: the wall clock, but never less than the last stamp.

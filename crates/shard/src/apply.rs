@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_api::log::{Entry, Reply, command::Op};
 use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow};
-use mainstay_base::{RunId, Timestamp};
-use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, Table};
+use mainstay_base::{RunId, Slot, Timestamp};
+use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Table};
 use mainstay_storage::{StateStore, StorageError};
 use prost::Message;
 
@@ -34,6 +34,15 @@ pub enum Effect {
     MembersChanged(Box<ClusterRecord>),
     /// A task queue was configured: the namespace's id, the row's id, and its value.
     TaskQueueConfigured(String, Vec<u8>, Bytes),
+    /// A message was added to the outbox, for an entity of this slot, or replaced.
+    MessageAdded {
+        /// Its id.
+        id: MessageId,
+        /// Hash slot of its destination.
+        slot: u16,
+    },
+    /// A message was removed from the outbox.
+    MessageRemoved(MessageId),
 }
 
 /// What came of one entry.
@@ -189,6 +198,11 @@ fn effect(change: Change) -> Option<Effect> {
         Change::Put { entity, row, value } if row.table == Table::TaskQueueConfig => {
             Some(Effect::TaskQueueConfigured(entity.namespace_id.clone(), row.id, value))
         }
+        Change::PutMessage(message) => {
+            let slot = Slot::of(&message.namespace_id, &message.workflow_id).get();
+            index::message_id(&message).map(|id| Effect::MessageAdded { id, slot })
+        }
+        Change::RemoveMessage(id) => Some(Effect::MessageRemoved(id)),
         Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record))),
         _ => None,
     }

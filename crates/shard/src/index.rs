@@ -1,8 +1,8 @@
 //! The rows that are read across entities: tasks by queue, timers by due time, runs in list order, namespaces.
 
 use bytes::Bytes;
-use mainstay_api::record::{TaskRow, TimerRow, VisibilityRecord};
-use mainstay_engine::Change;
+use mainstay_api::record::{EntityMessage, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_engine::{Change, MessageId};
 use mainstay_storage::StorageError;
 use prost::Message;
 
@@ -42,7 +42,35 @@ pub(crate) fn write(overlay: &mut Overlay<'_>, change: &Change) -> Result<(), St
         Change::PutVisibility(row) => put_listed(overlay, row)?,
         Change::RemoveVisibility(row) => remove_listed(overlay, row)?,
         Change::PutNamespace(record) => overlay.put_namespace(record),
+        Change::PutMessage(message) => {
+            if let Some(id) = message_id(message) {
+                overlay.put(keys.message(id), message.encode_to_vec().into());
+            }
+        }
+        Change::RemoveMessage(id) => overlay.delete(keys.message(*id)),
+        Change::PutOutcome(id, outcome) => overlay.put(keys.message_outcome(*id), outcome.encode_to_vec().into()),
+        Change::RaiseFloor(floor) => raise_floor(overlay, *floor)?,
     }
+    Ok(())
+}
+
+/// The id of a message; none for a slot that does not exist, which no engine sends from.
+pub(crate) fn message_id(message: &EntityMessage) -> Option<MessageId> {
+    let source_slot = u16::try_from(message.source_slot).ok()?;
+    Some(MessageId { source_slot, sequence: message.sequence })
+}
+
+/// Sets a floor and forgets the outcomes of what is settled.
+fn raise_floor(overlay: &mut Overlay<'_>, floor: MessageId) -> Result<(), StorageError> {
+    let keys = overlay.keys;
+    overlay.put(keys.message_floor(floor.source_slot), Bytes::copy_from_slice(&floor.sequence.to_be_bytes()));
+    let mut settled = Vec::new();
+    let from = keys.message_outcome(MessageId { sequence: 0, ..floor });
+    overlay.visit(&from, &keys.message_outcome(floor), &mut |key, _| {
+        settled.push(key.to_vec());
+        true
+    })?;
+    settled.into_iter().for_each(|key| overlay.delete(key));
     Ok(())
 }
 
@@ -96,6 +124,24 @@ impl Shard {
     /// If the store fails or holds bytes that do not decode.
     pub fn timers_from(&self, from_ns: i64, visit: &mut dyn FnMut(TimerRow) -> bool) -> Result<(), StorageError> {
         self.records("a timer row", &self.keys().timers_from(from_ns), &after(&self.keys().timers()), visit)
+    }
+
+    /// Visits every message of the outbox, by source slot and sequence, until `visit` answers false.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn messages(&self, visit: &mut dyn FnMut(EntityMessage) -> bool) -> Result<(), StorageError> {
+        let from = self.keys().outbox();
+        self.records("a message", &from, &after(&from), visit)
+    }
+
+    /// One message of the outbox, as it is now.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn message(&self, id: MessageId) -> Result<Option<EntityMessage>, StorageError> {
+        let value = self.store().get(&self.keys().message(id))?;
+        value.map(|bytes| decode("a message", &bytes)).transpose()
     }
 
     /// Visits the runs of a namespace in list order behind `position`, until `visit` answers false.

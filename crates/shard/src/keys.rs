@@ -6,7 +6,7 @@
 
 use mainstay_api::record::{TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot};
-use mainstay_engine::{EntityKey, Row, Table};
+use mainstay_engine::{EntityKey, MessageId, Row, Table};
 
 const ENTITY: u8 = 1;
 const TASK: u8 = 2;
@@ -15,6 +15,9 @@ const LIST: u8 = 4;
 const LISTED: u8 = 5;
 const LISTED_BY_WORKFLOW: u8 = 6;
 const NAMESPACE: u8 = 7;
+const OUTBOX: u8 = 8;
+const MESSAGE_OUTCOME: u8 = 9;
+const MESSAGE_FLOOR: u8 = 10;
 /// What came of commands that may be retried, by command id, which begins with a time.
 const OUTCOME: u8 = 30;
 const META: u8 = 0;
@@ -44,6 +47,12 @@ fn signed(key: &mut Vec<u8>, number: i64) {
 /// Newest first.
 fn descending(key: &mut Vec<u8>, number: i64) {
     key.extend_from_slice(&(!((number as u64) ^ (1 << 63))).to_be_bytes());
+}
+
+fn by_message(mut key: Vec<u8>, id: MessageId) -> Vec<u8> {
+    key.extend_from_slice(&id.source_slot.to_be_bytes());
+    key.extend_from_slice(&id.sequence.to_be_bytes());
+    key
 }
 
 impl Keys {
@@ -165,6 +174,27 @@ impl Keys {
         name(&mut key, row.run_id.as_bytes());
         key.push(row.kind as u8);
         signed(&mut key, row.id);
+        key
+    }
+
+    /// Messages that this shard has sent and not heard the outcome of, by source slot and sequence.
+    pub(crate) fn outbox(self) -> Vec<u8> {
+        self.space(OUTBOX)
+    }
+
+    pub(crate) fn message(self, id: MessageId) -> Vec<u8> {
+        by_message(self.outbox(), id)
+    }
+
+    /// What came of a message that this shard received.
+    pub(crate) fn message_outcome(self, id: MessageId) -> Vec<u8> {
+        by_message(self.space(MESSAGE_OUTCOME), id)
+    }
+
+    /// Below this, messages of a source slot are settled.
+    pub(crate) fn message_floor(self, source_slot: u16) -> Vec<u8> {
+        let mut key = self.space(MESSAGE_FLOOR);
+        key.extend_from_slice(&source_slot.to_be_bytes());
         key
     }
 

@@ -6,9 +6,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::record::{NamespaceRecord, TimerRow};
+use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TimerRow};
 use mainstay_base::RunId;
-use mainstay_engine::{EntityKey, Fault, Row, Store, Table};
+use mainstay_engine::{EntityKey, Fault, MessageId, Row, Store, Table};
 use mainstay_storage::{StateBatch, StateView, StorageError};
 use prost::Message;
 
@@ -66,6 +66,10 @@ impl<'a> Overlay<'a> {
             Some(value) => Ok(value.clone()),
             None => self.view.get(key),
         }
+    }
+
+    fn record<M: Message + Default>(&self, key: &[u8], what: &str) -> Result<Option<M>, StorageError> {
+        self.value(key)?.map(|bytes| M::decode(bytes).map_err(|e| corrupt(what, e))).transpose()
     }
 
     /// Visits the keys in `from..to` in order, as they are with this batch's changes, until `visit` answers false.
@@ -155,6 +159,20 @@ impl Store for Overlay<'_> {
 
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
         Ok(self.value(&self.keys.timer(row)).map_err(fault)?.is_some())
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<EntityMessage>, Fault> {
+        self.record(&self.keys.message(id), "a message").map_err(fault)
+    }
+
+    fn outcome(&self, id: MessageId) -> Result<Option<MessageOutcome>, Fault> {
+        self.record(&self.keys.message_outcome(id), "the outcome of a message").map_err(fault)
+    }
+
+    fn floor(&self, source_slot: u16) -> Result<u64, Fault> {
+        let Some(value) = self.value(&self.keys.message_floor(source_slot)).map_err(fault)? else { return Ok(0) };
+        let bytes = <[u8; 8]>::try_from(value.as_ref()).map_err(|e| fault(corrupt("a floor of messages", e)))?;
+        Ok(u64::from_be_bytes(bytes))
     }
 }
 

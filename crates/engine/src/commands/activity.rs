@@ -6,9 +6,8 @@ use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
 use mainstay_api::temporal::history::v1::{
     ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
 };
-use mainstay_base::limits;
 
-use super::{Checked, Completion, Rejection, check_size, size_of};
+use super::{Checked, Completion, Rejection, check_pending, check_size, size_of};
 use crate::activities::{self, Described, Timeouts};
 use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
@@ -28,14 +27,7 @@ pub(super) fn schedule(
 ) -> Checked<()> {
     validate(a)?;
     check_size(size_of(a.input.as_ref()), "ScheduleActivityTaskCommandAttributes.Input")?;
-    if c.run.record.activity_count >= limits::PENDING_MAX as i64 {
-        let text = format!(
-            "the number of pending activities, {}, has reached the per-workflow limit of {}",
-            c.run.record.activity_count,
-            limits::PENDING_MAX
-        );
-        return Err(Rejection::Bad(Cause::PendingActivitiesLimitExceeded, text));
-    }
+    check_pending(c.run.record.activity_count, "activities", Cause::PendingActivitiesLimitExceeded)?;
     if activities::by_id(c.tx, c.run, &a.activity_id)?.is_some() {
         let text = format!(
             "invalid history builder state for action: add-activitytask-scheduled-event, ActivityID: {}",

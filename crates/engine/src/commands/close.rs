@@ -1,5 +1,6 @@
 //! The commands that close a run: complete, fail, cancel, continue as new.
 
+use mainstay_api::record::child_closed::Close;
 use mainstay_api::temporal::command::v1::{
     CancelWorkflowExecutionCommandAttributes, Command, CompleteWorkflowExecutionCommandAttributes,
     ContinueAsNewWorkflowExecutionCommandAttributes, FailWorkflowExecutionCommandAttributes,
@@ -8,15 +9,16 @@ use mainstay_api::temporal::enums::v1::{
     ContinueAsNewInitiator as Initiator, WorkflowExecutionStatus as Status, WorkflowTaskFailedCause as Cause,
 };
 use mainstay_api::temporal::history::v1::{
-    WorkflowExecutionCanceledEventAttributes, WorkflowExecutionCompletedEventAttributes,
-    WorkflowExecutionContinuedAsNewEventAttributes, WorkflowExecutionFailedEventAttributes,
-    WorkflowExecutionStartedEventAttributes as StartedAttributes,
+    ChildWorkflowExecutionCanceledEventAttributes, ChildWorkflowExecutionCompletedEventAttributes,
+    ChildWorkflowExecutionFailedEventAttributes, WorkflowExecutionCanceledEventAttributes,
+    WorkflowExecutionCompletedEventAttributes, WorkflowExecutionContinuedAsNewEventAttributes,
+    WorkflowExecutionFailedEventAttributes, WorkflowExecutionStartedEventAttributes as StartedAttributes,
 };
 
 use super::{Checked, Completion, Rejection, check_size, size_of};
 use crate::convert::{duration, nanos};
 use crate::event::Attributes;
-use crate::lifecycle::{self, Successor};
+use crate::lifecycle::{self, Closing, Successor};
 use crate::workflow_task::normal_queue;
 use crate::{retry, search_attributes, start};
 
@@ -24,12 +26,13 @@ fn next_id(next: Option<&Successor>) -> String {
     next.map(|n| n.run_id.to_string()).unwrap_or_default()
 }
 
-fn close(c: &mut Completion<'_, '_>, status: Status, next: Option<Successor>) -> Checked<()> {
-    lifecycle::close(c.tx, c.run, status)?;
-    if let Some(next) = next {
-        lifecycle::begin_successor(c.tx, c.run, next)?;
-    }
-    Ok(())
+/// Closes the run: the next one begins, or the parent is told.
+fn close(c: &mut Completion<'_, '_>, status: Status, next: Option<Successor>, report: Close) -> Checked<()> {
+    let Some(next) = next else {
+        return Ok(lifecycle::close(c.tx, c.run, Closing::last(status, report))?);
+    };
+    lifecycle::close(c.tx, c.run, Closing::followed(status))?;
+    Ok(lifecycle::begin_successor(c.tx, c.run, next)?)
 }
 
 pub(super) fn complete(
@@ -46,7 +49,8 @@ pub(super) fn complete(
         new_execution_run_id: next_id(next.as_ref()),
     };
     c.write(command, Attributes::WorkflowExecutionCompletedEventAttributes(attributes));
-    close(c, Status::Completed, next)
+    let told = ChildWorkflowExecutionCompletedEventAttributes { result: a.result.clone(), ..Default::default() };
+    close(c, Status::Completed, next, Close::Completed(told))
 }
 
 pub(super) fn fail(
@@ -68,7 +72,12 @@ pub(super) fn fail(
         new_execution_run_id: next_id(next.as_ref()),
     };
     c.write(command, Attributes::WorkflowExecutionFailedEventAttributes(attributes));
-    close(c, Status::Failed, next)
+    let told = ChildWorkflowExecutionFailedEventAttributes {
+        failure: Some(failure.clone()),
+        retry_state: state as i32,
+        ..Default::default()
+    };
+    close(c, Status::Failed, next, Close::Failed(told))
 }
 
 pub(super) fn cancel(
@@ -83,7 +92,8 @@ pub(super) fn cancel(
         details: a.details.clone(),
     };
     c.write(command, Attributes::WorkflowExecutionCanceledEventAttributes(attributes));
-    close(c, Status::Canceled, None)
+    let told = ChildWorkflowExecutionCanceledEventAttributes { details: a.details.clone(), ..Default::default() };
+    close(c, Status::Canceled, None, Close::Canceled(told))
 }
 
 pub(super) fn continue_as_new(
@@ -130,7 +140,8 @@ pub(super) fn continue_as_new(
         ..WorkflowExecutionContinuedAsNewEventAttributes::default()
     };
     c.write(command, Attributes::WorkflowExecutionContinuedAsNewEventAttributes(attributes));
-    close(c, Status::ContinuedAsNew, Some(next))
+    lifecycle::close(c.tx, c.run, Closing::followed(Status::ContinuedAsNew))?;
+    Ok(lifecycle::begin_successor(c.tx, c.run, next)?)
 }
 
 /// Type and queue of the next run: as given, or as they are.

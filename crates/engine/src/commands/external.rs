@@ -1,28 +1,26 @@
-//! Commands that reach other workflows: children, signals, cancel requests. Their attributes are checked here; what they cause
-//! travels by message, which is yet to be built.
+//! SignalExternalWorkflowExecution and RequestCancelExternalWorkflowExecution. What they cause travels by message.
 
 use mainstay_api::temporal::command::v1::{
-    RequestCancelExternalWorkflowExecutionCommandAttributes as CancelAttributes,
+    Command, RequestCancelExternalWorkflowExecutionCommandAttributes as CancelAttributes,
     SignalExternalWorkflowExecutionCommandAttributes as SignalAttributes,
-    StartChildWorkflowExecutionCommandAttributes as ChildAttributes,
 };
+use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
-use mainstay_base::{RunId, limits};
+use mainstay_api::temporal::history::v1::{
+    RequestCancelExternalWorkflowExecutionInitiatedEventAttributes as CancelInitiated,
+    SignalExternalWorkflowExecutionInitiatedEventAttributes as SignalInitiated,
+};
+use mainstay_base::RunId;
 
-use super::{Checked, Completion, Rejection};
-use crate::convert::nanos;
-use crate::{Error, retry};
+use super::{Checked, Completion, Rejection, check_pending, check_size, size_of};
+use crate::event::Attributes;
+use crate::{Error, external};
 
-const CHILD: &str = "StartChildWorkflowExecutionCommand";
 const SIGNAL: &str = "SignalExternalWorkflowExecutionCommand";
 const CANCEL: &str = "RequestCancelExternalWorkflowExecutionCommand";
 
-fn later<T>(command: &str) -> Checked<T> {
-    Err(Rejection::Refused(Error::Unimplemented(format!("{command} is not implemented yet"))))
-}
-
 /// The namespace that a command means; empty is the workflow's own. Others are not reached.
-fn namespace(c: &Completion<'_, '_>, name: &str) -> Checked<String> {
+pub(super) fn own_namespace(c: &Completion<'_, '_>, name: &str) -> Checked<String> {
     let own = c.tx.namespace()?.name.clone();
     if name.is_empty() || name == own {
         Ok(own)
@@ -32,51 +30,8 @@ fn namespace(c: &Completion<'_, '_>, name: &str) -> Checked<String> {
 }
 
 #[allow(deprecated)]
-pub(super) fn start_child(c: &mut Completion<'_, '_>, a: &ChildAttributes) -> Checked<()> {
-    let namespace = namespace(c, &a.namespace)?;
-    let kind = a.workflow_type.as_ref().map(|t| t.name.as_str()).unwrap_or_default();
-    let id = a.workflow_id.as_str();
-    let bad = |text: String| Err(Rejection::Bad(Cause::BadStartChildExecutionAttributes, text));
-    if id.is_empty() {
-        return bad(format!(
-            "Required field WorkflowId is not set on {CHILD}. WorkflowType={kind} Namespace={namespace}"
-        ));
-    }
-    if kind.is_empty() {
-        return bad(format!(
-            "Required field WorkflowType is not set on {CHILD}. WorkflowId={id} Namespace={namespace}"
-        ));
-    }
-    let place = format!("WorkflowId={id} WorkflowType={kind} Namespace={namespace}");
-    for (name, text) in [("WorkflowId", id), ("WorkflowType", kind)] {
-        let length = text.chars().count();
-        if length > limits::ID_LENGTH_MAX {
-            let limit = limits::ID_LENGTH_MAX;
-            let text = format!("{name} on {CHILD} exceeds length limit. WorkflowId={id} Length={length} Limit={limit}");
-            return bad(format!("{text} WorkflowType={kind} Namespace={namespace}"));
-        }
-    }
-    for (name, span) in [
-        ("WorkflowExecutionTimeout", &a.workflow_execution_timeout),
-        ("WorkflowRunTimeout", &a.workflow_run_timeout),
-        ("WorkflowTaskTimeout", &a.workflow_task_timeout),
-    ] {
-        if nanos(span.as_ref()) < 0 {
-            return bad(format!("Invalid {name} on {CHILD}: negative duration. {place}"));
-        }
-    }
-    if let Some(Err(text)) = a.retry_policy.as_ref().map(retry::validate) {
-        return bad(format!("invalid WorkflowRetryPolicy on {CHILD}: {text}. {place}"));
-    }
-    if !a.cron_schedule.is_empty() && mainstay_calendar::CronSchedule::parse(&a.cron_schedule).is_err() {
-        return bad(format!("invalid CronSchedule on {CHILD}: invalid CronSchedule.. {place}"));
-    }
-    later(CHILD)
-}
-
-#[allow(deprecated)]
-pub(super) fn signal(c: &mut Completion<'_, '_>, a: &SignalAttributes) -> Checked<()> {
-    namespace(c, &a.namespace)?;
+pub(super) fn signal(c: &mut Completion<'_, '_>, command: &Command, a: &SignalAttributes) -> Checked<()> {
+    own_namespace(c, &a.namespace)?;
     let bad = |text: String| Err(Rejection::Bad(Cause::BadSignalWorkflowExecutionAttributes, text));
     let execution = a.execution.clone().unwrap_or_default();
     let (id, run, space, name) = (&execution.workflow_id, &execution.run_id, &a.namespace, &a.signal_name);
@@ -90,12 +45,29 @@ pub(super) fn signal(c: &mut Completion<'_, '_>, a: &SignalAttributes) -> Checke
     if name.is_empty() {
         return bad(format!("SignalName is not set on {SIGNAL}. WorkflowId={id} Namespace={space} RunId={run}"));
     }
-    later(SIGNAL)
+    check_size(size_of(a.input.as_ref()), "SignalExternalWorkflowExecutionCommandAttributes.Input")?;
+    let pending = c.run.record.external_signal_count;
+    check_pending(pending, "signals to external workflows", Cause::PendingSignalsLimitExceeded)?;
+    let attributes = SignalInitiated {
+        workflow_task_completed_event_id: c.completed_event_id,
+        namespace: a.namespace.clone(),
+        namespace_id: c.tx.entity.namespace_id.clone(),
+        workflow_execution: Some(execution),
+        signal_name: a.signal_name.clone(),
+        input: a.input.clone(),
+        control: a.control.clone(),
+        child_workflow_only: a.child_workflow_only,
+        header: a.header.clone(),
+    };
+    let event = Attributes::SignalExternalWorkflowExecutionInitiatedEventAttributes(attributes.clone());
+    let initiated_event_id = c.write(command, event);
+    external::send_signal(c.tx, c.run, initiated_event_id, &attributes);
+    Ok(())
 }
 
 #[allow(deprecated)]
-pub(super) fn request_cancel(c: &mut Completion<'_, '_>, a: &CancelAttributes) -> Checked<()> {
-    namespace(c, &a.namespace)?;
+pub(super) fn request_cancel(c: &mut Completion<'_, '_>, command: &Command, a: &CancelAttributes) -> Checked<()> {
+    own_namespace(c, &a.namespace)?;
     let bad = |text: String| Err(Rejection::Bad(Cause::BadRequestCancelExternalWorkflowExecutionAttributes, text));
     let (id, run, space) = (&a.workflow_id, &a.run_id, &a.namespace);
     if id.is_empty() {
@@ -104,5 +76,23 @@ pub(super) fn request_cancel(c: &mut Completion<'_, '_>, a: &CancelAttributes) -
     if !run.is_empty() && run.parse::<RunId>().is_err() {
         return bad(format!("Invalid RunId set on {CANCEL}. WorkflowId={id} RunId={run} Namespace={space}"));
     }
-    later(CANCEL)
+    if c.started_children.contains(id) {
+        let text = "Start and RequestCancel for child workflow is not allowed in same workflow task.";
+        return bad(format!("{text} WorkflowId={id} RunId={run} Namespace={space}"));
+    }
+    let pending = c.run.record.external_cancel_count;
+    check_pending(pending, "requests to cancel external workflows", Cause::PendingRequestCancelLimitExceeded)?;
+    let attributes = CancelInitiated {
+        workflow_task_completed_event_id: c.completed_event_id,
+        namespace: a.namespace.clone(),
+        namespace_id: c.tx.entity.namespace_id.clone(),
+        workflow_execution: Some(WorkflowExecution { workflow_id: id.clone(), run_id: run.clone() }),
+        control: a.control.clone(),
+        child_workflow_only: a.child_workflow_only,
+        reason: a.reason.clone(),
+    };
+    let event = Attributes::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(attributes.clone());
+    let initiated_event_id = c.write(command, event);
+    external::send_cancel(c.tx, c.run, initiated_event_id, &attributes);
+    Ok(())
 }

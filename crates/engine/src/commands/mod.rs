@@ -4,12 +4,15 @@
 //! 10). If all are good, the next workflow task is scheduled where it is needed.
 
 mod activity;
+mod child;
 mod close;
 mod external;
 mod marker;
 mod properties;
 mod sequence;
 mod timer;
+
+use std::collections::BTreeSet;
 
 use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskCompleted, reply};
 use mainstay_api::record::{WorkerBuild, WorkflowTaskRecord};
@@ -77,6 +80,8 @@ pub(crate) struct Completion<'c, 'a> {
     /// Something happened that the workflow must be told.
     pub(crate) wake: bool,
     pub(crate) eager: Vec<log::ActivityTaskStarted>,
+    /// Workflow ids of the children that earlier commands started.
+    pub(crate) started_children: BTreeSet<String>,
 }
 
 impl Completion<'_, '_> {
@@ -224,8 +229,15 @@ fn apply(
     };
     worker_build::record(tx, run, build, tx.now(), completed_event_id);
     search_attributes::set_problems(tx, run, None);
-    let mut completion =
-        Completion { tx, run, completed_event_id, identity: request.identity.clone(), wake: false, eager: Vec::new() };
+    let mut completion = Completion {
+        tx,
+        run,
+        completed_event_id,
+        identity: request.identity.clone(),
+        wake: false,
+        eager: Vec::new(),
+        started_children: BTreeSet::new(),
+    };
     for command in &request.commands {
         handle(&mut completion, command)?;
     }
@@ -313,16 +325,16 @@ fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()>
         (CommandType::CancelTimer, _) => unset(Cause::BadCancelTimerAttributes, "CancelTimer"),
         (CommandType::RecordMarker, _) => unset(Cause::BadRecordMarkerAttributes, "RecordMarker"),
         (CommandType::StartChildWorkflowExecution, Some(A::StartChildWorkflowExecutionCommandAttributes(a))) => {
-            external::start_child(completion, a)
+            child::start(completion, command, a)
         }
         (
             CommandType::SignalExternalWorkflowExecution,
             Some(A::SignalExternalWorkflowExecutionCommandAttributes(a)),
-        ) => external::signal(completion, a),
+        ) => external::signal(completion, command, a),
         (
             CommandType::RequestCancelExternalWorkflowExecution,
             Some(A::RequestCancelExternalWorkflowExecutionCommandAttributes(a)),
-        ) => external::request_cancel(completion, a),
+        ) => external::request_cancel(completion, command, a),
         (CommandType::ProtocolMessage, Some(A::ProtocolMessageCommandAttributes(a))) => {
             let text = match a.message_id.as_str() {
                 "" => "MessageID is not set on ProtocolMessageCommand.".to_string(),
@@ -364,9 +376,19 @@ fn next_task(
     Ok(Some(workflow_task::start(tx, run, &starter)?))
 }
 
+/// A run may wait for so many items of one kind.
+pub(crate) fn check_pending(count: i64, what: &str, cause: Cause) -> Checked<()> {
+    let limit = limits::PENDING_MAX;
+    if count >= limit as i64 {
+        let text = format!("the number of pending {what}, {count}, has reached the per-workflow limit of {limit}");
+        return Err(Rejection::Bad(cause, text));
+    }
+    Ok(())
+}
+
 /// A blob in a command over its limit ends the run.
 pub(crate) fn check_size(size: usize, what: &str) -> Checked<()> {
-    if size > mainstay_base::limits::BLOB_SIZE_MAX {
+    if size > limits::BLOB_SIZE_MAX {
         let text = format!("{what} exceeds size limit.");
         return Err(Rejection::Fatal(Cause::BadScheduleActivityAttributes, text));
     }

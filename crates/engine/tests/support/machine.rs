@@ -1,7 +1,12 @@
 //! The engine over a [`MemStore`], with a clock that only the test moves.
 
-use mainstay_api::log::{Command, FireTimers, Reply, command::Op};
-use mainstay_api::record::{NamespaceRecord, TimerRow};
+use std::collections::BTreeMap;
+
+use mainstay_api::log::{
+    AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, FireTimers, MessageFloor, Reply, command::Op,
+    reply,
+};
+use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TimerRow};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
 use mainstay_engine::{Change, Context, EntityKey, Error, apply};
@@ -78,5 +83,40 @@ impl Machine {
             assert!(!armed, "a fired row stays in the index: {row:?}");
         }
         (reply, changes)
+    }
+
+    /// Delivers these messages, with floors or without; answers the outcomes.
+    pub fn deliver(&mut self, messages: Vec<EntityMessage>, floors: bool) -> (Vec<MessageOutcome>, Vec<Change>) {
+        let mut lowest: BTreeMap<u32, u64> = BTreeMap::new();
+        for id in self.store.messages.keys().rev() {
+            lowest.insert(u32::from(id.source_slot), id.sequence);
+        }
+        let floors = if floors { lowest } else { BTreeMap::new() };
+        let floors = floors.into_iter().map(|(source_slot, sequence)| MessageFloor { source_slot, sequence }).collect();
+        let (reply, changes) = self.apply("", Op::DeliverMessages(DeliverMessages { floors, messages }));
+        match reply.expect("messages are delivered").reply {
+            Some(reply::Reply::MessageOutcomes(answered)) => (answered.outcomes, changes),
+            other => panic!("a delivery was answered with {other:?}"),
+        }
+    }
+
+    /// Tells the sources of these messages what came of them.
+    pub fn acknowledge(&mut self, messages: &[EntityMessage], outcomes: &[MessageOutcome]) -> Vec<Change> {
+        let acknowledged = messages.iter().zip(outcomes).map(|(message, outcome)| AcknowledgedMessage {
+            source_slot: message.source_slot,
+            sequence: message.sequence,
+            outcome: Some(outcome.clone()),
+        });
+        let messages = acknowledged.collect();
+        let (reply, changes) = self.apply("", Op::AcknowledgeMessages(AcknowledgeMessages { messages }));
+        reply.expect("outcomes are accepted");
+        changes
+    }
+
+    /// What is in the outbox, in order of sending.
+    pub fn outbox(&self) -> Vec<EntityMessage> {
+        let mut messages: Vec<EntityMessage> = self.store.messages.values().cloned().collect();
+        messages.sort_by_key(|message| message.sequence);
+        messages
     }
 }

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_api::RawHistory;
 use mainstay_api::record::{
-    ActivityRecord, ExecutionRecord, RunDetails, RunRecord, TimerRow, UserTimerRecord, task_row, timer_row,
+    ActivityRecord, ChildRecord, EntityMessage, ExecutionRecord, ExternalRecord, RunDetails, RunRecord, TimerRow,
+    UserTimerRecord, entity_message::Body, task_row, timer_row,
 };
 use mainstay_api::temporal::common::v1::{Payload, Priority};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_api::temporal::history::v1::{HistoryEvent, history_event::Attributes as A};
-use mainstay_base::RunId;
-use mainstay_engine::{EntityKey, Table};
+use mainstay_base::{RunId, Slot};
+use mainstay_engine::{EntityKey, MessageId, Table};
 use prost::Message;
 
 use super::store::{MemStore, TimerKey};
@@ -28,6 +29,10 @@ struct Rebuilt {
     activities: BTreeMap<i64, (String, i64, bool)>,
     /// Started event id → timer id. An id may be used again while its last fire is still held back.
     timers: BTreeMap<i64, String>,
+    /// Initiated event id → (workflow id, first run, started event id).
+    children: BTreeMap<i64, (String, String, i64)>,
+    /// Initiated event ids of signals and cancel requests to other workflows; whether they are signals.
+    externals: BTreeMap<i64, bool>,
     /// Scheduled and started event id of the open workflow task.
     task: Option<(i64, i64)>,
     last_completed_started: i64,
@@ -99,6 +104,8 @@ impl Owned<'_> {
         let mut problems = self.compare(&rebuilt);
         self.check_activities(&rebuilt, tasks, timers, &mut problems);
         self.check_timers(&rebuilt, timers, &mut problems);
+        self.check_children(&rebuilt, &mut problems);
+        self.check_externals(&rebuilt, &mut problems);
         self.check_task(&rebuilt, tasks, timers, &mut problems);
         self.check_run_timers(timers, &mut problems);
         problems.extend(rebuilt.problems);
@@ -204,7 +211,7 @@ impl Owned<'_> {
         let mut expected: BTreeMap<i64, &(String, i64, bool)> =
             rebuilt.activities.iter().map(|(k, v)| (*k, v)).collect();
         for event in self.buffered() {
-            if let Some((scheduled, _)) = closes_activity(&event) {
+            if let Some((scheduled, _)) = closes(&event) {
                 expected.remove(&scheduled);
             }
         }
@@ -282,6 +289,84 @@ impl Owned<'_> {
         expected.values().for_each(|id| problems.push(format!("timer {id} is open by history and not stored")));
     }
 
+    fn check_children(&self, rebuilt: &Rebuilt, problems: &mut Vec<String>) {
+        let mut expected = rebuilt.children.clone();
+        for event in self.buffered() {
+            match &event.attributes {
+                Some(A::ChildWorkflowExecutionStartedEventAttributes(a)) => {
+                    if let Some(child) = expected.get_mut(&a.initiated_event_id) {
+                        child.1 = a.workflow_execution.clone().unwrap_or_default().run_id;
+                    }
+                }
+                Some(A::StartChildWorkflowExecutionFailedEventAttributes(a)) => {
+                    expected.remove(&a.initiated_event_id);
+                }
+                _ => {}
+            }
+            if let Some((initiated, _)) = closes(&event) {
+                expected.remove(&initiated);
+            }
+        }
+        let stored: Vec<(Vec<u8>, ChildRecord)> = self.store.records(self.entity, Table::Child, self.run);
+        if self.record.child_count != stored.len() as i64 {
+            problems.push(format!("child count is {}, rows {}", self.record.child_count, stored.len()));
+        }
+        for (_, child) in &stored {
+            let made = expected.remove(&child.initiated_event_id);
+            let kept = (child.workflow_id.clone(), child.run_id.clone(), child.started_event_id);
+            if made.as_ref() != Some(&kept) {
+                problems.push(format!("child {kept:?} is stored; by history {made:?}"));
+            }
+            let starts = |m: &EntityMessage| matches!(m.body, Some(Body::StartChild(_)));
+            let waits = rebuilt.status.is_none() && child.run_id.is_empty();
+            if waits && !self.message(child.sequence).is_some_and(|m| starts(&m)) {
+                problems.push(format!("child {} waits for its start, and no message asks for it", child.workflow_id));
+            }
+        }
+        expected.values().for_each(|child| problems.push(format!("child {child:?} is open by history and not stored")));
+    }
+
+    fn check_externals(&self, rebuilt: &Rebuilt, problems: &mut Vec<String>) {
+        let mut expected = if rebuilt.status.is_some() { BTreeMap::new() } else { rebuilt.externals.clone() };
+        for event in self.buffered() {
+            if let Some(initiated) = event.attributes.as_ref().and_then(answers_external) {
+                expected.remove(&initiated);
+            }
+        }
+        let signals = expected.values().filter(|signal| **signal).count() as i64;
+        let counts = (self.record.external_signal_count, self.record.external_cancel_count);
+        if counts != (signals, expected.len() as i64 - signals) {
+            problems.push(format!("signals and cancel requests are {counts:?}; by history {expected:?}"));
+        }
+        let stored: Vec<(Vec<u8>, ExternalRecord)> = self.store.records(self.entity, Table::External, self.run);
+        for (_, pending) in &stored {
+            if expected.remove(&pending.initiated_event_id) != Some(!pending.cancel) {
+                problems.push(format!("{pending:?} is stored and not open by history"));
+            }
+            if self.message(pending.sequence).is_none() {
+                problems.push(format!("{pending:?} has no message"));
+            }
+        }
+        expected.keys().for_each(|id| problems.push(format!("request {id} is open by history and not stored")));
+    }
+
+    /// Whether a message is under way, or its answer, that lets this child go on or ends it.
+    fn is_to_hear_of_parent(&self) -> bool {
+        self.store.messages.values().any(|m| {
+            let to_it = m.namespace_id == self.entity.namespace_id && m.workflow_id == self.entity.workflow_id;
+            to_it
+                && matches!(
+                    m.body,
+                    Some(Body::StartChild(_) | Body::WithdrawStart(_) | Body::ReleaseChild(_) | Body::CloseChild(_))
+                )
+        })
+    }
+
+    fn message(&self, sequence: u64) -> Option<EntityMessage> {
+        let source_slot = Slot::of(&self.entity.namespace_id, &self.entity.workflow_id).get();
+        self.store.messages.get(&MessageId { source_slot, sequence }).cloned()
+    }
+
     fn check_task(&self, rebuilt: &Rebuilt, tasks: &mut TaskKeys, timers: &mut TimerKeys, problems: &mut Vec<String>) {
         if rebuilt.status.is_some() {
             return;
@@ -333,18 +418,41 @@ impl Owned<'_> {
         if r.first_task_backoff && r.backoff_timer_ns == 0 {
             problems.push("a delayed run has no timer".into());
         }
+        if r.awaits_parent && (r.workflow_task.is_some() || !r.is_child) {
+            problems.push("a run that waits for its parent has a workflow task, or no parent".into());
+        }
+        if r.close_ns == 0 && r.awaits_parent && !self.is_to_hear_of_parent() {
+            problems.push("a child waits for its parent, and no message will tell it anything".into());
+        }
         if r.close_ns == 0 && !r.first_task_backoff && r.workflow_task.is_none() && r.buffered_count > 0 {
             problems.push("events are buffered behind no workflow task".into());
         }
     }
 }
 
-fn closes_activity(event: &HistoryEvent) -> Option<(i64, i64)> {
+/// What an event that closes an activity or a child says of where that began and started.
+fn closes(event: &HistoryEvent) -> Option<(i64, i64)> {
     match event.attributes.as_ref()? {
         A::ActivityTaskCompletedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
         A::ActivityTaskFailedEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
         A::ActivityTaskTimedOutEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
         A::ActivityTaskCanceledEventAttributes(a) => Some((a.scheduled_event_id, a.started_event_id)),
+        A::ChildWorkflowExecutionCompletedEventAttributes(a) => Some((a.initiated_event_id, a.started_event_id)),
+        A::ChildWorkflowExecutionFailedEventAttributes(a) => Some((a.initiated_event_id, a.started_event_id)),
+        A::ChildWorkflowExecutionCanceledEventAttributes(a) => Some((a.initiated_event_id, a.started_event_id)),
+        A::ChildWorkflowExecutionTimedOutEventAttributes(a) => Some((a.initiated_event_id, a.started_event_id)),
+        A::ChildWorkflowExecutionTerminatedEventAttributes(a) => Some((a.initiated_event_id, a.started_event_id)),
+        _ => None,
+    }
+}
+
+/// The Initiated event that an event answers, of a signal or a cancel request to another workflow.
+fn answers_external(attributes: &A) -> Option<i64> {
+    match attributes {
+        A::SignalExternalWorkflowExecutionFailedEventAttributes(a) => Some(a.initiated_event_id),
+        A::ExternalWorkflowExecutionSignaledEventAttributes(a) => Some(a.initiated_event_id),
+        A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(a) => Some(a.initiated_event_id),
+        A::ExternalWorkflowExecutionCancelRequestedEventAttributes(a) => Some(a.initiated_event_id),
         _ => None,
     }
 }
@@ -383,19 +491,55 @@ impl Rebuilt {
         if began != (event.event_id == 1) {
             self.wrong(event, "a history begins with its only Started event");
         }
-        if let Some((scheduled, started)) = closes_activity(event) {
-            return self.close_activity(event, scheduled, started);
+        if let Some((began, started)) = closes(event) {
+            return self.close_item(event, began, started);
+        }
+        if let Some(initiated) = answers_external(attributes) {
+            if self.externals.remove(&initiated).is_none() {
+                self.wrong(event, "answers no signal or cancel request");
+            }
+            return;
         }
         self.take_task(event, attributes);
         self.take_item(event, attributes);
+        self.take_relative(event, attributes);
         self.take_close(event, attributes);
     }
 
-    fn close_activity(&mut self, event: &HistoryEvent, scheduled: i64, started: i64) {
-        match self.activities.remove(&scheduled) {
-            Some((_, known, _)) if known == started => {}
-            Some((_, known, _)) => self.wrong(event, &format!("names Started {started}, which is {known}")),
-            None => self.wrong(event, "closes an activity that is not open"),
+    fn close_item(&mut self, event: &HistoryEvent, began: i64, started: i64) {
+        let activity = self.activities.remove(&began).map(|(_, known, _)| known);
+        match activity.or_else(|| self.children.remove(&began).map(|(_, _, known)| known)) {
+            Some(known) if known == started => {}
+            Some(known) => self.wrong(event, &format!("names Started {started}, which is {known}")),
+            None => self.wrong(event, "closes nothing that is open"),
+        }
+    }
+
+    fn take_relative(&mut self, event: &HistoryEvent, attributes: &A) {
+        let id = event.event_id;
+        match attributes {
+            A::StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
+                self.children.insert(id, (a.workflow_id.clone(), String::new(), 0));
+            }
+            A::StartChildWorkflowExecutionFailedEventAttributes(a) => {
+                if self.children.remove(&a.initiated_event_id).is_none_or(|child| child.2 != 0) {
+                    self.wrong(event, "fails no start of a child");
+                }
+            }
+            A::ChildWorkflowExecutionStartedEventAttributes(a) => match self.children.get_mut(&a.initiated_event_id) {
+                Some(child) if child.2 == 0 => {
+                    child.1 = a.workflow_execution.clone().unwrap_or_default().run_id;
+                    child.2 = id;
+                }
+                _ => self.wrong(event, "starts no initiated child"),
+            },
+            A::SignalExternalWorkflowExecutionInitiatedEventAttributes(_) => {
+                self.externals.insert(id, true);
+            }
+            A::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(_) => {
+                self.externals.insert(id, false);
+            }
+            _ => {}
         }
     }
 

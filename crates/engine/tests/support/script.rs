@@ -14,7 +14,10 @@ use std::fmt::Write;
 
 use mainstay_api::RawHistory;
 use mainstay_api::log::{self, Reply, TaskToken, activity_target::Target, command::Op, reply};
-use mainstay_api::record::{ActivityRecord, TaskRow, TimerRow, UserTimerRecord, task_row};
+use mainstay_api::record::{
+    ActivityRecord, ChildRecord, EntityMessage, MessageOutcome, TaskRow, TimerRow, UserTimerRecord, entity_message,
+    task_row,
+};
 use mainstay_api::temporal::command::v1::{Command, command::Attributes};
 use mainstay_api::temporal::enums::v1::{CommandType, EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
@@ -31,6 +34,10 @@ const SERVICE: &str = "temporal.api.workflowservice.v1";
 /// One script being run.
 pub struct Script {
     pub machine: Machine,
+    /// Whom client words and `describe` are about; `on ID` changes it.
+    workflow: String,
+    /// Messages whose outcomes are not acknowledged yet.
+    delivered: Vec<(EntityMessage, MessageOutcome)>,
     texts: Texts,
     workflow_task: Option<TaskToken>,
     activity_task: Option<TaskToken>,
@@ -52,6 +59,8 @@ struct Line {
 pub fn run(text: &str) -> String {
     let mut script = Script {
         machine: Machine::new(),
+        workflow: "wf".into(),
+        delivered: Vec::new(),
         texts: Texts::new(),
         workflow_task: None,
         activity_task: None,
@@ -92,19 +101,19 @@ impl Script {
             "signal-with-start" => self.signal_with_start(line),
             "cancel" => {
                 let request = self.request("RequestCancelWorkflowExecutionRequest", line, "");
-                self.apply_to("wf", Op::RequestCancel(request));
+                self.apply_current(Op::RequestCancel(request));
             }
             "terminate" => {
                 let request = self.request("TerminateWorkflowExecutionRequest", line, "");
-                self.apply_to("wf", Op::Terminate(request));
+                self.apply_current(Op::Terminate(request));
             }
             "delete" => {
                 let request = self.request("DeleteWorkflowExecutionRequest", line, "");
-                self.apply_to("wf", Op::Delete(request));
+                self.apply_current(Op::Delete(request));
             }
             "reset" => {
                 let request = self.request("ResetWorkflowExecutionRequest", line, "request_id: \"reset\" ");
-                self.apply_to("wf", Op::Reset(request));
+                self.apply_current(Op::Reset(request));
             }
             "options" => {
                 let request = self.request("UpdateWorkflowExecutionOptionsRequest", line, "identity: \"client\" ");
@@ -129,8 +138,11 @@ impl Script {
             }
             "reset-sticky" => {
                 let run_id = String::new();
-                self.apply_to("wf", Op::ResetSticky(log::ResetStickyTaskQueue { run_id }));
+                self.apply_current(Op::ResetSticky(log::ResetStickyTaskQueue { run_id }));
             }
+            "on" => self.workflow.clone_from(&line.rest),
+            "deliver" => self.deliver(line),
+            "acknowledge" => self.acknowledge(),
             "poll" => self.poll(line),
             "poll-again" => self.poll_again(),
             "complete" => self.complete(line),
@@ -182,7 +194,7 @@ impl Script {
         let defaults = format!("namespace: \"ns\" signal_name: \"sig\" identity: \"client\" request_id: \"{id}\" ");
         let request: api::SignalWorkflowExecutionRequest =
             self.request("SignalWorkflowExecutionRequest", line, &defaults);
-        self.apply_to("wf", Op::SignalWorkflow(request));
+        self.apply_current(Op::SignalWorkflow(request));
     }
 
     /// Many signals at once; only the last one's outcome is shown.
@@ -195,9 +207,9 @@ impl Script {
                 ..api::SignalWorkflowExecutionRequest::default()
             };
             if at == count {
-                self.apply_to("wf", Op::SignalWorkflow(request));
+                self.apply_current(Op::SignalWorkflow(request));
             } else {
-                let (reply, _) = self.machine.apply("wf", Op::SignalWorkflow(request));
+                let (reply, _) = self.machine.apply(&self.workflow, Op::SignalWorkflow(request));
                 reply.expect("signals are accepted");
             }
         }
@@ -212,7 +224,7 @@ impl Script {
             self.request("SignalWithStartWorkflowExecutionRequest", line, &defaults);
         request.workflow_type.get_or_insert_default().name = "T".into();
         request.task_queue.get_or_insert_default().name = "tq".into();
-        self.apply_to("wf", Op::SignalWithStart(request));
+        self.apply_current(Op::SignalWithStart(request));
     }
 
     fn offered(&self, kind: task_row::Kind, queue: &str) -> Option<TaskRow> {
@@ -333,7 +345,7 @@ impl Script {
                 Op::HeartbeatActivity(log::HeartbeatActivity { target, ..command })
             }
         };
-        self.apply_to("wf", op);
+        self.apply_current(op);
     }
 
     /// Moves the clock, firing on the way what is due.
@@ -371,7 +383,7 @@ impl Script {
 
     fn describe(&mut self, line: &Line) {
         let run_id = self.texts.names.id(&line.rest).unwrap_or_default();
-        let answer = mainstay_engine::describe(&self.machine.store, &Machine::entity("wf"), &run_id);
+        let answer = mainstay_engine::describe(&self.machine.store, &Machine::entity(&self.workflow), &run_id);
         match answer.expect("memory does not fail") {
             Ok(response) => {
                 let text = self.texts.show(&format!("{SERVICE}.DescribeWorkflowExecutionResponse"), &response);
@@ -379,6 +391,37 @@ impl Script {
             }
             Err(error) => self.show_error(&error),
         }
+    }
+
+    /// `deliver` delivers and acknowledges what is in the outbox; `deliver only` leaves the acknowledgement for later; `deliver again` sends
+    /// what was not acknowledged once more.
+    fn deliver(&mut self, line: &Line) {
+        let messages = match line.rest.as_str() {
+            "again" => std::mem::take(&mut self.delivered).into_iter().map(|(message, _)| message).collect(),
+            _ => self.machine.outbox(),
+        };
+        let (outcomes, changes) = self.machine.deliver(messages.clone(), line.rest != "again");
+        for (message, outcome) in messages.iter().zip(&outcomes) {
+            let text = self.texts.show("mainstay.record.v1.MessageOutcome", outcome);
+            self.say(&format!("  {} {text}", message_name(message)));
+        }
+        self.delivered = messages.into_iter().zip(outcomes).collect();
+        changes.iter().for_each(|change| self.show_change(change));
+        if line.rest.is_empty() {
+            self.acknowledge();
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let (messages, outcomes): (Vec<EntityMessage>, Vec<MessageOutcome>) =
+            std::mem::take(&mut self.delivered).into_iter().unzip();
+        let changes = self.machine.acknowledge(&messages, &outcomes);
+        changes.iter().for_each(|change| self.show_change(change));
+    }
+
+    fn apply_current(&mut self, op: Op) {
+        let workflow_id = self.workflow.clone();
+        self.apply_to(&workflow_id, op);
     }
 
     fn apply_to(&mut self, workflow_id: &str, op: Op) {
@@ -483,6 +526,14 @@ impl Script {
                 let t = UserTimerRecord::decode(value.clone()).expect("timers decode");
                 self.say(&format!("  timer {} due:{}", t.timer_id, since_start(t.due_ns)));
             }
+            Change::Put { row, value, .. } if row.table == Table::Child => {
+                let c = ChildRecord::decode(value.clone()).expect("children decode");
+                let run = if c.run_id.is_empty() { "-".into() } else { self.texts.names.run(&c.run_id) };
+                self.say(&format!("  child {} run:{run} started:{}", c.workflow_id, c.started_event_id));
+            }
+            Change::PutMessage(message) => self.say(&format!("  +message {}", message_name(message))),
+            Change::RemoveMessage(_) => self.say("  -message"),
+            Change::RaiseFloor(_) => self.say("  floor raised"),
             Change::Delete { row, .. } if row.table == Table::Run => self.say("  run erased"),
             Change::AddTask(row) => self.say(&format!("  +task {}", task_name(row))),
             Change::RemoveTask(row) => self.say(&format!("  -task {}", task_name(row))),
@@ -497,9 +548,25 @@ impl Script {
                 let run = self.texts.names.run(&record.run_id);
                 self.say(&format!("  unlisted {run}"));
             }
+            Change::PutOutcome(..) => {}
             Change::Put { .. } | Change::Delete { .. } | Change::PutNamespace(_) => {}
         }
     }
+}
+
+fn message_name(message: &EntityMessage) -> String {
+    use entity_message::Body;
+    let what = match &message.body {
+        Some(Body::StartChild(_)) => "start_child".to_string(),
+        Some(Body::WithdrawStart(m)) => format!("withdraw_start {}", m.policy().as_str_name()),
+        Some(Body::ReleaseChild(_)) => "release_child".to_string(),
+        Some(Body::CloseChild(m)) => format!("close_child {}", m.policy().as_str_name()),
+        Some(Body::ChildClosed(_)) => "child_closed".to_string(),
+        Some(Body::SignalExternal(m)) => format!("signal {}", m.signal_name),
+        Some(Body::CancelExternal(_)) => "cancel".to_string(),
+        None => "nothing".to_string(),
+    };
+    format!("{} to {}: {what}", message.source_workflow_id, message.workflow_id)
 }
 
 fn task_name(row: &TaskRow) -> String {

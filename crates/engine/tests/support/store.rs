@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay_api::record::{NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::RunId;
-use mainstay_engine::{Change, EntityKey, Fault, Row, Store, Table};
+use mainstay_engine::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
 use prost::Message;
 
 /// A task's place in the index: kind, namespace, queue, sequence.
@@ -22,6 +22,13 @@ pub struct MemStore {
     pub timers: BTreeMap<TimerKey, TimerRow>,
     pub visibility: BTreeMap<(String, String), VisibilityRecord>,
     pub namespaces: BTreeMap<String, NamespaceRecord>,
+    pub messages: BTreeMap<MessageId, EntityMessage>,
+    pub outcomes: BTreeMap<MessageId, MessageOutcome>,
+    pub floors: BTreeMap<u16, u64>,
+}
+
+pub fn message_id(message: &EntityMessage) -> MessageId {
+    MessageId { source_slot: message.source_slot as u16, sequence: message.sequence }
 }
 
 pub fn task_key(row: &TaskRow) -> TaskKey {
@@ -69,6 +76,21 @@ impl MemStore {
                 }
                 Change::PutNamespace(record) => {
                     self.namespaces.insert(record.id.clone(), record);
+                }
+                Change::PutMessage(message) => {
+                    self.messages.insert(message_id(&message), *message);
+                }
+                Change::RemoveMessage(id) => {
+                    self.messages.remove(&id);
+                }
+                Change::PutOutcome(id, outcome) => {
+                    if let Some(old) = self.outcomes.insert(id, outcome) {
+                        return Err(format!("message {id:?} was executed before: {old:?}"));
+                    }
+                }
+                Change::RaiseFloor(floor) => {
+                    self.floors.insert(floor.source_slot, floor.sequence);
+                    self.outcomes.retain(|id, _| id.source_slot != floor.source_slot || *id >= floor);
                 }
             }
         }
@@ -135,5 +157,17 @@ impl Store for MemStore {
 
     fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
         Ok(self.timers.contains_key(&timer_key(row)))
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<EntityMessage>, Fault> {
+        Ok(self.messages.get(&id).cloned())
+    }
+
+    fn outcome(&self, id: MessageId) -> Result<Option<MessageOutcome>, Fault> {
+        Ok(self.outcomes.get(&id).cloned())
+    }
+
+    fn floor(&self, source_slot: u16) -> Result<u64, Fault> {
+        Ok(self.floors.get(&source_slot).copied().unwrap_or(0))
     }
 }
