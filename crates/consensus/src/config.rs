@@ -37,7 +37,7 @@ impl Default for Config {
             keep_entries: 1000,
             max_pending: 4096,
             max_pending_bytes: 64 << 20,
-            heartbeat: Duration::from_millis(200),
+            heartbeat: Duration::from_millis(300),
             election: (Duration::from_millis(500), Duration::from_millis(800)),
             quiet_after: Some(Duration::from_secs(2)),
             snapshot_bytes_per_second: 64 << 20,
