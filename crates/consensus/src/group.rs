@@ -262,7 +262,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     }
 
     /// Makes a snapshot mark at the machine's durable position and purges the log behind it, but for the entries that are to be
-    /// kept, for all or for a peer that still needs them. Returns when the mark is made; the purge follows.
+    /// kept, for all or for a peer that still needs them. Returns when the mark is made and the purge is on its way; it may have to
+    /// wait for entries that are being sent.
     ///
     /// # Errors
     /// [`Error::Stopped`], or if the durable position cannot be read.
@@ -278,6 +279,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         }
         if let Some(upto) = self.not_needed() {
             raft.trigger().purge_log(upto).await.map_err(|_| Error::Stopped)?;
+            // Asked behind it: when this is answered the purge is in the log's queue, unless it must wait for a peer.
+            raft.with_raft_state(|_| ()).await.map_err(|_| Error::Stopped)?;
         }
         Ok(())
     }
