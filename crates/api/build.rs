@@ -12,10 +12,12 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileResolver};
 
 const OWN_PROTOS: &str = "../../proto";
-const OWN_FILES: [&str; 5] = [
+const OWN_FILES: [&str; 7] = [
     "mainstay/log/v1/command.proto",
+    "mainstay/record/v1/batch.proto",
     "mainstay/record/v1/message.proto",
     "mainstay/record/v1/record.proto",
+    "mainstay/record/v1/schedule.proto",
     "mainstay/peer/v1/peer.proto",
     "mainstay/admin/v1/admin.proto",
 ];
@@ -27,12 +29,14 @@ const BOXED: [&str; 5] = [
     ".temporal.api.workflowservice.v1.StartWorkflowExecutionResponse.eager_workflow_task",
     ".temporal.api.workflowservice.v1.RespondWorkflowTaskCompletedResponse.workflow_task",
 ];
-const ROOTS: [&str; 10] = [
+const ROOTS: [&str; 12] = [
     OWN_FILES[0],
     OWN_FILES[1],
     OWN_FILES[2],
     OWN_FILES[3],
     OWN_FILES[4],
+    OWN_FILES[5],
+    OWN_FILES[6],
     "temporal/api/workflowservice/v1/service.proto",
     "temporal/api/operatorservice/v1/service.proto",
     "temporal/api/errordetails/v1/message.proto",

@@ -80,15 +80,7 @@ pub fn show_defaults(spec: &mut ScheduleSpec) {
 
 fn ranges_mut(calendar: &mut StructuredCalendarSpec) -> [&mut Vec<Range>; 7] {
     let c = calendar;
-    [
-        &mut c.second,
-        &mut c.minute,
-        &mut c.hour,
-        &mut c.day_of_month,
-        &mut c.month,
-        &mut c.year,
-        &mut c.day_of_week,
-    ]
+    [&mut c.second, &mut c.minute, &mut c.hour, &mut c.day_of_month, &mut c.month, &mut c.year, &mut c.day_of_week]
 }
 
 fn parse_cron(text: &str) -> Result<Cron, String> {

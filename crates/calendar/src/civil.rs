@@ -31,9 +31,9 @@ const ALL_SIXTY: u64 = (1 << 60) - 1;
 impl Calendar {
     pub(crate) fn new(spec: &StructuredCalendarSpec) -> Self {
         let years = (!spec.year.is_empty()).then(|| {
-            values(&spec.year).filter(|year| (YEARS.0..=YEARS.1).contains(year)).fold(0, |bits, year| {
-                bits | 1 << (year - YEARS.0)
-            })
+            values(&spec.year)
+                .filter(|year| (YEARS.0..=YEARS.1).contains(year))
+                .fold(0, |bits, year| bits | 1 << (year - YEARS.0))
         });
         Self {
             seconds: bits(&spec.second),

@@ -125,16 +125,14 @@ fn bounds(field: &Field, span: &str, has_step: bool) -> Result<(i32, i32), Strin
         return Ok((*low, *high));
     }
     let Some((first, last)) = span.split_once('-') else {
-        let start =
-            value(field, span, *low).ok_or_else(|| format!("{name} is not in range [{low}-{high}]"))?;
+        let start = value(field, span, *low).ok_or_else(|| format!("{name} is not in range [{low}-{high}]"))?;
         // A step alone goes on to the end of the field.
         return Ok((start, if has_step { *high } else { start }));
     };
     if last.contains('-') {
         return Err(format!("{name} has too many dashes"));
     }
-    let start =
-        value(field, first, *low).ok_or_else(|| format!("{name} Start is not in range [{low}-{high}]"))?;
+    let start = value(field, first, *low).ok_or_else(|| format!("{name} Start is not in range [{low}-{high}]"))?;
     let end = value(field, last, start)
         .ok_or_else(|| format!("{name} End is before Start or not in range [{low}-{high}]"))?;
     Ok((start, end))

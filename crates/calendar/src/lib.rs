@@ -13,4 +13,4 @@ mod spec;
 
 pub use canonical::{SpecError, canonical, show_defaults};
 pub use cron::{CronError, CronSchedule};
-pub use spec::{Occurrence, Spec};
+pub use spec::{Occurrence, Spec, rfc3339};

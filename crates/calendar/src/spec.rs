@@ -119,3 +119,9 @@ fn zone(spec: &ScheduleSpec) -> Result<TimeZone, SpecError> {
         name => TimeZone::get(name).map_err(|_| SpecError(format!("unknown time zone {name}"))),
     }
 }
+
+/// A time as RFC 3339 writes it, in universal time and whole seconds: what ids of scheduled workflows end with.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_second(at.to_parts().0).map(|at| at.to_string()).unwrap_or_default()
+}

@@ -2,9 +2,7 @@
 
 use jiff::Timestamp as Instant;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use mainstay_api::temporal::schedule::v1::{
-    CalendarSpec, IntervalSpec, Range, ScheduleSpec, StructuredCalendarSpec,
-};
+use mainstay_api::temporal::schedule::v1::{CalendarSpec, IntervalSpec, Range, ScheduleSpec, StructuredCalendarSpec};
 use mainstay_base::Timestamp;
 use mainstay_calendar::{Spec, canonical};
 use proptest::prelude::*;
@@ -159,8 +157,10 @@ fn ten_years_in_five_zones() {
             let spec = ScheduleSpec { timezone_name: name.into(), ..cron(&[text]) };
             let calendar = canonical(&spec).expect("is good").structured_calendar.remove(0);
             let (from, to) = (1_735_689_600, 1_735_689_600 + 3_653 * DAY);
-            let expected: Vec<i64> =
-                (from + QUARTER..=to).step_by(QUARTER as usize).filter(|second| naive(&calendar, &zone, *second)).collect();
+            let expected: Vec<i64> = (from + QUARTER..=to)
+                .step_by(QUARTER as usize)
+                .filter(|second| naive(&calendar, &zone, *second))
+                .collect();
             assert!(!expected.is_empty());
             assert_eq!(seconds(&Spec::compile(&spec).expect("compiles"), from, to), expected, "{text} in {name}");
         }
@@ -201,12 +201,8 @@ fn what_never_comes_is_found_out() {
     for text in ["0 0 30 2 *", "0 0 1 1 * 2020"] {
         assert_eq!(Spec::compile(&cron(&[text])).expect("compiles").next_after(at("2026-01-01T00:00:00Z"), 0), None);
     }
-    let all = vec![CalendarSpec {
-        second: "*".into(),
-        minute: "*".into(),
-        hour: "*".into(),
-        ..CalendarSpec::default()
-    }];
+    let all =
+        vec![CalendarSpec { second: "*".into(), minute: "*".into(), hour: "*".into(), ..CalendarSpec::default() }];
     #[allow(deprecated)]
     let excluded = ScheduleSpec { exclude_calendar: all, ..cron(&["@every 1s"]) };
     assert_eq!(Spec::compile(&excluded).expect("compiles").next_after(at("2026-01-01T00:00:00Z"), 0), None);

@@ -7,6 +7,7 @@
 
 mod activities;
 mod activity_operations;
+pub mod batch;
 mod cancellation;
 mod children;
 mod commands;
@@ -25,6 +26,7 @@ mod replay;
 mod reset;
 mod retry;
 mod run;
+pub mod schedule;
 mod search_attribute_value;
 pub mod search_attributes;
 mod signals;
@@ -137,6 +139,22 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::FireTimers(c) => timers::fire(tx, c),
         // The shard keeps members itself: they are no entity.
         Op::PutMember(_) => Ok(empty()),
+        Op::StartBatch(c) => batch::start(tx, c),
+        Op::StopBatch(c) => batch::stop(tx, c),
+        Op::AdvanceBatch(c) => batch::advance(tx, c),
+        Op::EraseEntity(_) => {
+            batch::erase(tx)?;
+            schedule::erase(tx)?;
+            Ok(empty())
+        }
+        Op::RemoveNamespace(c) => {
+            tx.remove_namespace(c.namespace_id.clone());
+            Ok(empty())
+        }
+        Op::CreateSchedule(c) => schedule::create(tx, c),
+        Op::UpdateSchedule(c) => schedule::update(tx, c),
+        Op::PatchSchedule(c) => schedule::patch(tx, c),
+        Op::DeleteSchedule(c) => schedule::delete(tx, c),
         Op::PutNamespace(c) => {
             tx.put_namespace(c.namespace.clone().unwrap_or_default());
             Ok(empty())

@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, numbered};
 use crate::workflow_task::{self, TaskFailure};
-use crate::{Answer, Error, children, external, search_attributes};
+use crate::{Answer, Error, children, external, schedule, search_attributes};
 
 const SECOND: i64 = 1_000_000_000;
 /// Who acts where nobody asked.
@@ -207,6 +207,9 @@ pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, closing: Closing) -
         children::leave(tx, run)?;
     }
     if let Some(report) = closing.report {
+        if let Some(by) = run.record.scheduled_by.clone() {
+            schedule::report(tx, run, by, closing.status, &report);
+        }
         children::report(tx, run, report);
     }
     let retention = tx.namespace()?.retention_ns;
@@ -354,6 +357,7 @@ pub(crate) fn begin_successor(tx: &mut Transaction<'_>, run: &mut Run, successor
     };
     run.details_mut(tx).successor_run_id = successor.run_id.to_string();
     let mut next = create(tx, new);
+    next.record.scheduled_by = run.record.scheduled_by.clone();
     next.make_current(tx);
     workflow_task::wake(tx, &mut next)?;
     next.save(tx);

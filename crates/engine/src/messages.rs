@@ -16,7 +16,7 @@
 //! **Withdrawing.** What was sent cannot be unsent, only replaced under its id: then the one that arrives first is executed, and the
 //! outcome tells which it was. A message that its own entry put into the outbox was seen by nobody, and is just removed.
 //!
-//! This file knows ids and outcomes; what a message means is in `children` and `external`.
+//! This file knows ids and outcomes; what a message means is in `children`, `external` and `schedule`.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use mainstay_api::record::{Done, EntityMessage, MessageOutcome, entity_message::
 use crate::run::Run;
 use crate::store::{EntityKey, MessageId};
 use crate::transaction::Transaction;
-use crate::{Answer, Error, Stop, children, empty, end_oversized, external, reply_of};
+use crate::{Answer, Error, Stop, children, empty, end_oversized, external, reply_of, schedule};
 
 /// Where a message goes, and why.
 pub(crate) struct Address<'a> {
@@ -36,12 +36,26 @@ pub(crate) struct Address<'a> {
     pub(crate) initiated_event_id: i64,
 }
 
+/// Which life of the entity at hand sends a message.
+pub(crate) struct Sender<'a> {
+    pub(crate) run_id: &'a str,
+    /// The run that a reset run began as; else empty.
+    pub(crate) original_run_id: &'a str,
+}
+
 /// Puts a message of this run into the outbox; answers its sequence.
 pub(crate) fn send(tx: &mut Transaction<'_>, run: &Run, to: &Address<'_>, body: Body) -> u64 {
     let id = tx.next_message_id();
-    let message = message(tx, run, id, to, body);
+    let message = message(tx, &sender(tx, run), id, to, body);
     tx.put_message(message);
     id.sequence
+}
+
+/// Puts a message of an entity that is no workflow into the outbox.
+pub(crate) fn send_from(tx: &mut Transaction<'_>, from: &Sender<'_>, to: &Address<'_>, body: Body) {
+    let id = tx.next_message_id();
+    let message = message(tx, from, id, to, body);
+    tx.put_message(message);
 }
 
 /// Takes a message of this run back: removes it if nobody can have seen it, else puts another in its place.
@@ -50,19 +64,23 @@ pub(crate) fn replace(tx: &mut Transaction<'_>, run: &Run, sequence: u64, to: &A
     if tx.is_own_message(id) {
         tx.remove_message(id);
     } else {
-        let message = message(tx, run, id, to, body);
+        let message = message(tx, &sender(tx, run), id, to, body);
         tx.put_message(message);
     }
 }
 
-fn message(tx: &Transaction<'_>, run: &Run, id: MessageId, to: &Address<'_>, body: Body) -> EntityMessage {
+fn sender<'a>(tx: &Transaction<'_>, run: &'a Run) -> Sender<'a> {
+    Sender { run_id: &run.record.run_id, original_run_id: &run.details(tx).original_execution_run_id }
+}
+
+fn message(tx: &Transaction<'_>, from: &Sender<'_>, id: MessageId, to: &Address<'_>, body: Body) -> EntityMessage {
     EntityMessage {
         source_slot: u32::from(id.source_slot),
         sequence: id.sequence,
         source_namespace_id: tx.entity.namespace_id.clone(),
         source_workflow_id: tx.entity.workflow_id.clone(),
-        source_run_id: run.record.run_id.clone(),
-        source_original_run_id: run.details(tx).original_execution_run_id.clone(),
+        source_run_id: from.run_id.to_string(),
+        source_original_run_id: from.original_run_id.to_string(),
         namespace_id: to.namespace_id.to_string(),
         workflow_id: to.workflow_id.to_string(),
         initiated_event_id: to.initiated_event_id,
@@ -129,6 +147,9 @@ fn receive(tx: &mut Transaction<'_>, message: &EntityMessage) -> Answer<MessageO
         Some(Body::ChildClosed(closed)) => children::closed(tx, message, closed),
         Some(Body::SignalExternal(signal)) => external::signal(tx, message, signal),
         Some(Body::CancelExternal(cancel)) => external::request_cancel(tx, message, cancel),
+        Some(Body::StartScheduled(start)) => schedule::start_workflow(tx, start),
+        Some(Body::StopScheduled(stop)) => schedule::stop_workflow(tx, stop),
+        Some(Body::ScheduledClosed(closed)) => schedule::workflow_closed(tx, closed),
         // Executed before the start that it stands for: that is never executed now.
         Some(Body::WithdrawStart(_)) | None => Ok(done()),
     };
@@ -170,7 +191,9 @@ fn settle(tx: &mut Transaction<'_>, message: &EntityMessage, outcome: &MessageOu
         Some(Body::WithdrawStart(withdrawn)) => children::withdrawal_answered(tx, message, withdrawn, outcome),
         Some(Body::SignalExternal(signal)) => external::signal_answered(tx, message, signal, outcome),
         Some(Body::CancelExternal(cancel)) => external::cancel_answered(tx, message, cancel, outcome),
-        Some(Body::ReleaseChild(_) | Body::CloseChild(_) | Body::ChildClosed(_)) | None => Ok(()),
+        Some(Body::StartScheduled(start)) => schedule::start_answered(tx, message, start, outcome),
+        Some(Body::ReleaseChild(_) | Body::CloseChild(_) | Body::ChildClosed(_)) => Ok(()),
+        Some(Body::StopScheduled(_) | Body::ScheduledClosed(_)) | None => Ok(()),
     };
     match settled {
         Err(Stop::Refused(_)) => Ok(()),

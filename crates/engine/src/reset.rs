@@ -106,6 +106,7 @@ fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run) {
     details.user_metadata.clone_from(&from.user_metadata);
     details.completion_callbacks.clone_from(&from.completion_callbacks);
     run.record.last_reset_ns = run.record.start_ns;
+    run.record.scheduled_by.clone_from(&base.record.scheduled_by);
 }
 
 /// Remembers the children that were started after the reset point: each lives on until the new run starts one of its id.

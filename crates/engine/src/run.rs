@@ -385,6 +385,7 @@ impl Run {
             parent_run_id: details.parent_run_id,
             root_workflow_id: details.root_workflow_id,
             root_run_id: details.root_run_id,
+            ..VisibilityRecord::default()
         }
     }
 }

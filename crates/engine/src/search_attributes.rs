@@ -17,6 +17,9 @@ const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
 const PROBLEMS: &str = "TemporalReportedProblems";
 const PAUSE_INFO: &str = "TemporalPauseInfo";
+const DIVISION: &str = "TemporalNamespaceDivision";
+/// What rows of the system show as their task queue.
+pub(crate) const SYSTEM_TASK_QUEUE: &str = "temporal-sys-per-ns-tq";
 
 /// Attributes that only the server sets.
 pub const SYSTEM: [(&str, Type); 22] = [
@@ -216,13 +219,23 @@ pub(crate) fn set_paused(tx: &Transaction<'_>, run: &mut Run, entries: &[String]
 /// A list of strings as the server itself encodes it.
 fn keyword_list(list: &[String]) -> Payload {
     let quoted: Vec<String> = list.iter().map(|id| quote(id)).collect();
-    let metadata =
-        [(ENCODING.to_string(), Bytes::from_static(JSON)), (TYPE.to_string(), Bytes::from_static(b"KeywordList"))];
-    let data = format!("[{}]", quoted.join(",")).into_bytes().into();
-    Payload { metadata: metadata.into(), data, ..Payload::default() }
+    typed_json("KeywordList", &format!("[{}]", quoted.join(",")))
 }
 
-fn quote(text: &str) -> String {
+/// A value as the server itself encodes it.
+pub(crate) fn typed_json(kind: &'static str, json: &str) -> Payload {
+    let metadata =
+        [(ENCODING.to_string(), Bytes::from_static(JSON)), (TYPE.to_string(), Bytes::from_static(kind.as_bytes()))];
+    Payload { metadata: metadata.into(), data: Bytes::copy_from_slice(json.as_bytes()), ..Payload::default() }
+}
+
+/// Says that a row belongs to a part of the system, so that lists hide it unless they are asked for that part.
+pub(crate) fn put_division(attributes: &mut SearchAttributes, division: &str) {
+    attributes.indexed_fields.insert(DIVISION.into(), typed_json("Keyword", &quote(division)));
+}
+
+/// A string as JSON.
+pub(crate) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for ch in text.chars() {
         match ch {

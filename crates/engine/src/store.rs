@@ -50,6 +50,14 @@ pub enum Table {
     SignalRequest = 18,
     /// `TaskQueueConfig` of the namespace whose entity has no workflow id; no run, id by [`crate::task_queue_config::row_id`].
     TaskQueueConfig = 17,
+    /// `ScheduleRecord`; no run, empty id.
+    Schedule = 20,
+    /// `ScheduleDefinition`; no run, empty id.
+    ScheduleDefinition = 21,
+    /// `BatchRecord`; no run, empty id.
+    Batch = 22,
+    /// The `StartBatchOperationRequest` of a job; no run, empty id.
+    BatchRequest = 23,
 }
 
 /// One row of an entity.
@@ -129,6 +137,8 @@ pub enum Change {
     RemoveVisibility(Box<VisibilityRecord>),
     /// Sets the shard's copy of a namespace.
     PutNamespace(NamespaceRecord),
+    /// Removes the shard's copy of the namespace with this id.
+    RemoveNamespace(String),
     /// Adds a message to the outbox, or replaces the one with its id.
     PutMessage(Box<EntityMessage>),
     /// Removes a message from the outbox.

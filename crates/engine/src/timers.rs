@@ -13,7 +13,7 @@ use crate::event::Attributes;
 use crate::run::Run;
 use crate::store::{EntityKey, Table};
 use crate::transaction::{Transaction, named, numbered};
-use crate::{Answer, activities, empty, lifecycle, workflow_task};
+use crate::{Answer, activities, batch, empty, lifecycle, schedule, workflow_task};
 
 /// Fires the listed rows that are due.
 pub(crate) fn fire(tx: &mut Transaction<'_>, command: &log::FireTimers) -> Answer<Reply> {
@@ -26,7 +26,11 @@ pub(crate) fn fire(tx: &mut Transaction<'_>, command: &log::FireTimers) -> Answe
     }
     for ((entity, run_id), rows) in by_run {
         tx.switch(entity);
-        fire_run(tx, &run_id, rows)?;
+        match rows.first() {
+            Some(row) if row.kind() == Kind::Schedule => drop(schedule::fire(tx, row)?),
+            Some(row) if row.kind() == Kind::Batch => batch::forget(tx, row)?,
+            _ => fire_run(tx, &run_id, rows)?,
+        }
         crate::end_oversized(tx)?;
     }
     Ok(empty())
@@ -81,7 +85,7 @@ fn fire_row(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) -> Answer<b
         Kind::WorkflowTask => workflow_task::time_out(tx, run, row),
         Kind::Activity => activities::timer_fired(tx, run, row),
         Kind::UserTimer => user_timer_fired(tx, run, row),
-        Kind::Retention | Kind::Unspecified => Ok(false),
+        Kind::Retention | Kind::Batch | Kind::Schedule | Kind::Unspecified => Ok(false),
     }
 }
 

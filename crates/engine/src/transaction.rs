@@ -184,6 +184,10 @@ impl<'a> Transaction<'a> {
         self.changes.push(Change::PutNamespace(record));
     }
 
+    pub(crate) fn remove_namespace(&mut self, id: String) {
+        self.changes.push(Change::RemoveNamespace(id));
+    }
+
     pub(crate) fn has_timer(&self, row: &TimerRow) -> Result<bool, Fault> {
         let last = self.changes.iter().rev().find_map(|change| match change {
             Change::AddTimer(other) if other == row => Some(true),

@@ -11,6 +11,7 @@ use mainstay_shard::{Effect, Shard};
 use mainstay_storage::StorageError;
 use tokio::sync::Notify;
 
+use crate::batches::Jobs;
 use crate::dispatch::Dispatch;
 use crate::members::Members;
 use crate::namespaces::Registry;
@@ -45,6 +46,7 @@ pub(crate) struct Board {
     pub(crate) configured: Configured,
     pub(crate) workers: Workers,
     pub(crate) members: Members,
+    pub(crate) batches: Jobs,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
     /// Of which groups this node carries out effects.
@@ -68,6 +70,7 @@ impl Board {
             registry: Registry::default(),
             configured: Configured::default(),
             workers: Workers::default(),
+            batches: Jobs::default(),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             leads_changed: (0..groups).map(|_| Notify::new()).collect(),
@@ -122,6 +125,7 @@ impl Board {
                     self.configure_queue(&namespace_id, &row_id, value, now);
                 }
                 Effect::MembersChanged(cluster) => self.members.applied(*cluster),
+                Effect::NamespaceRemoved(id) => self.registry.removed(group, &id),
                 _ if !leads => {}
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
                 Effect::TaskRemoved(row) => self.dispatch.retract_row(group, &row, now),
@@ -133,6 +137,7 @@ impl Board {
                         outbox.removed(id);
                     }
                 }
+                Effect::BatchChanged => self.batches.wake(),
             }
         }
     }

@@ -4,6 +4,7 @@
 //! several live in one process and any can be killed and started again on what its stores kept. It knows no gRPC.
 
 mod answer;
+mod batches;
 mod board;
 mod dispatch;
 mod execute;
@@ -25,7 +26,9 @@ mod queries;
 mod query;
 mod queues;
 mod reads;
+mod reclaim;
 mod route;
+mod schedules;
 mod serve;
 pub mod service;
 mod status;

@@ -16,13 +16,30 @@ use mainstay_base::Timestamp;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::Runtime;
 use mainstay_shard::{ListPosition, ListSpace};
-use mainstay_visibility::{Openness, Query};
+use mainstay_visibility::{Openness, Query, shown};
 
 use crate::node::Node;
 use crate::service::{ListPage, Namespace};
 use crate::unreadable;
 
 const TOKEN_VERSION: u8 = 1;
+/// What a list of workflow executions shows, in this order.
+const EXECUTIONS: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
+
+const EVERYTHING: [ListSpace; 4] = [ListSpace::Open, ListSpace::Closed, ListSpace::Schedules, ListSpace::Batches];
+
+/// The lists in which a filter for workflow executions looks: also those of the system, if it asks for them.
+fn spaces_of(query: &Query) -> &'static [ListSpace] {
+    if query.shows_system() { &EVERYTHING } else { &EXECUTIONS }
+}
+
+/// What one page of rows is asked for.
+pub(crate) struct RowPage<'a> {
+    pub(crate) namespace_id: &'a str,
+    pub(crate) query: &'a Query,
+    pub(crate) token: &'a [u8],
+    pub(crate) size: usize,
+}
 
 impl<R: Runtime> Node<R> {
     pub(crate) async fn list_page(
@@ -33,31 +50,44 @@ impl<R: Runtime> Node<R> {
         page_token: Vec<u8>,
     ) -> Result<ListPage, Error> {
         let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let position = read_token(&page_token)?;
         let node = self.clone();
         R::disk(move || {
-            let rows = node.matching_rows(&namespace.id, &query, position, page_size.max(1))?;
-            let next_page_token = match rows.last() {
-                Some(last) if rows.len() >= page_size.max(1) => write_token(last),
-                _ => Vec::new(),
-            };
+            let rows = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
+            let (rows, next_page_token) = node.row_page(&rows, spaces_of(&query))?;
             Ok(ListPage { executions: rows.into_iter().map(info).collect(), next_page_token })
         })
         .await
     }
 
+    /// A page of rows, and the token of the next. Blocks.
+    pub(crate) fn row_page(
+        &self,
+        page: &RowPage<'_>,
+        spaces: &[ListSpace],
+    ) -> Result<(Vec<VisibilityRecord>, Vec<u8>), Error> {
+        let position = read_token(page.token)?;
+        let size = page.size.max(1);
+        let rows = self.matching_rows(page, spaces, position, size)?;
+        let next_page_token = match rows.last() {
+            Some(last) if rows.len() >= size => write_token(last),
+            _ => Vec::new(),
+        };
+        Ok((rows, next_page_token))
+    }
+
     fn matching_rows(
         &self,
-        namespace_id: &str,
-        query: &Query,
+        page: &RowPage<'_>,
+        spaces: &[ListSpace],
         position: Option<(ListSpace, ListPosition)>,
         limit: usize,
     ) -> Result<Vec<VisibilityRecord>, Error> {
-        if let Some(workflow_id) = query.workflow_id() {
+        let RowPage { namespace_id, query, .. } = *page;
+        if let Some(workflow_id) = query.workflow_id().filter(|_| *spaces == EXECUTIONS) {
             return self.rows_of_workflow(namespace_id, workflow_id, query, position, limit);
         }
         let mut found = Vec::new();
-        for space in [ListSpace::Open, ListSpace::Closed] {
+        for space in spaces.iter().copied() {
             let at = match &position {
                 Some((begun, _)) if *begun > space => continue,
                 Some((begun, at)) if *begun == space => Some(at),
@@ -117,30 +147,41 @@ impl<R: Runtime> Node<R> {
         R::disk(move || {
             let mut count = 0;
             let mut groups: BTreeMap<Vec<u8>, AggregationGroup> = BTreeMap::new();
-            let mut visit = |row: VisibilityRecord| {
-                if query.matches(&row) {
-                    count += 1;
-                    if query.group_by().is_some() {
-                        let value = query.group_value(&row);
-                        let group = groups
-                            .entry(value.data.to_vec())
-                            .or_insert_with(|| AggregationGroup { group_values: vec![value], count: 0 });
-                        group.count += 1;
-                    }
+            node.visit_rows(&namespace.id, &query, spaces_of(&query), &mut |row| {
+                count += 1;
+                if query.group_by().is_some() {
+                    let value = query.group_value(row);
+                    let group = groups
+                        .entry(value.data.to_vec())
+                        .or_insert_with(|| AggregationGroup { group_values: vec![value], count: 0 });
+                    group.count += 1;
                 }
-                true
-            };
-            for space in [ListSpace::Open, ListSpace::Closed] {
-                if is_excluded(&query, space) {
-                    continue;
-                }
-                for group in 1..=node.config().shards {
-                    node.shard(group)?.list(&namespace.id, space, None, &mut visit).map_err(unreadable)?;
-                }
-            }
+            })?;
             Ok(CountWorkflowExecutionsResponse { count, groups: groups.into_values().collect() })
         })
         .await
+    }
+
+    /// Visits all rows that match, in no particular order. Blocks.
+    pub(crate) fn visit_rows(
+        &self,
+        namespace_id: &str,
+        query: &Query,
+        spaces: &[ListSpace],
+        visit: &mut dyn FnMut(&VisibilityRecord),
+    ) -> Result<(), Error> {
+        let mut each = |row: VisibilityRecord| {
+            if query.matches(&row) {
+                visit(&row);
+            }
+            true
+        };
+        for space in spaces.iter().copied().filter(|space| !is_excluded(query, *space)) {
+            for group in 1..=self.config().shards {
+                self.shard(group)?.list(namespace_id, space, None, &mut each).map_err(unreadable)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -154,16 +195,15 @@ fn is_excluded(query: &Query, space: ListSpace) -> bool {
 
 /// The order of a list, as the keys of rows have it.
 fn place(row: &VisibilityRecord) -> (ListSpace, Reverse<i64>, String) {
-    if row.close_ns == 0 {
-        (ListSpace::Open, Reverse(row.start_ns), row.run_id.clone())
-    } else {
-        (ListSpace::Closed, Reverse(row.close_ns), row.run_id.clone())
-    }
+    let space = ListSpace::of(row);
+    let time_ns = if space == ListSpace::Closed { row.close_ns } else { row.start_ns };
+    (space, Reverse(time_ns), row.run_id.clone())
 }
 
-fn write_token(last: &VisibilityRecord) -> Vec<u8> {
+/// The token of the page behind a row.
+pub(crate) fn write_token(last: &VisibilityRecord) -> Vec<u8> {
     let (space, Reverse(time_ns), run_id) = place(last);
-    let mut token = vec![TOKEN_VERSION, u8::from(space == ListSpace::Closed)];
+    let mut token = vec![TOKEN_VERSION, space as u8];
     token.extend_from_slice(&time_ns.to_be_bytes());
     token.extend_from_slice(run_id.as_bytes());
     token
@@ -179,6 +219,8 @@ fn read_token(token: &[u8]) -> Result<Option<(ListSpace, ListPosition)>, Error> 
     let space = match head {
         [TOKEN_VERSION, 0] => ListSpace::Open,
         [TOKEN_VERSION, 1] => ListSpace::Closed,
+        [TOKEN_VERSION, 2] => ListSpace::Schedules,
+        [TOKEN_VERSION, 3] => ListSpace::Batches,
         _ => return Err(invalid()),
     };
     let run_id = String::from_utf8(run_id.to_vec()).map_err(|_| invalid())?;
@@ -207,7 +249,7 @@ fn info(row: VisibilityRecord) -> WorkflowExecutionInfo {
         parent_execution: execution(&row.parent_workflow_id, &row.parent_run_id),
         execution_time: time(row.execution_ns),
         memo: Some(row.memo.unwrap_or_default()),
-        search_attributes: Some(row.search_attributes.unwrap_or_default()),
+        search_attributes: Some(shown(row.search_attributes.unwrap_or_default())),
         task_queue: row.task_queue,
         state_transition_count: row.state_transition_count,
         history_size_bytes: row.history_size_bytes,

@@ -53,6 +53,21 @@ impl Registry {
         known.by_id.insert(record.id.clone(), Arc::new(record));
     }
 
+    /// A group's log forgot a namespace.
+    pub(crate) fn removed(&self, group: u32, id: &str) {
+        let mut known = lock(&self.known);
+        if group != METADATA_GROUP {
+            known.revisions.entry(id.to_string()).or_default().remove(&group);
+            return;
+        }
+        known.revisions.remove(id);
+        if let Some(record) = known.by_id.remove(id)
+            && known.id_by_name.get(&record.name).is_some_and(|found| found == id)
+        {
+            known.id_by_name.remove(&record.name);
+        }
+    }
+
     pub(crate) fn by_name(&self, name: &str) -> Option<Namespace> {
         let known = lock(&self.known);
         known.id_by_name.get(name).and_then(|id| known.by_id.get(id)).cloned()

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::answer::Door;
 use crate::board::Board;
 use crate::machine::ShardMachine;
-use crate::{keeper, leadership, members, offers, outbox, placement, route, timers};
+use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, timers};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
@@ -269,6 +269,8 @@ impl<R: Runtime> Node<R> {
         }
         drop(R::spawn(timers::run_matching(self.clone())));
         drop(R::spawn(keeper::run(self.clone())));
+        drop(R::spawn(batches::run(self.clone())));
+        drop(R::spawn(reclaim::run(self.clone())));
     }
 
     /// Fills the memory that every replica has from rows.

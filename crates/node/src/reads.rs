@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mainstay_api::peer::{Empty, ReadIndex, call};
-use mainstay_engine::Error;
+use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 
 use crate::node::Node;
@@ -39,6 +39,12 @@ impl<R: Runtime> Node<R> {
             R::sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+
+    /// The same for the shard of one entity.
+    pub(crate) async fn catch_up_entity(&self, namespace_id: &str, entity_id: String) -> Result<(), Error> {
+        let entity = EntityKey { namespace_id: namespace_id.to_string(), workflow_id: entity_id };
+        self.catch_up(self.route(&entity)).await
     }
 
     /// The same for all shards.

@@ -9,7 +9,8 @@ use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
-use mainstay_engine::{EntityKey, Error};
+use mainstay_base::Timestamp;
+use mainstay_engine::{EntityKey, Error, batch, schedule};
 use mainstay_matching::{QueueKey, QueueKind};
 use mainstay_runtime::Runtime;
 
@@ -185,6 +186,70 @@ impl<R: Runtime> Service for Node<R> {
     async fn count(&self, namespace: Namespace, filter: String) -> Result<api::CountWorkflowExecutionsResponse, Error> {
         self.catch_up_all().await?;
         self.count_rows(namespace, filter).await
+    }
+
+    async fn start_batch(&self, namespace: Namespace, request: api::StartBatchOperationRequest) -> Result<(), Error> {
+        self.catch_up_all().await?;
+        self.begin_batch(namespace, request).await
+    }
+
+    async fn describe_batch(
+        &self,
+        namespace: Namespace,
+        job_id: String,
+    ) -> Result<api::DescribeBatchOperationResponse, Error> {
+        self.catch_up_entity(&namespace.id, batch::entity_id(&job_id)).await?;
+        self.batch_description(&namespace, &job_id)
+    }
+
+    async fn list_batches(
+        &self,
+        namespace: Namespace,
+        page_size: usize,
+        page_token: Vec<u8>,
+    ) -> Result<api::ListBatchOperationsResponse, Error> {
+        self.catch_up_all().await?;
+        self.batch_page(namespace, page_size, page_token).await
+    }
+
+    async fn describe_schedule(
+        &self,
+        namespace: Namespace,
+        schedule_id: String,
+    ) -> Result<api::DescribeScheduleResponse, Error> {
+        self.catch_up_entity(&namespace.id, schedule::entity_id(&schedule_id)).await?;
+        self.schedule_description(&namespace, &schedule_id)
+    }
+
+    async fn schedule_times(
+        &self,
+        namespace: Namespace,
+        schedule_id: String,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<prost_types::Timestamp>, Error> {
+        self.catch_up_entity(&namespace.id, schedule::entity_id(&schedule_id)).await?;
+        self.schedule_times_between(&namespace, &schedule_id, from, to)
+    }
+
+    async fn list_schedules(
+        &self,
+        namespace: Namespace,
+        filter: String,
+        page_size: usize,
+        page_token: Vec<u8>,
+    ) -> Result<api::ListSchedulesResponse, Error> {
+        self.catch_up_all().await?;
+        self.schedule_page(namespace, filter, page_size, page_token).await
+    }
+
+    async fn count_schedules(
+        &self,
+        namespace: Namespace,
+        filter: String,
+    ) -> Result<api::CountSchedulesResponse, Error> {
+        self.catch_up_all().await?;
+        self.schedule_count(namespace, filter).await
     }
 
     async fn describe_task_queue(

@@ -11,7 +11,7 @@ use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1 as api;
-use mainstay_base::RunId;
+use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::Error;
 
 /// A namespace as the node knows it now.
@@ -197,6 +197,60 @@ pub trait Service: Clone + Send + Sync + 'static {
         namespace: Namespace,
         filter: String,
     ) -> impl Future<Output = Result<api::CountWorkflowExecutionsResponse, Error>> + Send;
+
+    /// Begins a batch job, unless one runs in the namespace.
+    fn start_batch(
+        &self,
+        namespace: Namespace,
+        request: api::StartBatchOperationRequest,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What DescribeBatchOperation shows.
+    fn describe_batch(
+        &self,
+        namespace: Namespace,
+        job_id: String,
+    ) -> impl Future<Output = Result<api::DescribeBatchOperationResponse, Error>> + Send;
+
+    /// Lists batch jobs, newest first.
+    fn list_batches(
+        &self,
+        namespace: Namespace,
+        page_size: usize,
+        page_token: Vec<u8>,
+    ) -> impl Future<Output = Result<api::ListBatchOperationsResponse, Error>> + Send;
+
+    /// What DescribeSchedule shows.
+    fn describe_schedule(
+        &self,
+        namespace: Namespace,
+        schedule_id: String,
+    ) -> impl Future<Output = Result<api::DescribeScheduleResponse, Error>> + Send;
+
+    /// The times of a schedule after `from`, up to and with `to`; at most a thousand.
+    fn schedule_times(
+        &self,
+        namespace: Namespace,
+        schedule_id: String,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Future<Output = Result<Vec<prost_types::Timestamp>, Error>> + Send;
+
+    /// Lists schedules that match a filter, newest first.
+    fn list_schedules(
+        &self,
+        namespace: Namespace,
+        filter: String,
+        page_size: usize,
+        page_token: Vec<u8>,
+    ) -> impl Future<Output = Result<api::ListSchedulesResponse, Error>> + Send;
+
+    /// Counts schedules that match a filter.
+    fn count_schedules(
+        &self,
+        namespace: Namespace,
+        filter: String,
+    ) -> impl Future<Output = Result<api::CountSchedulesResponse, Error>> + Send;
 
     /// Pollers and statistics of a task queue.
     fn describe_task_queue(

@@ -13,6 +13,7 @@ use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, Message
 use mainstay_storage::{StateStore, StorageError};
 use prost::Message;
 
+use crate::index::ListSpace;
 use crate::keys::Keys;
 use crate::overlay::Overlay;
 use crate::{corrupt, index, members, outcomes};
@@ -28,6 +29,10 @@ pub enum Effect {
     TimerAdded(i64),
     /// A run has new events, or closed, or is gone.
     RunChanged(EntityKey, RunId),
+    /// A batch job began, or went on.
+    BatchChanged,
+    /// A namespace is gone.
+    NamespaceRemoved(String),
     /// A namespace was set.
     NamespacePut(Box<NamespaceRecord>),
     /// The cluster's members changed.
@@ -203,6 +208,8 @@ fn effect(change: Change) -> Option<Effect> {
             index::message_id(&message).map(|id| Effect::MessageAdded { id, slot })
         }
         Change::RemoveMessage(id) => Some(Effect::MessageRemoved(id)),
+        Change::PutVisibility(row) if ListSpace::of(&row) == ListSpace::Batches => Some(Effect::BatchChanged),
+        Change::RemoveNamespace(id) => Some(Effect::NamespaceRemoved(id)),
         Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record))),
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! The rows that are read across entities: tasks by queue, timers by due time, runs in list order, namespaces.
 
 use bytes::Bytes;
-use mainstay_api::record::{EntityMessage, TaskRow, TimerRow, VisibilityRecord};
+use mainstay_api::record::{EntityMessage, ListSpace as Space, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_engine::{Change, MessageId};
 use mainstay_storage::StorageError;
 use prost::Message;
@@ -11,13 +11,18 @@ use crate::corrupt;
 use crate::keys::after;
 use crate::overlay::Overlay;
 
-/// Which runs a list reads: open and closed ones have an order of their own.
+/// Which rows a list reads: each kind has an order of its own. The number is part of the stored key and of page tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum ListSpace {
     /// Open runs, by start, newest first.
-    Open,
+    Open = 0,
     /// Closed runs, by close, newest first.
-    Closed,
+    Closed = 1,
+    /// Schedules, by creation, newest first.
+    Schedules = 2,
+    /// Batch jobs, by start, newest first.
+    Batches = 3,
 }
 
 /// A place in a list: of the last row that was seen.
@@ -50,6 +55,7 @@ pub(crate) fn write(overlay: &mut Overlay<'_>, change: &Change) -> Result<(), St
         Change::RemoveMessage(id) => overlay.delete(keys.message(*id)),
         Change::PutOutcome(id, outcome) => overlay.put(keys.message_outcome(*id), outcome.encode_to_vec().into()),
         Change::RaiseFloor(floor) => raise_floor(overlay, *floor)?,
+        Change::RemoveNamespace(id) => overlay.remove_namespace(id),
     }
     Ok(())
 }
@@ -84,10 +90,10 @@ fn put_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), S
         overlay.delete(old.to_vec());
     }
     overlay.put(pointer, place.clone().into());
-    let mut by_workflow = keys.listed_by_workflow(&row.namespace_id, &row.workflow_id);
-    by_workflow.extend_from_slice(row.run_id.as_bytes());
-    overlay.put(by_workflow, Bytes::new());
     overlay.put(place, row.encode_to_vec().into());
+    if row.space() == Space::Unspecified {
+        overlay.put(keys.listed_run_of_workflow(row), Bytes::new());
+    }
     Ok(())
 }
 
@@ -98,14 +104,25 @@ fn remove_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<()
         overlay.delete(place.to_vec());
     }
     overlay.delete(pointer);
-    let mut by_workflow = keys.listed_by_workflow(&row.namespace_id, &row.workflow_id);
-    by_workflow.extend_from_slice(row.run_id.as_bytes());
-    overlay.delete(by_workflow);
+    overlay.delete(keys.listed_run_of_workflow(row));
     Ok(())
 }
 
 fn decode<M: Message + Default>(what: &str, value: &[u8]) -> Result<M, StorageError> {
     M::decode(value).map_err(|e| corrupt(what, e))
+}
+
+impl ListSpace {
+    /// The list that a row is in.
+    #[must_use]
+    pub fn of(row: &VisibilityRecord) -> Self {
+        match row.space() {
+            Space::Schedule => Self::Schedules,
+            Space::Batch => Self::Batches,
+            Space::Unspecified if row.close_ns == 0 => Self::Open,
+            Space::Unspecified => Self::Closed,
+        }
+    }
 }
 
 impl Shard {
@@ -155,11 +172,10 @@ impl Shard {
         position: Option<&ListPosition>,
         visit: &mut dyn FnMut(VisibilityRecord) -> bool,
     ) -> Result<(), StorageError> {
-        let closed = space == ListSpace::Closed;
-        let prefix = self.keys().list_space(namespace_id, closed);
+        let prefix = self.keys().list_space(namespace_id, space);
         let from = match position {
             None => prefix.clone(),
-            Some(at) => after(&self.keys().list(namespace_id, closed, at.time_ns, &at.run_id)),
+            Some(at) => after(&self.keys().list(namespace_id, space, at.time_ns, &at.run_id)),
         };
         self.records("a list row", &from, &after(&prefix), visit)
     }

@@ -8,6 +8,8 @@ use mainstay_api::record::{TaskRow, TimerRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot};
 use mainstay_engine::{EntityKey, MessageId, Row, Table};
 
+use crate::index::ListSpace;
+
 const ENTITY: u8 = 1;
 const TASK: u8 = 2;
 const TIMER: u8 = 3;
@@ -198,24 +200,25 @@ impl Keys {
         key
     }
 
-    /// Runs of a namespace in list order: open ones by start, closed ones by close, newest first.
-    pub(crate) fn list_space(self, namespace_id: &str, closed: bool) -> Vec<u8> {
+    /// Rows of a namespace in list order: newest first.
+    pub(crate) fn list_space(self, namespace_id: &str, space: ListSpace) -> Vec<u8> {
         let mut key = self.space(LIST);
         name(&mut key, namespace_id.as_bytes());
-        key.push(u8::from(closed));
+        key.push(space as u8);
         key
     }
 
-    pub(crate) fn list(self, namespace_id: &str, closed: bool, time_ns: i64, run_id: &str) -> Vec<u8> {
-        let mut key = self.list_space(namespace_id, closed);
+    pub(crate) fn list(self, namespace_id: &str, space: ListSpace, time_ns: i64, run_id: &str) -> Vec<u8> {
+        let mut key = self.list_space(namespace_id, space);
         descending(&mut key, time_ns);
         key.extend_from_slice(run_id.as_bytes());
         key
     }
 
     pub(crate) fn list_row(self, row: &VisibilityRecord) -> Vec<u8> {
-        let closed = row.close_ns != 0;
-        self.list(&row.namespace_id, closed, if closed { row.close_ns } else { row.start_ns }, &row.run_id)
+        let space = ListSpace::of(row);
+        let time_ns = if space == ListSpace::Closed { row.close_ns } else { row.start_ns };
+        self.list(&row.namespace_id, space, time_ns, &row.run_id)
     }
 
     /// The list key that a run has now.
@@ -231,6 +234,13 @@ impl Keys {
         let mut key = self.space(LISTED_BY_WORKFLOW);
         name(&mut key, namespace_id.as_bytes());
         name(&mut key, workflow_id.as_bytes());
+        key
+    }
+
+    /// One of them.
+    pub(crate) fn listed_run_of_workflow(self, row: &VisibilityRecord) -> Vec<u8> {
+        let mut key = self.listed_by_workflow(&row.namespace_id, &row.workflow_id);
+        key.extend_from_slice(row.run_id.as_bytes());
         key
     }
 

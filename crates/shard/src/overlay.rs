@@ -112,6 +112,11 @@ impl<'a> Overlay<'a> {
         self.put(self.keys.namespace(&record.id), record.encode_to_vec().into());
     }
 
+    pub(crate) fn remove_namespace(&mut self, id: &str) {
+        self.namespaces.borrow_mut().remove(id);
+        self.delete(self.keys.namespace(id));
+    }
+
     pub(crate) fn into_batch(self) -> StateBatch {
         let mut batch = StateBatch::new();
         for (key, change) in self.written {

@@ -7,6 +7,8 @@ use crate::ast::{Ast, Form};
 use crate::lexer::{Kind, Lexer, Token};
 
 const STATEMENT: &str = "select * from table1 ";
+/// What a batch job's filter is the tail of: one character less, and so are its positions.
+const BATCH_STATEMENT: &str = "select * from dummy ";
 const WHERE: &str = "where ";
 const NESTING_MAX: usize = 200;
 const SYNTAX: &str = "syntax error";
@@ -27,10 +29,22 @@ type Parsed<T> = Result<T, String>;
 /// # Errors
 /// What is wrong, and where.
 pub fn parse(filter: &str) -> Parsed<Statement> {
+    parse_tail(STATEMENT, filter)
+}
+
+/// Reads the filter of a batch job.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn parse_of_batch(filter: &str) -> Parsed<Statement> {
+    parse_tail(BATCH_STATEMENT, filter)
+}
+
+fn parse_tail(statement: &str, filter: &str) -> Parsed<Statement> {
     let filter = filter.trim();
     let lowered: String = filter.chars().take(8).collect::<String>().to_lowercase();
     let bare = filter.is_empty() || lowered == "order by" || lowered == "group by";
-    if bare { parse_source(&format!("{STATEMENT}{filter}")) } else { parse_where(filter) }
+    parse_source(&format!("{statement}{}{filter}", if bare { "" } else { WHERE }))
 }
 
 /// Reads a filter that may not begin with another clause.

@@ -17,6 +17,7 @@ mod lexer;
 mod literal;
 mod pins;
 mod row;
+mod schedules;
 mod workers;
 
 use std::cmp::Ordering;
@@ -32,6 +33,7 @@ use convert::{Converter, Refusal, refuse_clause, refuse_group};
 use row::Cell;
 
 pub use pins::Openness;
+pub use row::shown;
 pub use workers::WorkerQuery;
 
 const LOW_CARDINALITY: &str = "TemporalLowCardinalityKeyword";
@@ -62,6 +64,33 @@ impl Query {
     pub fn parse_list<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
         let query = Self::parse(filter, custom)?;
         if query.group_by.is_some() { Err(in_words(refuse_clause("GROUP BY"))) } else { Ok(query) }
+    }
+
+    /// Reads a filter for schedules, which may name custom attributes, `ScheduleId` and what the server sets on schedules.
+    ///
+    /// # Errors
+    /// Temporal's text for INVALID_ARGUMENT.
+    pub fn parse_schedules<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
+        let kind = |value: T| IndexedValueType::try_from(value.into()).unwrap_or_default();
+        let kinds = custom.iter().map(|(name, value)| (name.clone(), kind(*value))).collect();
+        let malformed = |error| in_words(Refusal::Query(format!("malformed SQL query: {error}")));
+        if let Some(filter) = grammar::parse(filter).map_err(malformed)?.filter {
+            schedules::check(&filter, &kinds)?;
+        }
+        Ok(Self { hides_system: false, ..Self::parse_list(filter, custom)? })
+    }
+
+    /// Whether a batch job's filter can be read at all, whatever its names mean.
+    ///
+    /// # Errors
+    /// What is wrong and where.
+    pub fn check_syntax_of_batch(filter: &str) -> Result<(), String> {
+        grammar::parse_of_batch(filter).map(drop)
+    }
+
+    /// Whether rows of the system can match, as they do if the filter names their division.
+    pub fn shows_system(&self) -> bool {
+        !self.hides_system
     }
 
     fn read(filter: &str, custom: &BTreeMap<String, IndexedValueType>) -> Result<Self, Refusal> {

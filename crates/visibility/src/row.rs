@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use mainstay_api::record::VisibilityRecord;
+use mainstay_api::temporal::common::v1::SearchAttributes;
 use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
 use serde_json::Value;
 
@@ -70,6 +71,22 @@ fn read_attribute(row: &VisibilityRecord, name: &str, kind: Kind) -> Cell<'stati
         other => other,
     };
     cell(value, kind).unwrap_or(Cell::Null)
+}
+
+/// Search attributes as a list shows them: a list of one stands for its element, unless the attribute is a list.
+pub fn shown(mut attributes: SearchAttributes) -> SearchAttributes {
+    for payload in attributes.indexed_fields.values_mut() {
+        if payload.data.first() != Some(&b'[') || payload.metadata.get("type").is_some_and(|kind| kind == "KeywordList")
+        {
+            continue;
+        }
+        if let Ok(Value::Array(items)) = serde_json::from_slice::<Value>(&payload.data)
+            && let [item] = items.as_slice()
+        {
+            payload.data = item.to_string().into();
+        }
+    }
+    attributes
 }
 
 fn cell(value: Value, kind: Kind) -> Option<Cell<'static>> {

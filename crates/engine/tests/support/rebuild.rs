@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_api::RawHistory;
 use mainstay_api::record::{
-    ActivityRecord, ChildRecord, EntityMessage, ExecutionRecord, ExternalRecord, RunDetails, RunRecord, TimerRow,
-    UserTimerRecord, entity_message::Body, task_row, timer_row,
+    ActivityRecord, BatchRecord, ChildRecord, EntityMessage, ExecutionRecord, ExternalRecord, RunDetails, RunRecord,
+    ScheduleRecord, TimerRow, UserTimerRecord, entity_message::Body, task_row, timer_row,
 };
 use mainstay_api::temporal::common::v1::{Payload, Priority};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
@@ -16,7 +16,7 @@ use mainstay_base::{RunId, Slot};
 use mainstay_engine::{EntityKey, MessageId, Table};
 use prost::Message;
 
-use super::store::{MemStore, TimerKey};
+use super::store::{MemStore, TimerKey, timer_key};
 
 /// What a history says of its run.
 #[derive(Default)]
@@ -82,12 +82,68 @@ fn check_entity(store: &MemStore, entity: &EntityKey, tasks: &mut TaskKeys, time
         let owned = Owned { store, entity, run: *run, record: &record };
         problems.extend(owned.check(tasks, timers).into_iter().map(|p| format!("run {run}: {p}")));
     }
+    problems.extend(check_schedule(store, entity, timers));
+    problems.extend(check_batch(store, entity, timers));
     for row in store.rows.get(entity).into_iter().flat_map(|rows| rows.keys()) {
         if row.run.is_some_and(|run| !runs.contains(&run)) {
             problems.push(format!("a row of a run that is gone: {row:?}"));
         }
     }
     problems
+}
+
+/// A schedule's rows against each other: its timer, its place in lists, the starts that it waits for.
+fn check_schedule(store: &MemStore, entity: &EntityKey, timers: &mut TimerKeys) -> Vec<String> {
+    let Some(record) = store.record::<ScheduleRecord>(entity, Table::Schedule, None, &[]) else { return Vec::new() };
+    let mut problems = Vec::new();
+    let mut must = |holds: bool, what: &str| {
+        if !holds {
+            problems.push(format!("schedule {}: {what}", record.schedule_id));
+        }
+    };
+    let closed = record.close_ns != 0;
+    let listed = store.visibility.contains_key(&(entity.namespace_id.clone(), record.run_id.clone()));
+    must(listed != closed, "it is listed exactly while it lives");
+    if record.timer_ns != 0 {
+        let key = timer_key(&entity_timer(entity, &record.run_id, timer_row::Kind::Schedule, record.timer_ns));
+        must(store.timers.contains_key(&key), "its timer row is missing");
+        timers.insert(key);
+    }
+    for starting in record.starting.iter().filter(|_| !closed) {
+        let sent = store.messages.values().any(|message| {
+            let start = match &message.body {
+                Some(Body::StartScheduled(start)) => start,
+                _ => return false,
+            };
+            message.source_run_id == record.run_id && start.number == starting.number
+        });
+        must(sent, "an action waits for an answer that nobody will give");
+    }
+    must(record.running.len() + record.starting.iter().filter(|s| s.tracked).count() <= 1, "tracked actions overlap");
+    problems
+}
+
+fn check_batch(store: &MemStore, entity: &EntityKey, timers: &mut TimerKeys) -> Vec<String> {
+    let Some(record) = store.record::<BatchRecord>(entity, Table::Batch, None, &[]) else { return Vec::new() };
+    if record.close_ns == 0 {
+        return Vec::new();
+    }
+    let due_ns = record.close_ns + store.namespaces[&entity.namespace_id].retention_ns;
+    let key = timer_key(&entity_timer(entity, &record.run_id, timer_row::Kind::Batch, due_ns));
+    let missing = (!store.timers.contains_key(&key)).then(|| format!("batch {}: no end of retention", record.job_id));
+    timers.insert(key);
+    missing.into_iter().collect()
+}
+
+fn entity_timer(entity: &EntityKey, run_id: &str, kind: timer_row::Kind, due_ns: i64) -> TimerRow {
+    TimerRow {
+        due_ns,
+        namespace_id: entity.namespace_id.clone(),
+        workflow_id: entity.workflow_id.clone(),
+        run_id: run_id.to_string(),
+        kind: kind as i32,
+        id: 0,
+    }
 }
 
 /// One run and all that belongs to it.

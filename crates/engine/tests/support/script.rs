@@ -22,7 +22,8 @@ use mainstay_api::temporal::command::v1::{Command, command::Attributes};
 use mainstay_api::temporal::enums::v1::{CommandType, EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_api::temporal::workflowservice::v1 as api;
-use mainstay_engine::{Change, Error, Table};
+use mainstay_base::Timestamp;
+use mainstay_engine::{Change, Error, Table, batch, schedule};
 use prost::Message;
 
 use super::machine::{EPOCH_NS, Machine};
@@ -141,6 +142,10 @@ impl Script {
                 self.apply_current(Op::ResetSticky(log::ResetStickyTaskQueue { run_id }));
             }
             "on" => self.workflow.clone_from(&line.rest),
+            "create-schedule" | "update-schedule" | "patch-schedule" | "delete-schedule" => self.schedule(line),
+            "describe-schedule" => self.describe_schedule(),
+            "start-batch" | "stop-batch" | "advance-batch" => self.batch(line),
+            "describe-batch" => self.describe_batch(),
             "deliver" => self.deliver(line),
             "acknowledge" => self.acknowledge(),
             "poll" => self.poll(line),
@@ -150,6 +155,7 @@ impl Script {
             "poll-activity" => self.poll_activity(line),
             "complete-activity" | "fail-activity" | "cancel-activity" | "heartbeat" => self.close_activity(line),
             "advance" => self.advance(line),
+            "late" => self.late(line),
             "keep" => self.keep(line),
             "use" => self.restore(line),
             "describe" => self.describe(line),
@@ -364,6 +370,16 @@ impl Script {
         self.machine.now_ns = until;
     }
 
+    /// Moves the clock at once, as after a time without a leader, and then fires what is due.
+    fn late(&mut self, line: &Line) {
+        self.machine.now_ns += line.rest.trim_end_matches('s').parse::<i64>().expect("late 60s") * 1_000_000_000;
+        while let Some((due, rows)) = self.machine.next_due(self.machine.now_ns) {
+            self.say(&format!("  {} fires late", since_start(due)));
+            let (reply, changes) = self.machine.fire(due, rows);
+            self.show(&reply, &changes);
+        }
+    }
+
     /// `keep NAME` remembers the last workflow and activity task; `use NAME` goes back to them.
     fn keep(&mut self, line: &Line) {
         for (kind, token) in [("w", &self.workflow_task), ("a", &self.activity_task)] {
@@ -387,6 +403,80 @@ impl Script {
         match answer.expect("memory does not fail") {
             Ok(response) => {
                 let text = self.texts.show(&format!("{SERVICE}.DescribeWorkflowExecutionResponse"), &response);
+                self.say(&format!("  {text}"));
+            }
+            Err(error) => self.show_error(&error),
+        }
+    }
+
+    /// A command to the schedule `s`; `create-schedule` and `update-schedule` fill in an action that starts `wf`.
+    fn schedule(&mut self, line: &Line) {
+        use mainstay_api::temporal::schedule::v1::{ScheduleAction, schedule_action::Action};
+        let action = || {
+            let text = "workflow_id: \"wf\" workflow_type { name: \"T\" } task_queue { name: \"tq\" }";
+            let workflow = self.texts.parse("temporal.api.workflow.v1.NewWorkflowExecutionInfo", text);
+            ScheduleAction { action: Some(Action::StartWorkflow(workflow)) }
+        };
+        let defaults = "namespace: \"ns\" schedule_id: \"s\" request_id: \"q\" ";
+        let op = match line.word.as_str() {
+            "create-schedule" => {
+                let mut request: api::CreateScheduleRequest = self.request("CreateScheduleRequest", line, defaults);
+                request.schedule.get_or_insert_default().action.get_or_insert_with(action);
+                Op::CreateSchedule(request)
+            }
+            "update-schedule" => {
+                let mut request: api::UpdateScheduleRequest = self.request("UpdateScheduleRequest", line, defaults);
+                request.schedule.get_or_insert_default().action.get_or_insert_with(action);
+                Op::UpdateSchedule(request)
+            }
+            "patch-schedule" => Op::PatchSchedule(self.request("PatchScheduleRequest", line, defaults)),
+            _ => Op::DeleteSchedule(self.request("DeleteScheduleRequest", line, "")),
+        };
+        self.apply_to(&schedule::entity_id("s"), op);
+    }
+
+    fn describe_schedule(&mut self) {
+        let (entity, now) = (Machine::entity(&schedule::entity_id("s")), Timestamp::from_nanos(self.machine.now_ns));
+        match schedule::describe(&self.machine.store, &entity, now).expect("memory does not fail") {
+            Ok(response) => {
+                let response = api::DescribeScheduleResponse {
+                    schedule: response.schedule.map(|s| mainstay_api::temporal::schedule::v1::Schedule {
+                        spec: None,
+                        action: None,
+                        ..s
+                    }),
+                    ..response
+                };
+                let text = self.texts.show(&format!("{SERVICE}.DescribeScheduleResponse"), &response);
+                self.say(&format!("  {text}"));
+            }
+            Err(error) => self.show_error(&error),
+        }
+    }
+
+    /// A command to the batch job `b`.
+    fn batch(&mut self, line: &Line) {
+        let op = match line.word.as_str() {
+            "start-batch" => {
+                Op::StartBatch(self.request("StartBatchOperationRequest", line, "job_id: \"b\" reason: \"why\" "))
+            }
+            "stop-batch" => Op::StopBatch(self.request("StopBatchOperationRequest", line, "job_id: \"b\" ")),
+            _ => {
+                let mut report: log::AdvanceBatch = self.texts.parse("mainstay.log.v1.AdvanceBatch", &line.rest);
+                if let Ok(Ok(job)) = batch::read(&self.machine.store, &Machine::entity(&batch::entity_id("b"))) {
+                    report.run_id = job.record.run_id;
+                }
+                Op::AdvanceBatch(report)
+            }
+        };
+        self.apply_to(&batch::entity_id("b"), op);
+    }
+
+    fn describe_batch(&mut self) {
+        let entity = Machine::entity(&batch::entity_id("b"));
+        match batch::read(&self.machine.store, &entity).expect("memory does not fail") {
+            Ok(job) => {
+                let text = self.texts.show(&format!("{SERVICE}.DescribeBatchOperationResponse"), &job.description());
                 self.say(&format!("  {text}"));
             }
             Err(error) => self.show_error(&error),
@@ -549,7 +639,7 @@ impl Script {
                 self.say(&format!("  unlisted {run}"));
             }
             Change::PutOutcome(..) => {}
-            Change::Put { .. } | Change::Delete { .. } | Change::PutNamespace(_) => {}
+            Change::Put { .. } | Change::Delete { .. } | Change::PutNamespace(_) | Change::RemoveNamespace(_) => {}
         }
     }
 }
@@ -564,6 +654,9 @@ fn message_name(message: &EntityMessage) -> String {
         Some(Body::ChildClosed(_)) => "child_closed".to_string(),
         Some(Body::SignalExternal(m)) => format!("signal {}", m.signal_name),
         Some(Body::CancelExternal(_)) => "cancel".to_string(),
+        Some(Body::StartScheduled(m)) => format!("start_scheduled {}", m.number),
+        Some(Body::StopScheduled(m)) => format!("stop_scheduled {}", m.stop().as_str_name()),
+        Some(Body::ScheduledClosed(m)) => format!("scheduled_closed {}", m.by.as_ref().map_or(0, |by| by.number)),
         None => "nothing".to_string(),
     };
     format!("{} to {}: {what}", message.source_workflow_id, message.workflow_id)

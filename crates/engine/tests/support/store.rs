@@ -74,6 +74,7 @@ impl MemStore {
                 Change::RemoveVisibility(record) => {
                     self.visibility.remove(&(record.namespace_id, record.run_id));
                 }
+                Change::RemoveNamespace(id) => drop(self.namespaces.remove(&id)),
                 Change::PutNamespace(record) => {
                     self.namespaces.insert(record.id.clone(), record);
                 }

@@ -2,8 +2,10 @@
 //!
 //! Normalisation lives here too: what a client may leave out is filled in, so that the log holds complete requests.
 
+pub(crate) mod batch;
 pub(crate) mod priority;
 pub(crate) mod retry;
+pub(crate) mod schedule;
 pub(crate) mod search_attributes;
 pub(crate) mod sizes;
 pub(crate) mod start;
@@ -38,9 +40,13 @@ pub(crate) fn workflow_id(value: &str) -> Answer<()> {
     if value.is_empty() {
         return Err(invalid("WorkflowId is not set on request."));
     }
-    if value.len() > ID_LENGTH_MAX {
-        let text = format!("WorkflowId exceeds maximum allowed length ({}/{ID_LENGTH_MAX})", value.len());
-        return Err(invalid(text));
+    workflow_id_length(value.len())
+}
+
+/// The length of a workflow id, in bytes, also of one that is still to be made.
+pub(crate) fn workflow_id_length(length: usize) -> Answer<()> {
+    if length > ID_LENGTH_MAX {
+        return Err(invalid(format!("WorkflowId exceeds maximum allowed length ({length}/{ID_LENGTH_MAX})")));
     }
     Ok(())
 }

@@ -5,12 +5,14 @@
 
 mod activities;
 mod activity_operations;
+mod batches;
 mod history;
 mod namespaces;
 mod options;
 mod pause;
 mod queries;
 mod runs;
+mod schedules;
 mod start;
 mod system;
 mod task_queues;
@@ -155,11 +157,16 @@ macro_rules! register {
 }
 
 register! {
+    count_schedules(CountSchedulesRequest) -> CountSchedulesResponse,
     count_workflow_executions(CountWorkflowExecutionsRequest) -> CountWorkflowExecutionsResponse,
     count_workers(CountWorkersRequest) -> CountWorkersResponse,
+    create_schedule(CreateScheduleRequest) -> CreateScheduleResponse,
+    delete_schedule(DeleteScheduleRequest) -> DeleteScheduleResponse,
     delete_workflow_execution(DeleteWorkflowExecutionRequest) -> DeleteWorkflowExecutionResponse,
     deprecate_namespace(DeprecateNamespaceRequest) -> DeprecateNamespaceResponse,
+    describe_batch_operation(DescribeBatchOperationRequest) -> DescribeBatchOperationResponse,
     describe_namespace(DescribeNamespaceRequest) -> DescribeNamespaceResponse,
+    describe_schedule(DescribeScheduleRequest) -> DescribeScheduleResponse,
     describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse,
     describe_worker(DescribeWorkerRequest) -> DescribeWorkerResponse,
     describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse,
@@ -170,15 +177,19 @@ register! {
     get_workflow_execution_history_reverse(GetWorkflowExecutionHistoryReverseRequest)
         -> GetWorkflowExecutionHistoryReverseResponse,
     list_archived_workflow_executions(ListArchivedWorkflowExecutionsRequest) -> ListArchivedWorkflowExecutionsResponse,
+    list_batch_operations(ListBatchOperationsRequest) -> ListBatchOperationsResponse,
     list_closed_workflow_executions(ListClosedWorkflowExecutionsRequest) -> ListClosedWorkflowExecutionsResponse,
     list_namespaces(ListNamespacesRequest) -> ListNamespacesResponse,
     list_open_workflow_executions(ListOpenWorkflowExecutionsRequest) -> ListOpenWorkflowExecutionsResponse,
+    list_schedule_matching_times(ListScheduleMatchingTimesRequest) -> ListScheduleMatchingTimesResponse,
+    list_schedules(ListSchedulesRequest) -> ListSchedulesResponse,
     list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse,
     list_workers(ListWorkersRequest) -> ListWorkersResponse,
     list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse,
     pause_activity(PauseActivityRequest) -> PauseActivityResponse,
     pause_activity_execution(PauseActivityExecutionRequest) -> PauseActivityExecutionResponse,
     pause_workflow_execution(PauseWorkflowExecutionRequest) -> PauseWorkflowExecutionResponse,
+    patch_schedule(PatchScheduleRequest) -> PatchScheduleResponse,
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse,
     poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse,
     query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse,
@@ -208,7 +219,9 @@ register! {
     signal_with_start_workflow_execution(SignalWithStartWorkflowExecutionRequest)
         -> SignalWithStartWorkflowExecutionResponse,
     signal_workflow_execution(SignalWorkflowExecutionRequest) -> SignalWorkflowExecutionResponse,
+    start_batch_operation(StartBatchOperationRequest) -> StartBatchOperationResponse,
     start_workflow_execution(StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse,
+    stop_batch_operation(StopBatchOperationRequest) -> StopBatchOperationResponse,
     terminate_workflow_execution(TerminateWorkflowExecutionRequest) -> TerminateWorkflowExecutionResponse,
     unpause_activity(UnpauseActivityRequest) -> UnpauseActivityResponse,
     unpause_activity_execution(UnpauseActivityExecutionRequest) -> UnpauseActivityExecutionResponse,
@@ -220,4 +233,5 @@ register! {
     update_task_queue_config(UpdateTaskQueueConfigRequest) -> UpdateTaskQueueConfigResponse,
     update_workflow_execution_options(UpdateWorkflowExecutionOptionsRequest)
         -> UpdateWorkflowExecutionOptionsResponse,
+    update_schedule(UpdateScheduleRequest) -> UpdateScheduleResponse,
 }

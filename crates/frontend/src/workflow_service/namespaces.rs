@@ -278,7 +278,7 @@ fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
                 memo_size_limit_error: MEMO_SIZE_MAX as i64,
                 workflow_task_completion_size_limit_error: COMPLETION_SIZE_MAX,
             }),
-            supports_schedules: false,
+            supports_schedules: true,
         }),
         config: Some(NamespaceConfig {
             workflow_execution_retention_ttl: Some(retention),

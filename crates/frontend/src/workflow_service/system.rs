@@ -35,7 +35,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             signal_and_query_header: true,
             internal_error_differentiation: true,
             activity_failure_include_heartbeat: true,
-            supports_schedules: false,
+            supports_schedules: true,
             encoded_failure_attributes: true,
             build_id_based_versioning: false,
             upsert_memo: true,

@@ -18,8 +18,7 @@ const PAGE_SIZE_MAX: usize = 1_000;
 impl<R: Runtime, S: Service> Frontend<R, S> {
     async fn list(&self, namespace: &str, filter: String, page_size: i32, token: &[u8]) -> Answer<ListPage> {
         let namespace = self.namespace(namespace)?;
-        let size = usize::try_from(page_size).ok().filter(|size| (1..=PAGE_SIZE_MAX).contains(size));
-        Ok(self.service.list(namespace, filter, size.unwrap_or(PAGE_SIZE_MAX), token.to_vec()).await?)
+        Ok(self.service.list(namespace, filter, self::page_size(page_size), token.to_vec()).await?)
     }
 
     pub(super) async fn list_workflow_executions(
@@ -100,6 +99,11 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let namespace = self.namespace(&call.request.namespace)?;
         Ok(self.service.count(namespace, call.request.query).await?)
     }
+}
+
+/// The size of a page: what was asked for, where that makes sense.
+pub(super) fn page_size(asked: i32) -> usize {
+    usize::try_from(asked).ok().filter(|size| (1..=PAGE_SIZE_MAX).contains(size)).unwrap_or(PAGE_SIZE_MAX)
 }
 
 /// The bounds of a time filter, as far as they are given.

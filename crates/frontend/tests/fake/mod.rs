@@ -11,6 +11,7 @@ use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::NamespaceState;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
+use mainstay_base::Timestamp;
 use mainstay_engine::Error;
 use mainstay_node::service::{
     HistoryPage, HistoryPosition, HistoryQuery, ListPage, Namespace, Service, WorkflowTask, WorkflowTaskCompletion,
@@ -202,6 +203,51 @@ impl Service for Fake {
 
     async fn count(&self, _: Namespace, _: String) -> Result<api::CountWorkflowExecutionsResponse, Error> {
         Ok(Default::default())
+    }
+
+    async fn start_batch(&self, _: Namespace, _: api::StartBatchOperationRequest) -> Result<(), Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn describe_batch(&self, _: Namespace, _: String) -> Result<api::DescribeBatchOperationResponse, Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn list_batches(
+        &self,
+        _: Namespace,
+        _: usize,
+        _: Vec<u8>,
+    ) -> Result<api::ListBatchOperationsResponse, Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn describe_schedule(&self, _: Namespace, _: String) -> Result<api::DescribeScheduleResponse, Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn schedule_times(
+        &self,
+        _: Namespace,
+        _: String,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<Vec<prost_types::Timestamp>, Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn list_schedules(
+        &self,
+        _: Namespace,
+        _: String,
+        _: usize,
+        _: Vec<u8>,
+    ) -> Result<api::ListSchedulesResponse, Error> {
+        Err(Error::Unimplemented("not faked".into()))
+    }
+
+    async fn count_schedules(&self, _: Namespace, _: String) -> Result<api::CountSchedulesResponse, Error> {
+        Err(Error::Unimplemented("not faked".into()))
     }
 
     async fn describe_task_queue(

@@ -1,0 +1,100 @@
+//! The targets of a job, a few at a time: named one by one, or found by its filter.
+//!
+//! A place among named targets is a count, a place among found ones is a page token: rows that come or go do not shift what is left.
+
+use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::workflowservice::v1::start_batch_operation_request::Operation;
+use mainstay_engine::Error;
+use mainstay_engine::batch::Job;
+use mainstay_runtime::Runtime;
+use mainstay_shard::ListSpace;
+use mainstay_visibility::Query;
+
+use crate::list::{RowPage, write_token};
+use crate::node::Node;
+use crate::service::Namespace;
+
+const LISTS: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
+
+/// One target, and the place behind it.
+pub(super) struct Target {
+    pub(super) execution: WorkflowExecution,
+    pub(super) position: Vec<u8>,
+}
+
+/// The next targets.
+pub(super) struct Found {
+    pub(super) targets: Vec<Target>,
+    /// How many there are in all, if that was counted now; else 0.
+    pub(super) total: i64,
+}
+
+impl<R: Runtime> Node<R> {
+    /// The next targets of a job.
+    pub(super) async fn targets(&self, namespace: &Namespace, job: &Job, size: usize) -> Result<Found, Error> {
+        let begins = job.record.position.is_empty();
+        if job.request.visibility_query.is_empty() {
+            return Ok(named(job, size, begins));
+        }
+        let filter = filter(job);
+        let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
+        self.catch_up_all().await?;
+        let closed_before = closed_before(job);
+        let (node, namespace_id, token) = (self.clone(), namespace.id.clone(), job.record.position.to_vec());
+        R::disk(move || {
+            let mut total = 0;
+            if begins {
+                node.visit_rows(&namespace_id, &query, &LISTS, &mut |_| total += 1)?;
+            }
+            let mut token = token;
+            loop {
+                let page = RowPage { namespace_id: &namespace_id, query: &query, token: &token, size };
+                let (mut rows, next) = node.row_page(&page, &LISTS)?;
+                rows.retain(|row| row.close_ns < closed_before);
+                if rows.is_empty() && !next.is_empty() {
+                    token = next;
+                    continue;
+                }
+                let targets = rows.into_iter().map(|row| Target {
+                    position: write_token(&row),
+                    execution: WorkflowExecution { workflow_id: row.workflow_id, run_id: row.run_id },
+                });
+                return Ok(Found { targets: targets.collect(), total });
+            }
+        })
+        .await
+    }
+}
+
+#[allow(deprecated)]
+fn named(job: &Job, size: usize, begins: bool) -> Found {
+    let listed = job.request.executions.iter().cloned();
+    let targets = job
+        .request
+        .target_executions
+        .iter()
+        .map(|target| WorkflowExecution { workflow_id: target.business_id.clone(), run_id: target.run_id.clone() });
+    let all: Vec<WorkflowExecution> = listed.chain(targets).collect();
+    let done = <[u8; 8]>::try_from(job.record.position.as_ref()).map_or(0, u64::from_be_bytes);
+    let total = if begins { all.len() as i64 } else { 0 };
+    let left = all.into_iter().zip(1u64..).skip(usize::try_from(done).unwrap_or(usize::MAX)).take(size);
+    let targets = left.map(|(execution, count)| Target { execution, position: count.to_be_bytes().to_vec() }).collect();
+    Found { targets, total }
+}
+
+/// A reset closes its target and so moves it to the list that comes later: what closed since the job began is not looked at again.
+fn closed_before(job: &Job) -> i64 {
+    match &job.request.operation {
+        Some(Operation::ResetOperation(_)) => job.record.start_ns,
+        _ => i64::MAX,
+    }
+}
+
+/// The filter of a job: most operations mean running executions only.
+fn filter(job: &Job) -> String {
+    let query = &job.request.visibility_query;
+    match &job.request.operation {
+        Some(Operation::DeletionOperation(_) | Operation::ResetOperation(_)) | None => query.clone(),
+        Some(_) => format!("({query}) AND (ExecutionStatus = 'Running')"),
+    }
+}
