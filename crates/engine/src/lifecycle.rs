@@ -228,11 +228,16 @@ pub(crate) fn close(tx: &mut Transaction<'_>, run: &mut Run, closing: Closing) -
 /// Removes what pending activities and timers have in the indexes. The activities' own rows stay as they were until the run is
 /// erased: a closed run still shows what it left behind.
 fn drop_pending(tx: &mut Transaction<'_>, run: &mut Run) -> Result<(), Fault> {
-    for mut activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
-        crate::activities::remove_rows(tx, run, &mut activity);
+    // Most runs leave nothing behind, and a scan costs more than a read.
+    if run.record.activity_count > 0 {
+        for mut activity in tx.scan_records::<ActivityRecord>(Table::Activity, run.id)? {
+            crate::activities::remove_rows(tx, run, &mut activity);
+        }
     }
-    for pending in tx.scan_records::<UserTimerRecord>(Table::UserTimer, run.id)? {
-        crate::timers::remove_rows(tx, run, &pending);
+    if run.record.timer_count > 0 {
+        for pending in tx.scan_records::<UserTimerRecord>(Table::UserTimer, run.id)? {
+            crate::timers::remove_rows(tx, run, &pending);
+        }
     }
     run.record.timer_count = 0;
     Ok(())
