@@ -52,6 +52,8 @@ pub struct Queue {
     /// Those of `tasks` that may become unavailable.
     sticky: BTreeSet<Order>,
     queries: usize,
+    /// Tasks of each priority that are no queries.
+    counts: [usize; PRIORITIES],
     waiting: BTreeMap<u64, Poller>,
     history: PollerHistory,
     last_poller: Option<Timestamp>,
@@ -73,6 +75,7 @@ impl Queue {
             turns: Default::default(),
             sticky: BTreeSet::new(),
             queries: 0,
+            counts: [0; PRIORITIES],
             waiting: BTreeMap::new(),
             history: PollerHistory::default(),
             last_poller: None,
@@ -96,6 +99,7 @@ impl Queue {
             self.queries += 1;
         } else {
             self.added.count(now);
+            self.counts[level(&order)] += 1;
         }
         self.last_used = now;
         order
@@ -113,6 +117,8 @@ impl Queue {
         }
         if held.query {
             self.queries -= 1;
+        } else {
+            self.counts[level(order)] -= 1;
         }
         Some(held)
     }
@@ -169,7 +175,7 @@ impl Queue {
         }
         let (_, poller) = self.waiting.pop_first()?;
         let held = self.drop_task(&order)?;
-        if let Some(turns) = self.turns.get_mut(usize::from(order.priority) - 1) {
+        if let Some(turns) = self.turns.get_mut(level(&order)) {
             turns.reach(order.pass);
         }
         if !held.query {
@@ -220,6 +226,7 @@ impl Queue {
             pollers: self.history.list(limits, now),
             backlog_count: self.backlog_count() as i64,
             backlog_age: self.backlog_age(now),
+            backlog_by_priority: self.backlog_by_priority(now),
             add_rate: self.added.rate(now),
             dispatch_rate: self.dispatched.rate(now),
             rate_limit: self.limiter.asked(),
@@ -231,13 +238,27 @@ impl Queue {
         self.oldest().map_or(Duration::ZERO, |created| (now - created).max(Duration::ZERO))
     }
 
-    /// Creation of the oldest task that is no query. Queries are few and short-lived, so stepping over them is cheap.
-    fn oldest(&self) -> Option<Timestamp> {
-        let heads = (PRIORITY_FIRST as u8..=PRIORITY_LAST as u8).filter_map(|priority| {
-            let start = Order { priority, pass: 0, created: Timestamp::from_nanos(i64::MIN), id: 0 };
-            let mut level = self.tasks.range(start..).take_while(|(order, _)| order.priority == priority);
-            level.find(|(_, held)| !held.query).map(|(order, _)| order.created)
-        });
-        heads.min()
+    fn backlog_by_priority(&self, now: Timestamp) -> Vec<(i32, i64, Duration)> {
+        let levels = (PRIORITY_FIRST..=PRIORITY_LAST).zip(self.counts).filter(|(_, count)| *count > 0);
+        let age = |priority| self.oldest_of(priority as u8).map_or(Duration::ZERO, |created| now - created);
+        levels.map(|(priority, count)| (priority, count as i64, age(priority).max(Duration::ZERO))).collect()
     }
+
+    /// Creation of the oldest task that is no query.
+    fn oldest(&self) -> Option<Timestamp> {
+        (PRIORITY_FIRST as u8..=PRIORITY_LAST as u8).filter_map(|priority| self.oldest_of(priority)).min()
+    }
+
+    /// The same of one priority; where turns are taken, of the task whose turn is next. Queries are few and short-lived, so stepping
+    /// over them is cheap.
+    fn oldest_of(&self, priority: u8) -> Option<Timestamp> {
+        let start = Order { priority, pass: 0, created: Timestamp::from_nanos(i64::MIN), id: 0 };
+        let mut level = self.tasks.range(start..).take_while(|(order, _)| order.priority == priority);
+        level.find(|(_, held)| !held.query).map(|(order, _)| order.created)
+    }
+}
+
+/// The place of an order's priority in an array of them.
+fn level(order: &Order) -> usize {
+    usize::from(order.priority) - 1
 }

@@ -178,6 +178,8 @@ pub struct QueueInfo {
     pub backlog_count: i64,
     /// Age of the oldest of them; zero without backlog.
     pub backlog_age: Duration,
+    /// Count and age of the backlog of each priority that has one.
+    pub backlog_by_priority: Vec<(i32, i64, Duration)>,
     /// Tasks offered per second, over the last 30 s.
     pub add_rate: f64,
     /// Tasks matched per second, over the last 30 s.

@@ -238,3 +238,18 @@ fn keys_share_a_queue_by_their_weights_within_a_priority() {
     let wanted = [8, 0, 6, 1, 7, 2, 3, 4, 5].into_iter().zip(10..).map(|(t, p)| pair(t, p)).collect::<Vec<_>>();
     assert_eq!(got, wanted);
 }
+
+#[test]
+fn a_backlog_is_told_by_priority() {
+    let mut m = Matching::new(Limits::default());
+    let q = queue("q", QueueKind::Workflow);
+    m.handle(offer(&q, Task { priority: 1, created: at(500), ..task(1) }), at(500));
+    m.handle(offer(&q, Task { created: at(200), ..task(2) }), at(500));
+    m.handle(offer(&q, Task { created: at(300), ..task(3) }), at(500));
+    m.handle(offer(&q, Task { query: true, ..task(4) }), at(500));
+    let info = m.describe(&q, at(1_000));
+    let ms = |n| Duration::from_nanos(n * 1_000_000);
+    assert_eq!(info.backlog_by_priority, [(1, 1, ms(500)), (3, 2, ms(800))]);
+    m.handle(Event::Retract { task: 1 }, at(1_000));
+    assert_eq!(m.describe(&q, at(1_000)).backlog_by_priority.len(), 1);
+}

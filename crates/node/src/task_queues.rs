@@ -117,7 +117,7 @@ impl<R: Runtime> Node<R> {
         DescribeTaskQueueResponse {
             pollers: info.pollers.iter().map(poller).collect(),
             stats: request.report_stats.then_some(stats),
-            stats_by_priority_key: request.report_stats.then_some((DEFAULT_PRIORITY, stats)).into_iter().collect(),
+            stats_by_priority_key: if request.report_stats { by_priority(&info, stats) } else { BTreeMap::new() },
             versioning_info: routed.then(|| TaskQueueVersioningInfo {
                 current_version: "__unversioned__".into(),
                 update_time: Some(proto_time(self.now())),
@@ -172,14 +172,31 @@ fn by_version(request: &DescribeTaskQueueRequest) -> DescribeTaskQueueResponse {
 }
 
 fn stats(info: &QueueInfo) -> TaskQueueStats {
-    let age = info.backlog_age.as_nanos();
     TaskQueueStats {
         approximate_backlog_count: info.backlog_count,
-        approximate_backlog_age: Some(Duration { seconds: age / 1_000_000_000, nanos: (age % 1_000_000_000) as i32 }),
+        approximate_backlog_age: Some(proto_duration(info.backlog_age)),
         tasks_add_rate: info.add_rate as f32,
         tasks_dispatch_rate: info.dispatch_rate as f32,
         ..TaskQueueStats::default()
     }
+}
+
+/// The default priority is always shown; rates are not kept apart, and shown there.
+fn by_priority(info: &QueueInfo, all: TaskQueueStats) -> BTreeMap<i32, TaskQueueStats> {
+    let rates =
+        TaskQueueStats { approximate_backlog_count: 0, approximate_backlog_age: Some(Duration::default()), ..all };
+    let mut shown = BTreeMap::from([(DEFAULT_PRIORITY, rates)]);
+    for (priority, count, age) in &info.backlog_by_priority {
+        let stats = shown.entry(*priority).or_default();
+        stats.approximate_backlog_count = *count;
+        stats.approximate_backlog_age = Some(proto_duration(*age));
+    }
+    shown
+}
+
+fn proto_duration(span: mainstay_base::Duration) -> Duration {
+    let nanos = span.as_nanos();
+    Duration { seconds: nanos / 1_000_000_000, nanos: (nanos % 1_000_000_000) as i32 }
 }
 
 fn proto_time(at: Timestamp) -> ProtoTimestamp {
