@@ -248,7 +248,7 @@ fn a_backlog_is_told_by_priority() {
     m.handle(offer(&q, Task { created: at(300), ..task(3) }), at(500));
     m.handle(offer(&q, Task { query: true, ..task(4) }), at(500));
     let info = m.describe(&q, at(1_000));
-    let ms = |n| Duration::from_nanos(n * 1_000_000);
+    let ms = |n: i64| Duration::from_nanos(n * 1_000_000);
     assert_eq!(info.backlog_by_priority, [(1, 1, ms(500)), (3, 2, ms(800))]);
     m.handle(Event::Retract { task: 1 }, at(1_000));
     assert_eq!(m.describe(&q, at(1_000)).backlog_by_priority.len(), 1);
