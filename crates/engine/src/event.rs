@@ -46,7 +46,7 @@ impl NewEvent {
             ..HistoryEvent::default()
         };
         let tail = HistoryEvent {
-            worker_may_ignore: kind == EventType::WorkflowExecutionOptionsUpdated,
+            worker_may_ignore: may_be_ignored(kind),
             user_metadata: self.user_metadata.take(),
             links: std::mem::take(&mut self.links),
             event_group_markers: std::mem::take(&mut self.group_markers),
@@ -68,7 +68,7 @@ impl NewEvent {
             event_time: crate::convert::time(now_ns),
             event_type: event_type as i32,
             task_id,
-            worker_may_ignore: event_type == EventType::WorkflowExecutionOptionsUpdated,
+            worker_may_ignore: may_be_ignored(event_type),
             user_metadata: self.user_metadata,
             links: self.links,
             event_group_markers: self.group_markers,
@@ -91,6 +91,16 @@ fn begin(history: &mut Vec<u8>, size: usize) {
     prost::encoding::encode_key(1, WireType::LengthDelimited, history);
     prost::encoding::encode_varint(size as u64, history);
     history.reserve(size);
+}
+
+/// Whether workers that do not know this type may go on as if it were not there: it means nothing to workflow code.
+fn may_be_ignored(kind: EventType) -> bool {
+    matches!(
+        kind,
+        EventType::WorkflowExecutionOptionsUpdated
+            | EventType::WorkflowExecutionPaused
+            | EventType::WorkflowExecutionUnpaused
+    )
 }
 
 /// The type that belongs to an event's attributes.
