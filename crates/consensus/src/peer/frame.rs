@@ -22,6 +22,8 @@ use super::Hello;
 pub(crate) const VERSION: u8 = 1;
 /// Bytes of one frame. Larger than any message that this crate makes.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a frame from someone who was not let in yet.
+pub(crate) const GREETING_BYTES_MAX: usize = 64 << 10;
 /// Bytes before the part that the length counts.
 const PREFIX: usize = 8;
 /// Bytes read at once.
@@ -162,14 +164,14 @@ fn decode(mut rest: Bytes) -> io::Result<Frame> {
 }
 
 /// Takes a whole frame off what was read, if there is one.
-fn take(read: &mut BytesMut) -> io::Result<Option<Frame>> {
+fn take(read: &mut BytesMut, limit: usize) -> io::Result<Option<Frame>> {
     let Some((prefix, _)) = read.split_first_chunk::<PREFIX>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]) as usize;
     let checksum = u32::from_be_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
-    if length > FRAME_BYTES_MAX {
-        return Err(bad(format!("a frame of {length} bytes, where at most {FRAME_BYTES_MAX} are allowed")));
+    if length > limit {
+        return Err(bad(format!("a frame of {length} bytes, where at most {limit} are allowed")));
     }
     if read.len() < PREFIX + length {
         read.reserve(PREFIX + length - read.len());
@@ -185,18 +187,25 @@ fn take(read: &mut BytesMut) -> io::Result<Option<Frame>> {
 /// Reads frames off a stream.
 pub(crate) struct FrameReader<S> {
     stream: S,
+    limit: usize,
     read: BytesMut,
 }
 
 impl<S: AsyncRead + Unpin> FrameReader<S> {
+    /// Of a stranger: only small frames are read.
     pub fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new() }
+        Self { stream, limit: GREETING_BYTES_MAX, read: BytesMut::new() }
+    }
+
+    /// The other side is a node of the cluster: from now on all frames are read.
+    pub fn trust(&mut self) {
+        self.limit = FRAME_BYTES_MAX;
     }
 
     /// The next frame; an error at the end of the stream.
     pub async fn next(&mut self) -> io::Result<Frame> {
         loop {
-            if let Some(frame) = take(&mut self.read)? {
+            if let Some(frame) = take(&mut self.read, self.limit)? {
                 return Ok(frame);
             }
             self.read.reserve(READ_BYTES);
@@ -241,7 +250,7 @@ mod tests {
             let (mut read, mut found) = (BytesMut::new(), Vec::new());
             for piece in wire.chunks(cut) {
                 read.extend_from_slice(piece);
-                while let Some(frame) = take(&mut read).expect("is whole") {
+                while let Some(frame) = take(&mut read, FRAME_BYTES_MAX).expect("is whole") {
                     found.push(frame);
                 }
             }
@@ -256,7 +265,7 @@ mod tests {
             let at = at.index(wire.len());
             wire[at] ^= 1 << bit;
             // A damaged length may only make it wait for more.
-            prop_assert!(!matches!(take(&mut wire), Ok(Some(_))));
+            prop_assert!(!matches!(take(&mut wire, FRAME_BYTES_MAX), Ok(Some(_))));
         }
     }
 }

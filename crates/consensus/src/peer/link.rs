@@ -312,7 +312,10 @@ async fn connect<R: Runtime>(peers: &Weak<Inner<R>>, address: &str, node: u64) -
         write_one(&mut writer, &Frame::Hello(hello)).await?;
         let mut reader = FrameReader::new(reader);
         match reader.next().await? {
-            Frame::Welcome { node: found } if node == 0 || found == node => Ok((reader, writer, found)),
+            Frame::Welcome { node: found } if node == 0 || found == node => {
+                reader.trust();
+                Ok((reader, writer, found))
+            }
             Frame::Welcome { node: found } => Err(io::Error::other(format!("node {found} is there, not node {node}"))),
             Frame::Unwelcome { reason } => Err(io::Error::other(reason)),
             _ => Err(io::Error::other("it does not greet")),

@@ -42,6 +42,8 @@ const QUEUE_UNIT: usize = 1 << 10;
 const WRITE_BYTES: usize = 256 << 10;
 /// Calls of one connection that may be under way.
 const CALLS_MAX: usize = 4096;
+/// Connections to this node; more are closed at once.
+const CONNECTIONS_MAX: usize = 1024;
 /// A connection must be made and greeted within this time.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Waits between attempts to connect.

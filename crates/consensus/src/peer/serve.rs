@@ -7,31 +7,38 @@ use std::task::{Context, Poll, Waker};
 
 use mainstay_runtime::{Instant, Runtime, Select2};
 use tokio::io::ReadHalf;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frame::{Frame, FrameReader};
 use super::link::{Outbox, watch_silence, write_one, write_queued};
 use super::{
-    Answer, BODY_BYTES_MAX, CALLS_MAX, CONNECT_WITHIN, GREETING_SERVICE, Gate, Hello, Inner, Peers, RAFT_SERVICE, lock,
+    Answer, BODY_BYTES_MAX, CALLS_MAX, CONNECT_WITHIN, CONNECTIONS_MAX, GREETING_SERVICE, Gate, Hello, Inner, Peers,
+    RAFT_SERVICE, lock,
 };
 
 /// Accepts connections until the peers are stopped.
 pub(super) async fn accept<R: Runtime>(peers: Peers<R>, mut listener: R::Listener) {
     let stopped = peers.0.stopped.clone();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = match R::select2(stopped.closed(), R::accept(&mut listener)).await {
             Select2::First(()) => return,
             Select2::Second(accepted) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => drop(R::spawn(serve(peers.clone(), stream))),
+            // Too many: closed again.
+            Ok((stream, _)) => {
+                if let Ok(place) = room.clone().try_acquire_owned() {
+                    drop(R::spawn(serve(peers.clone(), stream, place)));
+                }
+            }
             // The listener is gone; an adapter repeats what may pass by itself.
             Err(_) => return,
         }
     }
 }
 
-async fn serve<R: Runtime>(peers: Peers<R>, stream: R::Stream) {
+async fn serve<R: Runtime>(peers: Peers<R>, stream: R::Stream, _place: OwnedSemaphorePermit) {
     let inner = peers.0;
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(reader);
@@ -44,6 +51,9 @@ async fn serve<R: Runtime>(peers: Peers<R>, stream: R::Stream) {
     }
     if write_one(&mut writer, &Frame::Welcome { node: inner.me }).await.is_err() {
         return;
+    }
+    if inner.is_member(&hello) {
+        reader.trust();
     }
     let heard = Mutex::new(R::Instant::now());
     let (outbox, mut queue) = Outbox::new();
