@@ -106,7 +106,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     };
     let parts: Vec<&str> = expanded.split_whitespace().collect();
     let (second, year, five) = match parts.as_slice() {
-        [five @ ..] if five.len() == 5 => ("", "", five),
+        five if five.len() == 5 => ("", "", five),
         [five @ .., year] if five.len() == 5 => ("", *year, five),
         [second, five @ .., year] if five.len() == 5 => (*second, *year, five),
         _ => return Err("CronString does not have 5-7 fields".into()),
