@@ -1,6 +1,7 @@
 //! The cluster's members: each node keeps its own record true, the metadata group's leader says who died, and everybody acts on what
 //! the record says: where peers are, who owns which task queue, who should lead which group.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const HAND_OVER_WITHIN: Duration = Duration::from_millis(1_500);
 pub(crate) struct Members {
     known: Mutex<Arc<ClusterRecord>>,
     changed: Notify,
+    /// The epoch of which this node has divided the task queues.
+    divided: AtomicU64,
+    divided_anew: Notify,
 }
 
 impl Members {
@@ -42,11 +46,21 @@ impl Members {
         lock(&self.known).clone()
     }
 
-    /// Resolves when the record is of another epoch.
+    /// Resolves when this node knows other owners of queues than those of an epoch.
+    pub(crate) async fn divided_after(&self, epoch: u64) {
+        loop {
+            let anew = self.divided_anew.notified();
+            if self.divided.load(Ordering::Acquire) > epoch {
+                return;
+            }
+            anew.await;
+        }
+    }
+
+    /// Resolves when the record is of a later epoch.
     pub(crate) async fn newer(&self, epoch: u64) {
         loop {
             let changed = self.changed.notified();
-            // An owner's view may be older than its record: then it is about to change.
             if lock(&self.known).epoch > epoch {
                 return;
             }
@@ -86,6 +100,9 @@ fn act_on<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
         }
     }
     node.board().dispatch.set_owners(Owners::new(node.id(), cluster), node.now());
+    let members = &node.board().members;
+    members.divided.store(cluster.epoch, Ordering::Release);
+    members.divided_anew.notify_waiters();
     for group in 0..node.group_count() {
         if node.board().leads(group)
             && let Err(error) = node.offer_rows(group)
@@ -105,7 +122,7 @@ pub(crate) async fn register<R: Runtime>(node: Node<R>) {
             R::fatal("this node was removed from the cluster; start it with an empty data directory to join again");
         }
         if known == Some(&me) {
-            node.board().members.newer(cluster.epoch).await;
+            let _either = R::select2(node.board().members.newer(cluster.epoch), node.stopping()).await;
             continue;
         }
         let put = PutMember { member: Some(me.clone()), expected_incarnation: 0 };

@@ -15,7 +15,7 @@ use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::RunId;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{QueueKey, QueueKind};
-use mainstay_runtime::{Instant, Runtime};
+use mainstay_runtime::{Instant, Runtime, Select2};
 use tokio::sync::mpsc;
 
 use crate::node::Node;
@@ -87,7 +87,7 @@ impl<R: Runtime> Node<R> {
             }
             match self.within(deadline, R::select2(heard.recv(), changed)).await {
                 None => return Err(Error::DeadlineExceeded(TIMED_OUT.into())),
-                Some(mainstay_runtime::Select2::First(Some(News::Answered(answer)))) => return Ok(answer),
+                Some(Select2::First(Some(News::Answered(answer)))) => return Ok(answer),
                 Some(_) => {}
             }
         }
@@ -124,10 +124,16 @@ impl<R: Runtime> Node<R> {
             self.forget_sticky(group, question).await;
         }
         let normal = queue(&record.task_queue);
-        let task = self.board().dispatch.offer_question(Arc::clone(question), normal, false, self.now());
-        let answer = self.hear_answer(heard, deadline).await;
-        self.board().dispatch.retract_question(&task, question, self.now());
-        answer
+        loop {
+            let epoch = self.board().dispatch.owners().epoch;
+            let task = self.board().dispatch.offer_question(Arc::clone(question), normal.clone(), false, self.now());
+            let heard = R::select2(self.hear_answer(heard, deadline), self.board().members.divided_after(epoch)).await;
+            self.board().dispatch.retract_question(&task, question, self.now());
+            if let Select2::First(answer) = heard {
+                return answer;
+            }
+            // The queue may have another owner now, who knows nothing of the query.
+        }
     }
 
     async fn hear_answer(&self, heard: &mut Heard, deadline: R::Instant) -> Result<Answer, Error> {

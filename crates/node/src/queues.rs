@@ -31,7 +31,8 @@ impl<R: Runtime> Node<R> {
                 }
             } else {
                 let asked = self.poll_at(owner, owners.epoch, queue, poller, deadline);
-                match self.within(deadline, R::select2(asked, self.board().members.newer(owners.epoch))).await? {
+                match self.within(deadline, R::select2(asked, self.board().members.divided_after(owners.epoch))).await?
+                {
                     Select2::First(Ok(given)) => return given,
                     Select2::First(Err(_)) => R::sleep(PAUSE).await,
                     Select2::Second(()) => {}
