@@ -30,7 +30,18 @@ pub const SIGNALS_MAX: i64 = 10_000;
 pub const BUFFERED_EVENTS_MAX: usize = 100;
 /// Bytes of events buffered behind a started workflow task.
 pub const BUFFERED_BYTES_MAX: usize = 2 << 20;
+/// Updates of one run that are admitted and not completed.
+pub const UPDATES_IN_FLIGHT_MAX: usize = 10;
+/// Bytes of the requests of a run's updates in flight.
+pub const UPDATES_IN_FLIGHT_BYTES_MAX: usize = 20 << 20;
+/// Updates that one run accepts in its life.
+pub const UPDATES_MAX: usize = 2_000;
+/// Updates from which a worker is told to continue as new.
+pub const UPDATES_SUGGEST: usize = 1_800;
+/// Events that a worker may have seen with a speculative workflow task that is dropped, if it says that it can go back.
+pub const SPECULATIVE_EVENTS_MAX: i64 = 10;
 
+const _: () = assert!(UPDATES_SUGGEST < UPDATES_MAX);
 const _: () = assert!(BLOB_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX);
 const _: () = assert!(HISTORY_COUNT_SUGGEST < HISTORY_COUNT_MAX);
 const _: () = assert!(HISTORY_SIZE_SUGGEST < HISTORY_SIZE_MAX);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mainstay_api::log::SpeculativeTask;
 use mainstay_api::record::{ActivityPause, ActivityRecord, ChildRecord, RequestIdRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
@@ -31,7 +32,7 @@ use crate::{Answer, Context, Error, Stop, lifecycle};
 /// The year 1: what the reference server shows for a run that never expires.
 const NEVER: ProtoTimestamp = ProtoTimestamp { seconds: -62_135_596_800, nanos: 0 };
 
-/// Describes a run; an empty run id means the current one.
+/// Describes a run; an empty run id means the current one. `speculative` holds what the leader's memory adds to the rows.
 ///
 /// # Errors
 /// The outer error if the store fails; the inner one if there is no such run.
@@ -39,9 +40,11 @@ pub fn describe(
     store: &dyn Store,
     entity: &EntityKey,
     run_id: &str,
+    speculative: &[SpeculativeTask],
 ) -> Result<Result<DescribeWorkflowExecutionResponse, Error>, Fault> {
     let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
-    let tx = Transaction::new(context, store, Arc::new(entity.clone()));
+    let mut tx = Transaction::new(context, store, Arc::new(entity.clone()));
+    tx.speculative = speculative;
     let described = response(&tx, run_id);
     tx.into_changes()?;
     match described {

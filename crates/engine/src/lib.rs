@@ -30,17 +30,20 @@ pub mod schedule;
 mod search_attribute_value;
 pub mod search_attributes;
 mod signals;
+pub mod speculative;
 mod start;
 mod store;
 pub mod task_queue_config;
 mod timers;
 mod transaction;
+mod updates;
 mod worker_build;
 mod workflow_task;
 
 pub use describe::describe;
 pub use error::Error;
 pub use refusal::{encoded_outcome, outcome_of, result_of};
+pub use run::closing;
 pub use store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
 pub use workflow_task::unwritten;
 
@@ -99,9 +102,10 @@ pub(crate) type Answer<T> = Result<T, Stop>;
 ///
 /// # Errors
 /// Only if the store fails or holds bytes that do not decode; then nothing may be written and the replica must stop.
-pub fn apply(context: &Context, store: &dyn Store, command: &log::Command) -> Result<Outcome, Fault> {
+pub fn apply<'a>(context: &Context, store: &'a dyn Store, command: &'a log::Command) -> Result<Outcome, Fault> {
     let key = EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() };
     let mut tx = Transaction::new(*context, store, Arc::new(key));
+    tx.speculative = &command.speculative_tasks;
     let reply = match dispatch(&mut tx, command).and_then(|reply| end_oversized(&mut tx).map(|()| reply)) {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(error)) => Err(error),
@@ -137,6 +141,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::PauseWorkflow(c) => pause::pause(tx, c),
         Op::UnpauseWorkflow(c) => pause::unpause(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
+        Op::TimeOutSpeculativeTask(c) => speculative::time_out(tx, c),
         // The shard keeps members itself: they are no entity.
         Op::PutMember(_) => Ok(empty()),
         Op::StartBatch(c) => batch::start(tx, c),

@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, numbered};
 use crate::workflow_task::{self, TaskFailure};
-use crate::{Answer, Error, children, external, schedule, search_attributes};
+use crate::{Answer, Error, children, external, schedule, search_attributes, speculative};
 
 const SECOND: i64 = 1_000_000_000;
 /// Who acts where nobody asked.
@@ -286,6 +286,7 @@ fn force_task_closed(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
         let cause = WorkflowTaskFailedCause::ForceCloseCommand;
         workflow_task::fail(tx, run, TaskFailure { cause, failure: None, identity: HISTORY_SERVICE.into() });
     }
+    speculative::discard(run);
     run.flush_buffer(tx)?;
     Ok(())
 }
@@ -483,6 +484,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
         Table::Activity,
         Table::ActivityId,
         Table::Child,
+        Table::Update,
     ] {
         for (id, _) in tx.scan(table, run.id)? {
             tx.delete(Row { table, run: Some(run.id), id });

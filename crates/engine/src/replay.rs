@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use mainstay_api::record::{ActivityRecord, ChildRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord};
+use mainstay_api::RawHistory;
+use mainstay_api::record::{
+    ActivityRecord, ChildRecord, UpdateRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord,
+};
 use mainstay_api::temporal::enums::v1::EventType;
 use mainstay_api::temporal::history::v1::{
     HistoryEvent, RequestCancelExternalWorkflowExecutionInitiatedEventAttributes as CancelInitiated,
@@ -21,7 +23,7 @@ use crate::event::{self, Attributes as A};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode};
-use crate::{activities, children, lifecycle, pause, search_attributes, worker_build};
+use crate::{activities, children, lifecycle, pause, search_attributes, updates, worker_build};
 
 /// What the events say, beside the run's own record.
 pub(crate) struct Replayed {
@@ -35,6 +37,9 @@ pub(crate) struct Replayed {
     pub(crate) initiated: BTreeMap<i64, Initiated>,
     /// Request ids with the type and id of the event that each caused.
     pub(crate) request_ids: Vec<(String, EventType, i64)>,
+    /// By update id.
+    pub(crate) updates: BTreeMap<String, UpdateRecord>,
+    batch_event_id: i64,
 }
 
 /// An event whose message has no recorded answer.
@@ -45,9 +50,9 @@ pub(crate) enum Initiated {
 }
 
 impl Replayed {
-    /// The state of run `id` after these events, the first of which begins a run.
-    pub(crate) fn new(tx: &Transaction<'_>, id: RunId, events: &[Bytes]) -> Result<Self, Fault> {
-        let first: HistoryEvent = match events.first() {
+    /// The state of run `id` after these batches of events, each with the id of its first; the first of all begins a run.
+    pub(crate) fn new(tx: &Transaction<'_>, id: RunId, batches: &[(i64, RawHistory)]) -> Result<Self, Fault> {
+        let first: HistoryEvent = match batches.first().and_then(|(_, batch)| batch.events.first()) {
             Some(encoded) => decode(Table::History, encoded.clone())?,
             None => HistoryEvent::default(),
         };
@@ -61,12 +66,17 @@ impl Replayed {
             children: BTreeMap::new(),
             initiated: BTreeMap::new(),
             request_ids: Vec::new(),
+            updates: BTreeMap::new(),
+            batch_event_id: 1,
         };
-        for encoded in events {
-            let event: HistoryEvent = decode(Table::History, encoded.clone())?;
-            made.run.record.next_event_id = event.event_id + 1;
-            made.run.record.history_size_bytes += encoded.len() as i64;
-            made.take(tx, event);
+        for (first, batch) in batches {
+            made.batch_event_id = *first;
+            for encoded in &batch.events {
+                let event: HistoryEvent = decode(Table::History, encoded.clone())?;
+                made.run.record.next_event_id = event.event_id + 1;
+                made.run.record.history_size_bytes += encoded.len() as i64;
+                made.take(tx, event);
+            }
         }
         Ok(made)
     }
@@ -196,8 +206,35 @@ impl Replayed {
                 let memo = &mut self.run.details_mut(tx).memo;
                 search_attributes::merge_memo(memo, &a.upserted_memo.unwrap_or_default());
             }
+            A::WorkflowExecutionUpdateAdmittedEventAttributes(_)
+            | A::WorkflowExecutionUpdateAcceptedEventAttributes(_)
+            | A::WorkflowExecutionUpdateCompletedEventAttributes(_) => self.take_update(id, attributes),
             other => self.take_relative(id, other),
         }
+    }
+
+    fn take_update(&mut self, id: i64, attributes: A) {
+        let record = &mut self.run.record;
+        match attributes {
+            A::WorkflowExecutionUpdateAdmittedEventAttributes(a) => {
+                let update_id = updates::id_of(a.request.as_ref()).to_string();
+                self.updates.entry(update_id).or_default().admitted_event_id = id;
+            }
+            A::WorkflowExecutionUpdateAcceptedEventAttributes(a) => {
+                self.updates.entry(a.protocol_instance_id).or_default().accepted_event_id = id;
+                record.open_update_count += 1;
+            }
+            A::WorkflowExecutionUpdateCompletedEventAttributes(a) => {
+                let known = self.updates.values_mut().find(|update| update.accepted_event_id == a.accepted_event_id);
+                if let Some(update) = known {
+                    update.completed_event_id = id;
+                    update.completed_batch_event_id = self.batch_event_id;
+                }
+                record.open_update_count -= 1;
+            }
+            _ => {}
+        }
+        record.update_count = self.updates.len() as i64;
     }
 }
 

@@ -3,7 +3,6 @@
 //! The history up to the reset point is copied, its open workflow task fails, what came from outside afterwards is applied
 //! again, and a new workflow task follows. The current run ends if it is open. (Reference §2.15.)
 
-use bytes::Bytes;
 use mainstay_api::RawHistory;
 use mainstay_api::log::{Reply, reply};
 use mainstay_api::record::{ChildrenOfReset, WorkflowTaskRecord};
@@ -23,7 +22,7 @@ use crate::replay::{Initiated, Replayed};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode, numbered};
-use crate::{Answer, Error, activities, children, external, options, reply_of, timers, workflow_task};
+use crate::{Answer, Error, activities, children, external, options, reply_of, timers, updates, workflow_task};
 
 const RESETTER: &str = "history-resetter";
 const HISTORY_SERVICE: &str = "history-service";
@@ -42,8 +41,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
     let finish = request.workflow_task_finish_event_id;
     let id = tx.prng.run_id();
     let prefix = prefix(tx, &base, finish)?;
-    let events: Vec<Bytes> = prefix.batches.iter().flat_map(|(_, batch)| batch.events.iter().cloned()).collect();
-    let mut replayed = Replayed::new(tx, id, &events)?;
+    let mut replayed = Replayed::new(tx, id, &prefix.batches)?;
     let Some(task) = replayed.run.record.workflow_task.take() else {
         let text = "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, WorkflowTaskStarted + 1]";
         return Err(Error::invalid(format!("{text}: {finish}")).into());
@@ -155,7 +153,10 @@ fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
 
 /// Stores what was pending: activities are handed out anew, timers keep their time, unanswered messages are sent again.
 fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
-    let Replayed { mut run, activities, timers, children, initiated, request_ids } = replayed;
+    let Replayed { mut run, activities, timers, children, initiated, request_ids, updates, .. } = replayed;
+    for (id, update) in updates {
+        crate::updates::put(tx, &run, &id, &update);
+    }
     let start_request_id = run.details(tx).start_request_id.clone();
     run.remember(tx, &start_request_id, EventType::WorkflowExecutionStarted, 1);
     for (request_id, kind, event_id) in request_ids {
@@ -230,10 +231,10 @@ fn reapply(
     base: RunId,
     request: &ResetWorkflowExecutionRequest,
 ) -> Answer<()> {
-    let excluded = request.reset_reapply_exclude_types().any(|kind| kind == Exclude::Signal);
-    if excluded || request.reset_reapply_type() == ResetReapplyType::None {
+    if request.reset_reapply_type() == ResetReapplyType::None {
         return Ok(());
     }
+    let excludes: Vec<Exclude> = request.reset_reapply_exclude_types().collect();
     let (mut from, mut source) = (request.workflow_task_finish_event_id, Some(base));
     while let Some(id) = source.take() {
         for (first, batch) in histories(tx, id)? {
@@ -245,7 +246,7 @@ fn reapply(
                 if let Some(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(a)) = &event.attributes {
                     source = a.new_execution_run_id.parse().ok();
                 }
-                reapply_event(tx, run, event);
+                reapply_event(tx, run, event, &excludes)?;
             }
         }
         from = 1;
@@ -256,10 +257,21 @@ fn reapply(
     Ok(())
 }
 
-fn reapply_event(tx: &mut Transaction<'_>, run: &mut Run, event: HistoryEvent) {
-    let HistoryEvent { attributes: Some(attributes), links, user_metadata, .. } = event else { return };
+fn reapply_event(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    event: HistoryEvent,
+    excludes: &[Exclude],
+) -> Result<(), Fault> {
+    let HistoryEvent { attributes: Some(attributes), links, user_metadata, .. } = event else { return Ok(()) };
     let attached = match &attributes {
-        Attributes::WorkflowExecutionSignaledEventAttributes(_) => {
+        Attributes::WorkflowExecutionUpdateAdmittedEventAttributes(a) if !excludes.contains(&Exclude::Update) => {
+            return updates::admit_again(tx, run, a.request.as_ref(), links);
+        }
+        Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(a) if !excludes.contains(&Exclude::Update) => {
+            return updates::admit_again(tx, run, a.accepted_request.as_ref(), links);
+        }
+        Attributes::WorkflowExecutionSignaledEventAttributes(_) if !excludes.contains(&Exclude::Signal) => {
             run.record.signal_count += 1;
             String::new()
         }
@@ -267,9 +279,10 @@ fn reapply_event(tx: &mut Transaction<'_>, run: &mut Run, event: HistoryEvent) {
             options::take(tx, run, a);
             a.attached_request_id.clone()
         }
-        _ => return,
+        _ => return Ok(()),
     };
     let new = NewEvent::from(attributes).with_links(links).with_metadata(user_metadata);
     let event_id = run.write(tx, new);
     run.remember(tx, &attached, EventType::WorkflowExecutionOptionsUpdated, event_id);
+    Ok(())
 }

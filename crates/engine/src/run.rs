@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay_api::record::{ChildRecord, ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
-use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
+use mainstay_api::temporal::enums::v1::{EventType, ResourceExhaustedCause, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_base::{RunId, limits};
 use prost::Message;
@@ -16,7 +16,7 @@ use prost::Message;
 use crate::event::{self, Attributes, NewEvent};
 use crate::store::{Fault, Row, Table};
 use crate::transaction::{Transaction, decode, details_row, named, numbered, run_row};
-use crate::{Answer, Error};
+use crate::{Answer, Error, speculative};
 
 /// What most batches fit into.
 const BATCH_SIZE: usize = 512;
@@ -85,16 +85,17 @@ impl Run {
             let text = format!("workflow execution not found for workflow ID \"{workflow_id}\" and run ID \"{id}\"");
             return Err(Error::not_found(text).into());
         };
-        let details = OnceCell::new();
-        Ok(Self {
+        let mut run = Self {
             id,
             record,
-            details,
+            details: OnceCell::new(),
             details_changed: false,
             batches: Vec::new(),
             open_batch: false,
             listed_changed: false,
-        })
+        };
+        speculative::adopt(tx, &mut run.record);
+        Ok(run)
     }
 
     /// Loads a run that must be open.
@@ -137,6 +138,7 @@ impl Run {
     /// Adds an event to history, or to the buffer if it must wait.
     pub(crate) fn add(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>) -> Added {
         let event = event.into();
+        speculative::make_normal(tx, self);
         if self.task_started() && event::is_buffered(&event.attributes) {
             let encoded: Bytes = event.into_event(0, tx.now(), 0).encode_to_vec().into();
             self.record.buffered_count += 1;
@@ -151,9 +153,20 @@ impl Run {
 
     /// Writes an event into history now, whatever is started.
     pub(crate) fn write(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>) -> i64 {
+        self.write_at(tx, event, tx.now())
+    }
+
+    /// Writes an event that a worker was shown before, with the time it had then.
+    pub(crate) fn write_at(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>, at_ns: i64) -> i64 {
+        debug_assert!(speculative::pending(self).is_none(), "an event would take a foreseen id");
         let (id, task_id) = (self.record.next_event_id, self.task_id(tx));
         let mut event = event.into();
-        self.append(|batch| event.append(batch, id, tx.now(), task_id))
+        self.append(|batch| event.append(batch, id, at_ns, task_id))
+    }
+
+    /// The first event of the batch that is being written.
+    pub(crate) fn batch_event_id(&self) -> i64 {
+        self.batches.last().map_or(self.record.next_event_id, |(first, _)| *first)
     }
 
     fn task_id(&self, tx: &Transaction<'_>) -> i64 {
@@ -316,6 +329,14 @@ impl Run {
     /// Writes the run: history batches, record, and what lists show if that changed.
     pub(crate) fn save(mut self, tx: &mut Transaction<'_>) {
         self.record.state_transition_count += 1;
+        self.save_uncounted(tx);
+    }
+
+    /// Writes the run after a change that is no transition of the workflow.
+    pub(crate) fn save_uncounted(mut self, tx: &mut Transaction<'_>) {
+        if speculative::pending(&self).is_some() {
+            self.record.workflow_task = None;
+        }
         for (first, batch) in std::mem::take(&mut self.batches) {
             tx.put_bytes(numbered(Table::History, self.id, first), batch.into());
         }
@@ -388,6 +409,13 @@ impl Run {
             ..VisibilityRecord::default()
         }
     }
+}
+
+/// The answer to what must not come between a run and its second attempt to close.
+#[must_use]
+pub fn closing() -> Error {
+    let message = "workflow operation can not be applied because workflow is closing".into();
+    Error::ResourceExhausted { cause: ResourceExhaustedCause::BusyWorkflow, message }
 }
 
 /// The answer to anything that needs an open run.

@@ -3,7 +3,7 @@
 use mainstay_api::log::{Reply, reply};
 use mainstay_api::temporal::common::v1::{Header, Link, Payloads, WorkflowExecution};
 use mainstay_api::temporal::enums::v1::{
-    EventType, ResourceExhaustedCause, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
+    EventType, WorkflowIdConflictPolicy as Conflict, WorkflowIdReusePolicy as Reuse,
 };
 use mainstay_api::temporal::history::v1::WorkflowExecutionSignaledEventAttributes;
 use mainstay_api::temporal::workflowservice::v1::{
@@ -15,7 +15,7 @@ use mainstay_base::{RunId, limits};
 use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle;
-use crate::run::{Run, already_completed};
+use crate::run::{Run, already_completed, closing};
 use crate::start::{self, Existing, Policies, event_link, request_reference};
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, TaskFailure};
@@ -101,11 +101,7 @@ fn refuse_while_closing(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
     }
     run.record.close_attempted = false;
     run.clone().save(tx);
-    let refusal = Error::ResourceExhausted {
-        cause: ResourceExhaustedCause::BusyWorkflow,
-        message: "workflow operation can not be applied because workflow is closing".into(),
-    };
-    Err(refusal.into())
+    Err(closing().into())
 }
 
 /// A buffer over its limits fails the started task, so that a storm of events cannot keep a run from progressing.

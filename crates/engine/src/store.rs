@@ -46,6 +46,8 @@ pub enum Table {
     Child = 10,
     /// `ExternalRecord`; id = initiated event id, 8 bytes big-endian.
     External = 11,
+    /// `UpdateRecord`; id = update id.
+    Update = 14,
     /// `RequestIdRecord`; id = the request id of a signal that this run has accepted.
     SignalRequest = 18,
     /// `TaskQueueConfig` of the namespace whose entity has no workflow id; no run, id by [`crate::task_queue_config::row_id`].

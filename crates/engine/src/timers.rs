@@ -13,7 +13,7 @@ use crate::event::Attributes;
 use crate::run::Run;
 use crate::store::{EntityKey, Table};
 use crate::transaction::{Transaction, named, numbered};
-use crate::{Answer, activities, batch, empty, lifecycle, schedule, workflow_task};
+use crate::{Answer, activities, batch, empty, lifecycle, schedule, speculative, workflow_task};
 
 /// Fires the listed rows that are due.
 pub(crate) fn fire(tx: &mut Transaction<'_>, command: &log::FireTimers) -> Answer<Reply> {
@@ -80,6 +80,7 @@ fn fire_row(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) -> Answer<b
                 return Ok(false);
             }
             lifecycle::end_backoff(tx, run);
+            speculative::make_normal(tx, run);
             Ok(true)
         }
         Kind::WorkflowTask => workflow_task::time_out(tx, run, row),

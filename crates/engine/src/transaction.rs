@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mainstay_api::log::SpeculativeTask;
 use mainstay_api::record::{
     EntityMessage, ExecutionRecord, MessageOutcome, NamespaceRecord, RunDetails, RunRecord, TaskRow, TimerRow,
     VisibilityRecord,
@@ -31,6 +32,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) prng: Prng,
     /// Open runs that were saved with a history over its limits.
     pub(crate) oversized: Vec<RunId>,
+    /// The speculative tasks that the command carries.
+    pub(crate) speculative: &'a [SpeculativeTask],
     tasks: u64,
     messages: u64,
     /// The last namespace that was looked at.
@@ -50,6 +53,7 @@ impl<'a> Transaction<'a> {
             changes: Vec::with_capacity(CHANGES),
             prng,
             oversized: Vec::new(),
+            speculative: &[],
             tasks: 0,
             messages: 0,
             namespace: RefCell::default(),
@@ -70,8 +74,10 @@ impl<'a> Transaction<'a> {
     /// Forgets all that was written, so that the entry can be applied in another way.
     pub(crate) fn start_over(&mut self) {
         let fault = self.fault.take();
+        let speculative = self.speculative;
         *self = Self::new(self.context, self.store, Arc::clone(&self.entity));
         self.fault = RefCell::new(fault);
+        self.speculative = speculative;
     }
 
     /// Goes on with another entity; what was written so far stays, but is not seen if this entity is met again.

@@ -24,9 +24,10 @@ use crate::convert::{duration, given, time};
 use crate::event::{Attributes, NewEvent};
 use crate::pause::is_paused;
 use crate::run::Run;
+use crate::store::EntityKey;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, empty, reply_of};
-use crate::{commands, lifecycle, search_attributes};
+use crate::{commands, lifecycle, search_attributes, speculative};
 
 const SECOND: i64 = 1_000_000_000;
 /// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
@@ -89,18 +90,10 @@ pub(crate) fn schedule_undispatched(tx: &mut Transaction<'_>, run: &mut Run, str
         run.record.next_task_attempt = 1;
     }
     let attempt = run.record.next_task_attempt.max(1);
-    let sticky = !run.record.sticky_queue.is_empty();
-    let queue = if sticky { run.record.sticky_queue.clone() } else { run.record.task_queue.clone() };
-    let timeout = task_timeout(run, attempt);
-    let mut task = WorkflowTaskRecord {
-        attempt,
-        scheduled_ns: tx.now(),
-        original_scheduled_ns: if streak_start == 0 { tx.now() } else { streak_start },
-        timeout_ns: timeout,
-        task_queue: queue,
-        sticky,
-        ..WorkflowTaskRecord::default()
-    };
+    let mut task = new_task(&run.record, tx.now(), attempt);
+    if streak_start != 0 {
+        task.original_scheduled_ns = streak_start;
+    }
     task.scheduled_event_id = if attempt == 1 {
         let event = scheduled_event(&run.record, &task);
         run.write(tx, event)
@@ -111,8 +104,22 @@ pub(crate) fn schedule_undispatched(tx: &mut Transaction<'_>, run: &mut Run, str
     Ok(())
 }
 
-fn task_timeout(run: &Run, attempt: i32) -> i64 {
-    let base = run.record.task_timeout_ns;
+/// A task that is scheduled now, without an event id.
+pub(crate) fn new_task(record: &RunRecord, now: i64, attempt: i32) -> WorkflowTaskRecord {
+    let sticky = !record.sticky_queue.is_empty();
+    WorkflowTaskRecord {
+        attempt,
+        scheduled_ns: now,
+        original_scheduled_ns: now,
+        timeout_ns: task_timeout(record, attempt),
+        task_queue: if sticky { record.sticky_queue.clone() } else { record.task_queue.clone() },
+        sticky,
+        ..WorkflowTaskRecord::default()
+    }
+}
+
+fn task_timeout(record: &RunRecord, attempt: i32) -> i64 {
+    let base = record.task_timeout_ns;
     if attempt < GROWING_FROM_ATTEMPT {
         return base;
     }
@@ -120,7 +127,7 @@ fn task_timeout(run: &Run, attempt: i32) -> i64 {
     base.saturating_add((GROWTH_FIRST << doublings).min(GROWTH_MAX))
 }
 
-fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> NewEvent {
+pub(crate) fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> NewEvent {
     let queue = if task.sticky {
         Some(TaskQueue {
             name: task.task_queue.clone(),
@@ -158,11 +165,14 @@ fn suggestion_reasons(task: &WorkflowTaskRecord) -> Vec<i32> {
     if task.scheduled_event_id >= limits::HISTORY_COUNT_SUGGEST {
         reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents as i32);
     }
+    if task.many_updates {
+        reasons.push(SuggestContinueAsNewReason::TooManyUpdates as i32);
+    }
     reasons
 }
 
 /// Gives the pending task a row that matching offers, and a sticky one its schedule-to-start timer.
-fn dispatch(tx: &mut Transaction<'_>, run: &mut Run) {
+pub(crate) fn dispatch(tx: &mut Transaction<'_>, run: &mut Run) {
     let sequence = tx.next_task_sequence();
     let due = tx.now().saturating_add(run.record.sticky_timeout_ns);
     let Some(task) = run.record.workflow_task.as_mut() else { return };
@@ -281,35 +291,57 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
         task.scheduled_event_id = run.write(tx, scheduled_event(&run.record, &task));
         run.record.next_task_attempt = 1;
     }
-    task.task_sequence = 0;
-    task.started_ns = tx.now();
-    task.identity = starter.identity.to_string();
-    task.poll_request_id = starter.request_id.to_string();
-    task.history_size_bytes = run.record.history_size_bytes;
-    task.suggest_continue_as_new = run.record.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST
-        || run.record.next_event_id > limits::HISTORY_COUNT_SUGGEST;
+    note_start(&run.record, &mut task, starter, tx.now());
     if task.attempt == 1 {
         task.started_event_id = run.write(tx, started_event(&task));
         run.end_batch();
     } else {
         task.started_event_id = task.scheduled_event_id + 1;
     }
-    task.timer_ns = tx.now().saturating_add(task.timeout_ns);
-    tx.add_timer(timer_row(tx, run, &task));
     run.record.workflow_task = Some(task);
+    arm_started(tx, run);
     Ok(describe_started(tx, run, starter.sticky))
+}
+
+/// Notes in a task's record who started it, when, and how large the history is that it begins with.
+pub(crate) fn note_start(record: &RunRecord, task: &mut WorkflowTaskRecord, starter: &Starter<'_>, now: i64) {
+    task.task_sequence = 0;
+    task.started_ns = now;
+    task.identity = starter.identity.to_string();
+    task.poll_request_id = starter.request_id.to_string();
+    task.history_size_bytes = record.history_size_bytes;
+    task.many_updates = record.update_count >= limits::UPDATES_SUGGEST as i64;
+    task.suggest_continue_as_new = record.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST
+        || record.next_event_id > limits::HISTORY_COUNT_SUGGEST
+        || task.many_updates;
+}
+
+/// Arms the time-out of the started task.
+pub(crate) fn arm_started(tx: &mut Transaction<'_>, run: &mut Run) {
+    let Some(task) = run.record.workflow_task.as_mut() else { return };
+    task.timer_ns = task.started_ns.saturating_add(task.timeout_ns);
+    let task = task.clone();
+    tx.add_timer(timer_row(tx, run, &task));
 }
 
 /// What a worker is told of the started task.
 pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) -> WorkflowTaskStarted {
-    let r = &run.record;
-    let task = given(&r.workflow_task);
+    describe_task(&tx.entity, &run.record, &given(&run.record.workflow_task), sticky)
+}
+
+/// What a worker is told of a started task of this run.
+pub(crate) fn describe_task(
+    entity: &EntityKey,
+    r: &RunRecord,
+    task: &WorkflowTaskRecord,
+    sticky: bool,
+) -> WorkflowTaskStarted {
     let previous = r.last_completed_started_event_id;
     WorkflowTaskStarted {
-        token: Some(token(tx, run, &task)),
+        token: Some(token(entity, r, task)),
         response: Some(Box::new(PollWorkflowTaskQueueResponse {
             workflow_execution: Some(WorkflowExecution {
-                workflow_id: tx.entity.workflow_id.clone(),
+                workflow_id: entity.workflow_id.clone(),
                 run_id: r.run_id.clone(),
             }),
             workflow_type: Some(WorkflowType { name: r.workflow_type.clone() }),
@@ -322,12 +354,17 @@ pub(crate) fn describe_started(tx: &Transaction<'_>, run: &Run, sticky: bool) ->
             ..PollWorkflowTaskQueueResponse::default()
         })),
         first_event_id: if sticky { previous + 1 } else { 1 },
-        next_event_id: if task.attempt == 1 { task.started_event_id + 1 } else { r.next_event_id },
-        unwritten_events: unwritten_events(r, &task),
+        next_event_id: if is_written(task) { task.started_event_id + 1 } else { r.next_event_id },
+        unwritten_events: unwritten_events(r, task),
     }
 }
 
-/// The encoded Scheduled and Started events of a pending transient task, as a reader of history is shown them: without the
+/// Whether a task's events are in history: those of a transient or speculative one are not.
+fn is_written(task: &WorkflowTaskRecord) -> bool {
+    task.attempt <= 1 && task.speculative_id == 0
+}
+
+/// The encoded Scheduled and Started events of a pending transient or speculative task, as a reader of history is shown them: without the
 /// worker's identity. A task that is only scheduled gives one. Empty for a normal task and for a closed run.
 pub fn unwritten(record: &mainstay_api::record::RunRecord) -> Vec<bytes::Bytes> {
     if record.close_ns != 0 {
@@ -341,7 +378,7 @@ pub fn unwritten(record: &mainstay_api::record::RunRecord) -> Vec<bytes::Bytes> 
 }
 
 fn unwritten_events(record: &RunRecord, task: &WorkflowTaskRecord) -> Vec<bytes::Bytes> {
-    if task.attempt == 1 {
+    if is_written(task) {
         return Vec::new();
     }
     let scheduled = scheduled_event(record, task).into_event(task.scheduled_event_id, task.scheduled_ns, 0);
@@ -353,12 +390,12 @@ fn unwritten_events(record: &RunRecord, task: &WorkflowTaskRecord) -> Vec<bytes:
     events
 }
 
-fn token(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> TaskToken {
+fn token(entity: &EntityKey, record: &RunRecord, task: &WorkflowTaskRecord) -> TaskToken {
     TaskToken {
         kind: task_token::Kind::WorkflowTask as i32,
-        namespace_id: tx.entity.namespace_id.clone(),
-        workflow_id: tx.entity.workflow_id.clone(),
-        run_id: run.record.run_id.clone(),
+        namespace_id: entity.namespace_id.clone(),
+        workflow_id: entity.workflow_id.clone(),
+        run_id: record.run_id.clone(),
         scheduled_event_id: task.scheduled_event_id,
         started_event_id: task.started_event_id,
         attempt: task.attempt,
@@ -379,20 +416,16 @@ pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
     if matches { Ok(()) } else { Err(Error::not_found("Workflow task not found.").into()) }
 }
 
-/// Writes the events of a transient task that closes well.
-pub(crate) fn write_transient_start(
-    tx: &Transaction<'_>,
-    run: &mut Run,
-    task: &mut WorkflowTaskRecord,
-    identity: &str,
-) {
-    if task.attempt > 1 {
-        task.identity = identity.to_string();
-        let scheduled = scheduled_event(&run.record, task);
-        task.scheduled_event_id = run.write(tx, scheduled);
-        task.started_event_id = run.write(tx, started_event(task));
-        run.end_batch();
+/// Writes the events of a started task that has none yet, as its worker was shown them: a replay must see the same times.
+pub(crate) fn write_start(tx: &Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord, identity: &str) {
+    if is_written(task) {
+        return;
     }
+    task.identity = identity.to_string();
+    task.scheduled_event_id = run.write_at(tx, scheduled_event(&run.record, task), task.scheduled_ns);
+    task.started_event_id = run.write_at(tx, started_event(task), task.started_ns);
+    run.end_batch();
+    speculative::end(run, task);
 }
 
 pub(crate) fn clear_sticky(run: &mut Run) {
@@ -409,8 +442,9 @@ pub(crate) struct TaskFailure {
 
 /// Fails the started task: the first failure of a streak is an event, the others only count.
 pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure) {
-    let Some(task) = take(tx, run) else { return };
+    let Some(mut task) = take(tx, run) else { return };
     if task.attempt == 1 {
+        write_start(tx, run, &mut task, &failure.identity);
         let attributes = WorkflowTaskFailedEventAttributes {
             scheduled_event_id: task.scheduled_event_id,
             started_event_id: task.started_event_id,
@@ -472,13 +506,18 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
     let Some(task) = take(tx, run) else { return Ok(false) };
     let started = task.started_event_id != 0;
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
-    write_time_out(tx, run, &task, kind);
-    if started {
-        count_failure(tx, run, &task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
+    end_timed_out(tx, run, &task, kind);
+    Ok(true)
+}
+
+/// Records a time-out, and what follows from it for the next task.
+pub(crate) fn end_timed_out(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, kind: TimeoutType) {
+    write_time_out(tx, run, task, kind);
+    if kind == TimeoutType::StartToClose {
+        count_failure(tx, run, task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
     } else {
         clear_sticky(run);
     }
-    Ok(true)
 }
 
 /// Records that a task timed out; later attempts of a streak write nothing.

@@ -62,7 +62,7 @@ fn pending_activities_are_bounded() {
     let token = begin(&mut machine);
     let commands: Vec<Command> = (0..=limits::PENDING_MAX).map(activity).collect();
     let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
-    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request), ..Default::default() };
     let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
     assert_eq!(
         reply.unwrap_err().to_string(),
@@ -82,7 +82,7 @@ fn a_history_over_its_limit_ends_the_run() {
             return_new_workflow_task: true,
             ..Default::default()
         };
-        let complete = log::CompleteWorkflowTask { token: token.take(), request: Some(request) };
+        let complete = log::CompleteWorkflowTask { token: token.take(), request: Some(request), ..Default::default() };
         let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
         let Ok(log::Reply { reply: Some(reply::Reply::WorkflowTaskCompleted(done)), .. }) = reply else { break };
         token = done.workflow_task.unwrap().token;
@@ -120,7 +120,7 @@ fn a_completion_too_large_for_one_write_ends_the_run() {
     };
     let request =
         api::RespondWorkflowTaskCompletedRequest { commands: (0..3).map(large).collect(), ..Default::default() };
-    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request), ..Default::default() };
     let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
     let text = reply.unwrap_err().to_string();
     assert!(text.starts_with("transaction size of 62") && text.ends_with("exceeds limit of 4194304 bytes"), "{text}");
@@ -141,7 +141,7 @@ fn state_over_its_limit_ends_the_run() {
     };
     let request =
         api::RespondWorkflowTaskCompletedRequest { commands: (0..5).map(eager).collect(), ..Default::default() };
-    let complete = log::CompleteWorkflowTask { token, request: Some(request) };
+    let complete = log::CompleteWorkflowTask { token, request: Some(request), ..Default::default() };
     let Some(reply::Reply::WorkflowTaskCompleted(done)) =
         machine.apply("wf", Op::CompleteWorkflowTask(complete)).0.unwrap().reply
     else {

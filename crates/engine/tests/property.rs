@@ -22,6 +22,7 @@ use prost_types::{Duration, FieldMask};
 
 use support::machine::Machine;
 use support::rebuild;
+use support::updates;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -52,10 +53,17 @@ enum Step {
     },
     Complete {
         commands: Vec<Order>,
+        answers: Vec<(u8, u8)>,
         heartbeat: bool,
         inline: bool,
         sticky: bool,
     },
+    /// An update is admitted: a speculative task, if the run has none.
+    Update,
+    PollSpeculative {
+        sticky: bool,
+    },
+    TimeOutSpeculative,
     FailTask,
     PollActivity,
     CloseActivity {
@@ -144,9 +152,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::bool::weighted(0.2).prop_map(|yes| if yes { Step::Delete } else { Step::ResetSticky }),
         1 => (2..14_i64).prop_map(|finish| Step::Reset { finish }),
         9 => any::<bool>().prop_map(|sticky| Step::Poll { sticky }),
-        9 => (prop::collection::vec(order(), 0..4), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-            |(commands, heartbeat, inline, sticky)| Step::Complete { commands, heartbeat, inline, sticky }
+        9 => (prop::collection::vec(order(), 0..4), answers(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(commands, answers, heartbeat, inline, sticky)| Step::Complete {
+                commands, answers, heartbeat, inline, sticky,
+            }
         ),
+        4 => answers().prop_map(|answers| Step::Complete {
+            commands: Vec::new(), answers, heartbeat: false, inline: false, sticky: true,
+        }),
+        4 => Just(Step::Update),
+        4 => any::<bool>().prop_map(|sticky| Step::PollSpeculative { sticky }),
+        1 => Just(Step::TimeOutSpeculative),
         2 => Just(Step::FailTask),
         5 => Just(Step::PollActivity),
         7 => (0..5_u8, prop::bool::weighted(0.3), 0..4_u8, prop::bool::weighted(0.2))
@@ -159,6 +175,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, count, floors, acknowledge)| Step::Deliver { from, count, floors, acknowledge }),
         1 => Just(Step::DeliverLate),
     ]
+}
+
+/// Updates by number, with what the worker says of each.
+fn answers() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0..3_u8, 0..4_u8), 0..3)
 }
 
 fn span(seconds: i64) -> Option<Duration> {
@@ -189,6 +210,10 @@ impl Talk {
             Step::Advance { ms } => self.advance(*ms),
             Step::Poll { sticky } => self.poll(if *sticky { "sticky" } else { "tq" }),
             Step::PollActivity => self.poll_activity(),
+            Step::Update => {
+                self.machine.speculate("wf");
+            }
+            Step::PollSpeculative { sticky } => self.poll_speculative(*sticky),
             Step::Deliver { from, count, floors, acknowledge } => {
                 self.delivered = self.machine.outbox().into_iter().skip(*from).take(*count).collect();
                 let (outcomes, _) = self.machine.deliver(self.delivered.clone(), *floors);
@@ -273,6 +298,14 @@ impl Talk {
         );
     }
 
+    fn poll_speculative(&mut self, sticky: bool) {
+        self.polls += 1;
+        let request_id = format!("poll-{}", self.polls);
+        if let Some(task) = self.machine.start_speculative("wf", &request_id, sticky) {
+            self.task = task.token.unwrap_or_default();
+        }
+    }
+
     fn poll_activity(&mut self) {
         let Some(row) = self.offered(task_row::Kind::Activity, "tq") else { return };
         self.polls += 1;
@@ -324,9 +357,20 @@ impl Talk {
                     ..Default::default()
                 }),
             }),
-            Step::Complete { commands, heartbeat, inline, sticky } => {
-                self.completion(commands, *heartbeat, *inline, *sticky)
+            Step::Complete { commands, answers, heartbeat, inline, sticky } => {
+                self.completion(commands, answers, *heartbeat, *inline, *sticky)
             }
+            Step::TimeOutSpeculative => {
+                let held = self.machine.speculative.clone().unwrap_or_default();
+                let task = held.task.unwrap_or_default();
+                Op::TimeOutSpeculativeTask(log::TimeOutSpeculativeTask {
+                    run_id: held.run_id,
+                    speculative_id: task.speculative_id,
+                    started: task.started_event_id != 0,
+                    make_normal: false,
+                })
+            }
+            Step::Update | Step::PollSpeculative { .. } => Op::ResetSticky(log::ResetStickyTaskQueue::default()),
             Step::CloseActivity { how, by_id, id, stale } => self.close_activity(*how, *by_id, *id, *stale),
             Step::Pause { pause: true, request } => Op::PauseWorkflow(api::PauseWorkflowExecutionRequest {
                 request_id: format!("pause-{request}"),
@@ -372,7 +416,16 @@ impl Talk {
         }
     }
 
-    fn completion(&mut self, orders: &[Order], heartbeat: bool, inline: bool, sticky: bool) -> Op {
+    fn completion(
+        &mut self,
+        orders: &[Order],
+        answers: &[(u8, u8)],
+        heartbeat: bool,
+        inline: bool,
+        sticky: bool,
+    ) -> Op {
+        let words = ["accept", "accept-unknown", "reject", "respond"];
+        let message = |(id, how): &(u8, u8)| updates::message(words[usize::from(*how) % 4], &format!("u{id}"));
         let commands = orders.iter().map(make).collect();
         let sticky_attributes = sticky.then(|| StickyExecutionAttributes {
             worker_task_queue: queue("sticky"),
@@ -383,10 +436,15 @@ impl Talk {
             sticky_attributes,
             force_create_new_workflow_task: heartbeat,
             return_new_workflow_task: inline,
+            messages: answers.iter().map(message).collect(),
             identity: "worker".into(),
             ..Default::default()
         };
-        Op::CompleteWorkflowTask(log::CompleteWorkflowTask { token: Some(self.task.clone()), request: Some(request) })
+        Op::CompleteWorkflowTask(log::CompleteWorkflowTask {
+            token: Some(self.task.clone()),
+            request: Some(request),
+            sent_updates: ["u0", "u1"].into_iter().map(updates::request).collect(),
+        })
     }
 
     fn close_activity(&mut self, how: u8, by_id: bool, id: u8, stale: bool) -> Op {

@@ -40,6 +40,8 @@ pub struct Config {
     pub history_timeout: Duration,
     /// How long a query may take if the caller sets no deadline.
     pub query_timeout: Duration,
+    /// Longest wait for a stage of an update; a caller who waits longer asks again.
+    pub update_timeout: Duration,
     /// How long open calls may take after the stop signal.
     pub shutdown_timeout: Duration,
     /// Streams that one connection may have open.
@@ -58,6 +60,7 @@ impl Default for Config {
             poll_timeout: Duration::from_secs(60),
             history_timeout: Duration::from_secs(20),
             query_timeout: Duration::from_secs(10),
+            update_timeout: Duration::from_secs(20),
             shutdown_timeout: Duration::from_secs(3),
             streams_max: 10_000,
             store_name: "sqlite".into(),

@@ -33,6 +33,10 @@ pub enum Refusal {
         /// The states that would do.
         allowed: Vec<NamespaceState>,
     },
+    /// A feature that is switched off.
+    PermissionDenied(String),
+    /// One of several operations is refused; the others, marked by none, are aborted.
+    MultiOperation(Vec<Option<Self>>),
 }
 
 impl From<Error> for Refusal {
@@ -56,14 +60,21 @@ pub(crate) fn not_found(text: impl Into<String>) -> Refusal {
     Refusal::Error(Error::not_found(text))
 }
 
-/// What a client sees of a refusal.
-pub fn status_of(refusal: &Refusal) -> Status {
-    let row = match refusal {
+fn row_of_refusal(refusal: &Refusal) -> Row {
+    match refusal {
         Refusal::Error(error) => row_of(error),
         Refusal::NamespaceInvalidState { namespace, state, allowed } => {
             invalid_state(namespace, *state, allowed.as_slice())
         }
-    };
+        Refusal::PermissionDenied(text) => Row::plain(Code::PermissionDenied, text)
+            .with("PermissionDeniedFailure", &details::PermissionDeniedFailure { reason: String::new() }),
+        Refusal::MultiOperation(operations) => multi_operation(operations),
+    }
+}
+
+/// What a client sees of a refusal.
+pub fn status_of(refusal: &Refusal) -> Status {
+    let row = row_of_refusal(refusal);
     let mut headers = HeaderMap::new();
     if let Some((cause, scope)) = row.exhausted {
         for (name, value) in [(CAUSE_HEADER, camel(cause)), (SCOPE_HEADER, camel(scope))] {
@@ -73,10 +84,9 @@ pub fn status_of(refusal: &Refusal) -> Status {
         }
     }
     let metadata = MetadataMap::from_headers(headers);
-    let Some((name, value)) = row.detail else {
+    let Some(any) = row.any() else {
         return Status::with_metadata(row.code, row.message, metadata);
     };
-    let any = prost_types::Any { type_url: format!("type.googleapis.com/temporal.api.errordetails.v1.{name}"), value };
     let status = RpcStatus { code: row.code as i32, message: row.message.clone(), details: vec![any] };
     Status::with_details_and_metadata(row.code, row.message, status.encode_to_vec().into(), metadata)
 }
@@ -97,6 +107,11 @@ impl Row {
 
     fn with(self, name: &'static str, detail: &impl Message) -> Self {
         Self { detail: Some((name, detail.encode_to_vec())), ..self }
+    }
+
+    fn any(&self) -> Option<prost_types::Any> {
+        let (name, value) = self.detail.clone()?;
+        Some(prost_types::Any { type_url: format!("type.googleapis.com/temporal.api.errordetails.v1.{name}"), value })
     }
 }
 
@@ -158,6 +173,41 @@ fn invalid_state(namespace: &str, state: NamespaceState, allowed: &[NamespaceSta
         allowed_states: allowed.iter().map(|state| *state as i32).collect(),
     };
     Row::plain(Code::FailedPrecondition, message).with("NamespaceInvalidStateFailure", &detail)
+}
+
+/// The code of the first operation that is at fault, and a status for each.
+fn multi_operation(operations: &[Option<Refusal>]) -> Row {
+    let mut code = Code::Aborted;
+    let mut statuses = Vec::with_capacity(operations.len());
+    for operation in operations {
+        let Some(refusal) = operation else {
+            statuses.push(aborted_operation());
+            continue;
+        };
+        let row = row_of_refusal(refusal);
+        if code == Code::Aborted {
+            code = row.code;
+        }
+        statuses.push(details::multi_operation_execution_failure::OperationStatus {
+            code: row.code as i32,
+            details: row.any().into_iter().collect(),
+            message: row.message,
+        });
+    }
+    let detail = details::MultiOperationExecutionFailure { statuses };
+    Row::plain(code, "Update-with-Start could not be executed.").with("MultiOperationExecutionFailure", &detail)
+}
+
+fn aborted_operation() -> details::multi_operation_execution_failure::OperationStatus {
+    let aborted = prost_types::Any {
+        type_url: "type.googleapis.com/temporal.api.failure.v1.MultiOperationExecutionAborted".into(),
+        value: Vec::new(),
+    };
+    details::multi_operation_execution_failure::OperationStatus {
+        code: Code::Aborted as i32,
+        message: "Operation was aborted.".into(),
+        details: vec![aborted],
+    }
 }
 
 /// `BUSY_WORKFLOW` as `BusyWorkflow`.

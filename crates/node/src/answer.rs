@@ -14,7 +14,7 @@ use prost::Message;
 
 use crate::execute::Proposal;
 use crate::node::{Node, WeakNode};
-use crate::service::Namespace;
+use crate::service::{Namespace, Patience};
 use crate::wire::{self, Wire};
 
 /// Answers calls for as long as the node is there.
@@ -105,6 +105,22 @@ impl<R: Runtime> Node<R> {
             C::Query(asked) => self.reading(group, move |node| async move {
                 let namespace = node.known(&asked.namespace_id)?;
                 node.ask(namespace, asked.request.unwrap_or_default(), within).await
+            }),
+            C::Update(asked) => self.reading(group, move |node| async move {
+                let namespace = node.known(&asked.namespace_id)?;
+                let patience = Patience { timeout: within, is_callers: asked.is_callers };
+                node.update_workflow(namespace, asked.request.unwrap_or_default(), patience).await
+            }),
+            C::PollUpdate(asked) => self.reading(group, move |node| async move {
+                let namespace = node.known(&asked.namespace_id)?;
+                let patience = Patience { timeout: within, is_callers: asked.is_callers };
+                node.await_known_update(namespace, asked.request.unwrap_or_default(), patience).await
+            }),
+            C::UpdateWithStart(asked) => self.reading(group, move |node| async move {
+                let namespace = node.known(&asked.namespace_id)?;
+                let patience = Patience { timeout: within, is_callers: asked.is_callers };
+                let (start, update) = (asked.start.unwrap_or_default(), asked.update.unwrap_or_default());
+                node.start_and_update_here(namespace, start, update, patience).await
             }),
             C::History(query) => self.reading(group, move |node| async move {
                 let namespace = node.known(&query.namespace_id)?;

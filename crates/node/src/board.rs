@@ -19,6 +19,7 @@ use crate::node::{METADATA_GROUP, group_of};
 use crate::outbox::Outbox;
 use crate::queries::Questions;
 use crate::task_queues::Configured;
+use crate::updates::Updates;
 use crate::waits::Waits;
 use crate::workers::Workers;
 
@@ -42,6 +43,7 @@ pub(crate) struct Board {
     pub(crate) dispatch: Dispatch,
     pub(crate) waits: Waits,
     pub(crate) questions: Questions,
+    pub(crate) updates: Updates,
     pub(crate) registry: Registry,
     pub(crate) configured: Configured,
     pub(crate) workers: Workers,
@@ -67,6 +69,7 @@ impl Board {
             members: Members::default(),
             waits: Waits::default(),
             questions: Questions::default(),
+            updates: Updates::default(),
             registry: Registry::default(),
             configured: Configured::default(),
             workers: Workers::default(),
@@ -86,7 +89,7 @@ impl Board {
     }
 
     /// From here on effects of a group are carried out, or no longer.
-    pub(crate) fn set_leads(&self, group: u32, leads: bool) {
+    pub(crate) fn set_leads(&self, group: u32, leads: bool, now: Timestamp) {
         if let Some(outbox) = self.outboxes.get(group as usize) {
             outbox.clear();
         }
@@ -95,6 +98,11 @@ impl Board {
         }
         if let Some(changed) = self.leads_changed.get(group as usize) {
             changed.notify_waiters();
+        }
+        // What an earlier lead kept in memory alone is void, also for a later one.
+        for (entity, run, task) in self.updates.abandon(group) {
+            task.into_iter().for_each(|id| self.dispatch.retract_speculative(id, now));
+            self.waits.wake(entity, run);
         }
         if let Some(alarm) = self.alarms.get(group as usize) {
             // The timer task looks at the whole index.
@@ -130,7 +138,10 @@ impl Board {
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
                 Effect::TaskRemoved(row) => self.dispatch.retract_row(group, &row, now),
                 Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
-                Effect::RunChanged(entity, run) => self.waits.wake(entity, run),
+                Effect::RunChanged(entity, run) => {
+                    self.updates.touch(&entity, run);
+                    self.waits.wake(entity, run);
+                }
                 Effect::MessageAdded { id, slot } => self.message_added(group, id, slot),
                 Effect::MessageRemoved(id) => {
                     if let Some(outbox) = self.outboxes.get(group as usize) {

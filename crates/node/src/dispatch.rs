@@ -22,6 +22,7 @@ use crate::lock;
 use crate::offers::Outbox;
 use crate::owners::Owners;
 use crate::queries::Question;
+use crate::speculative;
 use crate::wire;
 
 /// What was given to a poller must be started within this time, or is offered again.
@@ -40,6 +41,8 @@ pub(crate) enum Given {
     Question(Arc<Question>),
     /// A query whose asker waits at another node.
     Distant(QueryOffer),
+    /// A workflow task that is in the leader's memory. Only a node that is alone offers such.
+    Speculative(Arc<speculative::Offer>),
 }
 
 /// A query that was offered: as a task here, or to another node.
@@ -58,6 +61,9 @@ impl Given {
             Self::Question(_) | Self::Distant(_) => {
                 Task { id, priority: 0, created: now, sticky, query: true, fairness: Fairness::default() }
             }
+            Self::Speculative(_) => {
+                Task { id, priority: 0, created: now, sticky, query: false, fairness: Fairness::default() }
+            }
         }
     }
 
@@ -67,6 +73,8 @@ impl Given {
             Self::Row { group, row } => (*group, What::Row(row.clone())),
             Self::Question(question) => (0, What::Query(question.offer(me, sticky))),
             Self::Distant(query) => (0, What::Query(query.clone())),
+            // Nobody else could start it.
+            Self::Speculative(_) => return Offer::default(),
         };
         Offer { group, what: Some(what), queue: Some(wire::queue(queue)) }
     }
@@ -98,6 +106,7 @@ struct Offered {
 struct Held {
     offered: HashMap<TaskId, Offered>,
     by_row: HashMap<(u32, u64), TaskId>,
+    by_speculative: HashMap<u64, TaskId>,
     /// Queries of other nodes' askers, by id.
     by_query: HashMap<String, TaskId>,
     pollers: HashMap<PollerId, Waiter>,
@@ -239,6 +248,13 @@ impl Dispatch {
         Asked { task, owner }
     }
 
+    /// Offers a speculative task in its own queue.
+    pub(crate) fn offer_speculative(&self, offer: Arc<speculative::Offer>, now: Timestamp) {
+        let (queue, sticky) = (offer.queue.clone(), offer.sticky);
+        let mut inner = lock(&self.inner);
+        self.hold(&mut inner, Given::Speculative(offer), queue, sticky, now);
+    }
+
     fn offer(&self, given: Given, queue: QueueKey, now: Timestamp) {
         let mut inner = lock(&self.inner);
         self.offer_locked(&mut inner, given, queue, now);
@@ -251,7 +267,11 @@ impl Dispatch {
             return;
         }
         // A sticky task that is offered to its normal queue waits there for anybody.
-        let sticky = matches!(&given, Given::Row { row, .. } if row.sticky && row.task_queue == queue.name);
+        let sticky = match &given {
+            Given::Row { row, .. } => row.sticky && row.task_queue == queue.name,
+            Given::Speculative(offer) => offer.sticky && offer.queue == queue,
+            Given::Question(_) | Given::Distant(_) => false,
+        };
         self.hold(inner, given, queue, sticky, now);
     }
 
@@ -271,6 +291,7 @@ impl Dispatch {
         match &given {
             Given::Row { group, row } => drop(inner.held.by_row.insert((*group, row.sequence), id)),
             Given::Distant(query) => drop(inner.held.by_query.insert(query.id.clone(), id)),
+            Given::Speculative(offer) => drop(inner.held.by_speculative.insert(offer.id, id)),
             Given::Question(_) => {}
         }
         inner.held.offered.insert(id, Offered { given, queue: queue.clone() });
@@ -306,6 +327,16 @@ impl Dispatch {
         }
     }
 
+    /// A speculative task is gone: it became a normal one, or is of no use any more.
+    pub(crate) fn retract_speculative(&self, id: u64, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if let Some(id) = inner.held.by_speculative.remove(&id) {
+            inner.held.offered.remove(&id);
+            let outputs = inner.matching.handle(Event::Retract { task: id }, now);
+            self.carry_out(&mut inner, outputs, now);
+        }
+    }
+
     /// Takes a query back; answers whether no poller had taken it, as far as is known here.
     pub(crate) fn retract_question(&self, asked: &Asked, question: &Question, now: Timestamp) -> bool {
         let mut inner = lock(&self.inner);
@@ -336,9 +367,13 @@ impl Dispatch {
 
     /// Gives back what a poller took and could not start.
     pub(crate) fn give_back(&self, given: Given, now: Timestamp) {
-        if let Given::Row { group, row } = given {
-            lock(&self.inner).held.unstarted.remove(&(group, row.sequence));
-            self.offer_row(group, row, now);
+        match given {
+            Given::Row { group, row } => {
+                lock(&self.inner).held.unstarted.remove(&(group, row.sequence));
+                self.offer_row(group, row, now);
+            }
+            Given::Speculative(offer) => self.offer_speculative(offer, now),
+            Given::Question(_) | Given::Distant(_) => {}
         }
     }
 
@@ -417,6 +452,10 @@ impl Dispatch {
                             let what = Some(What::StickyUnavailable(query.id));
                             self.outbox.push(query.node, Offer { group: 0, what, queue: None });
                         }
+                        Given::Speculative(offer) => {
+                            let queue = offer.normal_queue.clone();
+                            self.offer_locked(inner, Given::Speculative(offer), queue, now);
+                        }
                     }
                 }
             }
@@ -456,6 +495,7 @@ impl Held {
         match &offered.given {
             Given::Row { group, row } => drop(self.by_row.remove(&(*group, row.sequence))),
             Given::Distant(query) => drop(self.by_query.remove(&query.id)),
+            Given::Speculative(offer) => drop(self.by_speculative.remove(&offer.id)),
             Given::Question(_) => {}
         }
         Some(offered)

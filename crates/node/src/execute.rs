@@ -108,9 +108,10 @@ impl<R: Runtime> Node<R> {
     pub(crate) async fn stamp_and_propose(
         &self,
         group: u32,
-        command: Command,
+        mut command: Command,
         proposal: Proposal,
     ) -> Result<Reply, Error> {
+        self.board().updates.attach(&mut command);
         let seed = R::random();
         let entry = Entry {
             command_id: proposal.command_id,

@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 use mainstay_api::RawHistory;
-use mainstay_api::record::RunRecord;
+use mainstay_api::record::{RunDetails, RunRecord};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_base::{RunId, limits};
-use mainstay_engine::{EntityKey, Error};
+use mainstay_engine::{EntityKey, Error, Row, Table};
 use mainstay_runtime::{Instant, Runtime};
 
 use crate::node::Node;
@@ -51,15 +51,25 @@ impl<R: Runtime> Node<R> {
         Ok((run, self.read_record(group, entity, run)?))
     }
 
-    /// The record of a run.
+    /// The record of a run, with the workflow task that only the leader's memory holds.
     pub(crate) fn read_record(&self, group: u32, entity: &EntityKey, run: RunId) -> Result<RunRecord, Error> {
         let shard = self.shard(group)?;
-        if let Some(record) = shard.run(entity, run).map_err(unreadable)? {
+        if let Some(mut record) = shard.run(entity, run).map_err(unreadable)? {
+            let task = self.board().updates.task(entity, run);
+            if let Some(task) = task.filter(|task| mainstay_engine::speculative::fits(&record, task)) {
+                record.workflow_task = Some(task);
+            }
             return Ok(record);
         }
         let id = &entity.workflow_id;
         let text = format!("workflow execution not found for workflow ID \"{id}\" and run ID \"{run}\"");
         Err(Error::not_found(text))
+    }
+
+    /// How a run began and what follows it.
+    pub(crate) fn read_details(&self, group: u32, entity: &EntityKey, run: RunId) -> Result<RunDetails, Error> {
+        let found = self.shard(group)?.record(entity, &details_row(run)).map_err(unreadable)?;
+        Ok(found.unwrap_or_default())
     }
 
     pub(crate) fn read_events(&self, group: u32, entity: &EntityKey, run: RunId, range: &Range) -> Result<Read, Error> {
@@ -195,6 +205,11 @@ impl<R: Runtime> Node<R> {
             }
         }
     }
+}
+
+/// The row of a run's details.
+pub(crate) fn details_row(run: RunId) -> Row {
+    Row { table: Table::RunDetails, run: Some(run), id: Vec::new() }
 }
 
 fn unknown(entity: &EntityKey) -> Error {

@@ -15,7 +15,7 @@ use crate::node::Node;
 impl<R: Runtime> Node<R> {
     /// This node leads the group, and has applied an entry of its own term: takes up what its rows ask for.
     pub(crate) fn gain(&self, group: u32) -> Result<(), StorageError> {
-        self.board().set_leads(group, true);
+        self.board().set_leads(group, true, self.now());
         self.offer_rows(group)?;
         self.load_outbox(group)
     }
@@ -75,7 +75,7 @@ pub(crate) async fn follow<R: Runtime>(node: Node<R>, group: u32) {
     while !node.is_stopped() {
         let Select2::First(next) = R::select2(followed.leadership_after(known), node.stopping()).await else { return };
         if node.board().leads(group) && (!next.leading || next.term != known.term) {
-            node.board().set_leads(group, false);
+            node.board().set_leads(group, false, node.now());
         }
         if next.leading
             && !node.board().leads(group)

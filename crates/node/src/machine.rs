@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use mainstay_api::log::Reply;
-use mainstay_base::Timestamp;
+use mainstay_api::record::RunDetails;
+use mainstay_base::{RunId, Timestamp};
 use mainstay_consensus::{Entry, Machine, StateRange};
-use mainstay_engine::Error;
-use mainstay_shard::Shard;
+use mainstay_engine::{EntityKey, Error};
+use mainstay_shard::{Effect, Shard};
 use mainstay_storage::StorageError;
 
 use crate::board::Board;
+use crate::history::details_row;
 
 /// Bytes applied after which the state is flushed, so that a start has little log to apply again.
 const FLUSH_AFTER_BYTES: u64 = 64 << 20;
@@ -22,6 +24,25 @@ pub(crate) struct ShardMachine {
     pub(crate) shard: Shard,
     pub(crate) board: Arc<Board>,
     pub(crate) clock: fn() -> Timestamp,
+}
+
+impl ShardMachine {
+    /// Admits the updates that came with a start, before the first task of the run that it began is offered.
+    fn admit_started(&self, effects: &[Effect]) -> Result<(), StorageError> {
+        if !self.board.updates.expects_starts() {
+            return Ok(());
+        }
+        for effect in effects {
+            let Effect::TaskAdded(row) = effect else { continue };
+            let entity = EntityKey { namespace_id: row.namespace_id.clone(), workflow_id: row.workflow_id.clone() };
+            let Ok(run) = row.run_id.parse::<RunId>() else { continue };
+            let details: Option<RunDetails> = self.shard.record(&entity, &details_row(run))?;
+            if let Some(details) = details {
+                self.board.updates.started(self.group, &entity, run, &details.start_request_id);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Machine for ShardMachine {
@@ -43,6 +64,7 @@ impl Machine for ShardMachine {
         let now = (self.clock)();
         let mut replies = Vec::with_capacity(applied.len());
         for one in applied {
+            self.admit_started(&one.effects)?;
             self.board.carry_out(self.group, one.effects, now);
             replies.push(one.reply);
         }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::answer::Door;
 use crate::board::Board;
 use crate::machine::ShardMachine;
-use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, timers};
+use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, speculative, timers};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
@@ -268,6 +268,7 @@ impl<R: Runtime> Node<R> {
             drop(R::spawn(outbox::run(self.clone(), group)));
         }
         drop(R::spawn(timers::run_matching(self.clone())));
+        drop(R::spawn(speculative::run(self.clone())));
         drop(R::spawn(keeper::run(self.clone())));
         drop(R::spawn(batches::run(self.clone())));
         drop(R::spawn(reclaim::run(self.clone())));

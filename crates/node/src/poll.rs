@@ -14,6 +14,7 @@ use mainstay_api::temporal::enums::v1::TaskQueueKind;
 use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::{RunId, Timestamp, limits};
+use mainstay_engine::speculative::Taker;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{Poller, QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
@@ -26,6 +27,7 @@ use crate::queries::Question;
 use crate::query::answer_of;
 use crate::route::Here;
 use crate::service::{HistoryPosition, Namespace, WorkflowTask, WorkflowTaskCompletion};
+use crate::update::Answers;
 use crate::wire::Wire;
 
 /// Gives a task back if the poll ends before its start was proposed.
@@ -64,7 +66,8 @@ impl<R: Runtime> Node<R> {
     {
         let (namespace_id, workflow_id) = (row.namespace_id.clone(), row.workflow_id.clone());
         let mut unstarted = Unstarted { node: self, given: Some(Given::Row { group, row }) };
-        let begin = BeginTask { command: Some(Command { namespace_id, workflow_id, op: Some(op) }) };
+        let begin =
+            BeginTask { command: Some(Command { namespace_id, workflow_id, op: Some(op), ..Command::default() }) };
         let started = if self.is_alone() {
             here(begin).await
         } else {
@@ -140,6 +143,14 @@ impl<R: Runtime> Node<R> {
                     }
                     None => continue,
                 },
+                Given::Speculative(offer) => {
+                    let request_id = RunId::from_random(R::random()).to_string();
+                    let taker = Taker { identity: &request.identity, request_id: &request_id, sticky };
+                    match self.start_speculative(&offer.entity, offer.run, offer.id, &taker)? {
+                        Some(started) => return self.task_of(started).map(Some),
+                        None => continue,
+                    }
+                }
             };
             let start = StartWorkflowTask {
                 run_id: row.run_id.clone(),
@@ -215,6 +226,7 @@ impl<R: Runtime> Node<R> {
         let rest = (!is_whole).then(|| HistoryPosition::page(run, read.next, started.next_event_id));
         response.history = Some(RawHistory { events: read.events });
         response.queries = self.board().questions.attach(&entity, run);
+        response.messages = self.board().updates.send(&entity, run, token.started_ns, token.started_event_id);
         Ok(WorkflowTask { token, response, rest })
     }
 
@@ -272,13 +284,22 @@ impl<R: Runtime> Node<R> {
         let group = self.route(&entity);
         let results = std::mem::take(&mut request.query_results);
         let held = self.board().questions.hold(&entity, run);
+        let _updates = self.hold_updates(&entity, run);
+        let answers = Answers::of(&token, &request);
         let command = Command {
-            namespace_id: entity.namespace_id,
-            workflow_id: entity.workflow_id,
-            op: Some(Op::CompleteWorkflowTask(CompleteWorkflowTask { token: Some(token), request: Some(request) })),
+            namespace_id: entity.namespace_id.clone(),
+            workflow_id: entity.workflow_id.clone(),
+            op: Some(Op::CompleteWorkflowTask(CompleteWorkflowTask {
+                sent_updates: self.board().updates.sent_with(&entity, run, token.started_ns),
+                token: Some(token),
+                request: Some(request),
+            })),
+            ..Command::default()
         };
         self.admit(&command)?;
-        let reply = self.propose_here(group, command, proposal).await?;
+        let reply = self.propose_here(group, command, proposal).await;
+        self.end_updates(&entity, run, &answers, reply.as_ref().err())?;
+        let reply = reply?;
         for (id, result) in results {
             held.answer(&id, answer_of(result));
         }
@@ -286,9 +307,13 @@ impl<R: Runtime> Node<R> {
         let Some(reply::Reply::WorkflowTaskCompleted(completed)) = reply.reply else {
             return Err(Error::Internal("a completion was answered by something else".into()));
         };
+        let mut next = completed.workflow_task;
+        if next.is_none() && answers.wants_next {
+            next = self.start_speculative_inline(&entity, run, &answers.identity)?;
+        }
         Ok(WorkflowTaskCompletion {
             response: completed.response.unwrap_or_default(),
-            workflow_task: completed.workflow_task.map(|started| self.task_of(started)).transpose()?,
+            workflow_task: next.map(|started| self.task_of(started)).transpose()?,
             activity_tasks: completed.activity_tasks,
         })
     }

@@ -151,6 +151,7 @@ impl<R: Runtime> Node<R> {
             namespace_id: question.entity.namespace_id.clone(),
             workflow_id: question.entity.workflow_id.clone(),
             op: Some(Op::ResetSticky(ResetStickyTaskQueue { run_id: question.run.to_string() })),
+            ..Command::default()
         };
         // A run that is closed or gone has no sticky queue to forget.
         let _refused = self.propose(group, command).await;

@@ -18,7 +18,10 @@ use crate::execute::Proposal;
 use crate::node::Node;
 use crate::poll::entity_of;
 use crate::route::Here;
-use crate::service::{HistoryPage, HistoryQuery, ListPage, Namespace, Service, WorkflowTask, WorkflowTaskCompletion};
+use crate::service::{
+    HistoryPage, HistoryQuery, ListPage, MultiError, Namespace, Patience, Service, UpdatedWithStart, WorkflowTask,
+    WorkflowTaskCompletion,
+};
 use crate::wire;
 
 impl<R: Runtime> Service for Node<R> {
@@ -140,6 +143,73 @@ impl<R: Runtime> Service for Node<R> {
             Box::pin(self.ask(namespace.clone(), request.clone(), timeout))
         };
         self.read_at_leader(group, timeout, call, here).await
+    }
+
+    async fn update(
+        &self,
+        namespace: Namespace,
+        request: api::UpdateWorkflowExecutionRequest,
+        patience: Patience,
+    ) -> Result<api::UpdateWorkflowExecutionResponse, Error> {
+        if self.is_alone() {
+            return self.update_workflow(namespace, request, patience).await;
+        }
+        let group = self.route(&entity_named(&namespace, request.workflow_execution.as_ref()));
+        let call = || {
+            let (request, is_callers) = (Some(request.clone()), patience.is_callers);
+            call::Call::Update(peer::Update { namespace_id: namespace.id.clone(), request, is_callers })
+        };
+        let here = || -> Here<'_, api::UpdateWorkflowExecutionResponse> {
+            Box::pin(self.update_workflow(namespace.clone(), request.clone(), patience))
+        };
+        self.read_at_leader(group, patience.timeout, call, here).await
+    }
+
+    async fn poll_update(
+        &self,
+        namespace: Namespace,
+        request: api::PollWorkflowExecutionUpdateRequest,
+        patience: Patience,
+    ) -> Result<api::PollWorkflowExecutionUpdateResponse, Error> {
+        if self.is_alone() {
+            return self.await_known_update(namespace, request, patience).await;
+        }
+        let execution = request.update_ref.as_ref().and_then(|reference| reference.workflow_execution.as_ref());
+        let group = self.route(&entity_named(&namespace, execution));
+        let call = || {
+            let (request, is_callers) = (Some(request.clone()), patience.is_callers);
+            call::Call::PollUpdate(peer::PollUpdate { namespace_id: namespace.id.clone(), request, is_callers })
+        };
+        let here = || -> Here<'_, api::PollWorkflowExecutionUpdateResponse> {
+            Box::pin(self.await_known_update(namespace.clone(), request.clone(), patience))
+        };
+        self.read_at_leader(group, patience.timeout, call, here).await
+    }
+
+    async fn update_with_start(
+        &self,
+        namespace: Namespace,
+        start: api::StartWorkflowExecutionRequest,
+        update: api::UpdateWorkflowExecutionRequest,
+        patience: Patience,
+    ) -> Result<UpdatedWithStart, MultiError> {
+        if self.is_alone() {
+            return self.start_and_update(namespace, start, update, patience).await;
+        }
+        let group = self.route(&entity_named(&namespace, update.workflow_execution.as_ref()));
+        let call = || {
+            call::Call::UpdateWithStart(peer::UpdateWithStart {
+                namespace_id: namespace.id.clone(),
+                start: Some(start.clone()),
+                update: Some(update.clone()),
+                is_callers: patience.is_callers,
+            })
+        };
+        let here = || -> Here<'_, Result<UpdatedWithStart, MultiError>> {
+            Box::pin(self.start_and_update_here(namespace.clone(), start.clone(), update.clone(), patience))
+        };
+        let done = self.read_at_leader(group, patience.timeout, call, here).await;
+        done.unwrap_or_else(|error| Err(MultiError::Whole(error)))
     }
 
     async fn history(&self, namespace: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {
@@ -319,7 +389,14 @@ impl<R: Runtime> Node<R> {
         run_id: &str,
     ) -> Result<api::DescribeWorkflowExecutionResponse, Error> {
         let shard = self.shard(self.route(entity))?;
-        let described = shard.read(|store| mainstay_engine::describe(store, entity, run_id));
+        let tasks = self.board().updates.tasks(entity);
+        let described = shard.read(|store| mainstay_engine::describe(store, entity, run_id, &tasks));
         described.map_err(|fault| Error::Internal(fault.to_string()))?
     }
+}
+
+/// The entity of an execution.
+fn entity_named(namespace: &Namespace, execution: Option<&WorkflowExecution>) -> EntityKey {
+    let workflow_id = execution.map(|execution| execution.workflow_id.clone()).unwrap_or_default();
+    EntityKey { namespace_id: namespace.id.clone(), workflow_id }
 }

@@ -55,6 +55,29 @@ impl HistoryPosition {
     }
 }
 
+/// How long a caller waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From now on.
+    pub timeout: Duration,
+    /// Whether it is the caller's own time: its end is an error then, and an answer otherwise.
+    pub is_callers: bool,
+}
+
+/// The answers of an update-with-start.
+pub type UpdatedWithStart = (api::StartWorkflowExecutionResponse, api::UpdateWorkflowExecutionResponse);
+
+/// Which operation of several was refused; the others were not done, or are aborted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MultiError {
+    /// The start.
+    Start(Error),
+    /// The update.
+    Update(Error),
+    /// Neither: the call as a whole.
+    Whole(Error),
+}
+
 /// A read of history.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryQuery {
@@ -167,6 +190,31 @@ pub trait Service: Clone + Send + Sync + 'static {
         request: api::QueryWorkflowRequest,
         timeout: Duration,
     ) -> impl Future<Output = Result<api::QueryWorkflowResponse, Error>> + Send;
+
+    /// Admits an update, or finds it by its id, and waits until it has reached the stage that the caller asks for.
+    fn update(
+        &self,
+        namespace: Namespace,
+        request: api::UpdateWorkflowExecutionRequest,
+        patience: Patience,
+    ) -> impl Future<Output = Result<api::UpdateWorkflowExecutionResponse, Error>> + Send;
+
+    /// Waits until a known update has reached a stage.
+    fn poll_update(
+        &self,
+        namespace: Namespace,
+        request: api::PollWorkflowExecutionUpdateRequest,
+        patience: Patience,
+    ) -> impl Future<Output = Result<api::PollWorkflowExecutionUpdateResponse, Error>> + Send;
+
+    /// Starts a workflow, or uses the running one, and updates it: both or neither.
+    fn update_with_start(
+        &self,
+        namespace: Namespace,
+        start: api::StartWorkflowExecutionRequest,
+        update: api::UpdateWorkflowExecutionRequest,
+        patience: Patience,
+    ) -> impl Future<Output = Result<UpdatedWithStart, MultiError>> + Send;
 
     /// Reads history, by long poll where asked.
     fn history(

@@ -85,7 +85,8 @@ impl<R: Runtime> Node<R> {
         request: UpdateTaskQueueConfigRequest,
     ) -> Result<UpdateTaskQueueConfigResponse, Error> {
         let op = Some(Op::UpdateTaskQueueConfig(request));
-        let command = Command { namespace_id: namespace.id.clone(), workflow_id: String::new(), op };
+        let command =
+            Command { namespace_id: namespace.id.clone(), workflow_id: String::new(), op, ..Command::default() };
         match self.propose(METADATA_GROUP, command).await?.reply {
             Some(reply::Reply::TaskQueueConfig(response)) => Ok(response),
             _ => Err(Error::Internal("a configuration was answered by something else".into())),

@@ -10,7 +10,9 @@ use mainstay_engine::Error;
 use mainstay_matching::{QueueKey, QueueKind};
 use prost::Message;
 
-use crate::service::{HistoryPage, HistoryPosition, HistoryQuery, WorkflowTask, WorkflowTaskCompletion};
+use crate::service::{
+    HistoryPage, HistoryPosition, HistoryQuery, MultiError, UpdatedWithStart, WorkflowTask, WorkflowTaskCompletion,
+};
 
 /// Something that travels between nodes as an encoded message.
 pub(crate) trait Wire: Sized + Send {
@@ -36,6 +38,8 @@ as_they_are! {
     NamespaceRecord,
     api::DescribeWorkflowExecutionResponse,
     api::QueryWorkflowResponse,
+    api::UpdateWorkflowExecutionResponse,
+    api::PollWorkflowExecutionUpdateResponse,
     api::DescribeTaskQueueResponse,
     peer::Given,
     peer::ReadIndex,
@@ -77,6 +81,28 @@ impl Wire for Option<ActivityTaskStarted> {
     }
     fn of_wire(bytes: Bytes) -> Result<Self, prost::DecodeError> {
         Ok(peer::MaybeActivityTask::decode(bytes)?.task)
+    }
+}
+
+impl Wire for Result<UpdatedWithStart, MultiError> {
+    fn to_wire(self) -> Bytes {
+        let mut message = peer::UpdatedWithStart::default();
+        match self {
+            Ok((started, updated)) => (message.started, message.updated) = (Some(started), Some(updated)),
+            Err(MultiError::Start(error)) => message.start_refused = Some(error.into()),
+            Err(MultiError::Update(error)) => message.update_refused = Some(error.into()),
+            Err(MultiError::Whole(error)) => message.refused = Some(error.into()),
+        }
+        message.encode_to_vec().into()
+    }
+    fn of_wire(bytes: Bytes) -> Result<Self, prost::DecodeError> {
+        let message = peer::UpdatedWithStart::decode(bytes)?;
+        Ok(match (message.start_refused, message.update_refused, message.refused) {
+            (Some(refusal), _, _) => Err(MultiError::Start(refusal.into())),
+            (_, Some(refusal), _) => Err(MultiError::Update(refusal.into())),
+            (_, _, Some(refusal)) => Err(MultiError::Whole(refusal.into())),
+            _ => Ok((message.started.unwrap_or_default(), message.updated.unwrap_or_default())),
+        })
     }
 }
 

@@ -177,7 +177,12 @@ fn namespace(node: &Node<TokioRuntime>) -> Namespace {
 }
 
 async fn execute(node: &Node<TokioRuntime>, workflow_id: &str, op: Op) -> log::Reply {
-    let command = Command { namespace_id: namespace(node).id.clone(), workflow_id: workflow_id.into(), op: Some(op) };
+    let command = Command {
+        namespace_id: namespace(node).id.clone(),
+        workflow_id: workflow_id.into(),
+        op: Some(op),
+        ..Default::default()
+    };
     node.execute(command).await.expect("is accepted")
 }
 

@@ -48,7 +48,12 @@ impl Host {
     }
 
     async fn execute(&self, op: Op) -> log::Reply {
-        let command = Command { namespace_id: self.namespace.id.clone(), workflow_id: "w".into(), op: Some(op) };
+        let command = Command {
+            namespace_id: self.namespace.id.clone(),
+            workflow_id: "w".into(),
+            op: Some(op),
+            ..Command::default()
+        };
         self.node.execute(command).await.expect("is accepted")
     }
 

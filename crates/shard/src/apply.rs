@@ -231,7 +231,8 @@ mod tests {
     use mainstay_storage::MemoryState;
 
     fn entry(now_ns: i64, seed: u64, workflow_id: &str, op: Op) -> Bytes {
-        let command = Command { namespace_id: "n".into(), workflow_id: workflow_id.into(), op: Some(op) };
+        let command =
+            Command { namespace_id: "n".into(), workflow_id: workflow_id.into(), op: Some(op), ..Command::default() };
         let entry = Entry { now_ns, seed_low: seed, version: 1, command: Some(command), ..Entry::default() };
         entry.encode_to_vec().into()
     }

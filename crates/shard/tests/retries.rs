@@ -33,7 +33,7 @@ impl Host {
 
     fn apply(&mut self, now: i64, command_id: Bytes, may_repeat: bool, op: Op) -> (Result<Reply, Error>, Vec<Effect>) {
         self.index += 1;
-        let command = Command { namespace_id: "n".into(), workflow_id: "w".into(), op: Some(op) };
+        let command = Command { namespace_id: "n".into(), workflow_id: "w".into(), op: Some(op), ..Default::default() };
         let entry = Entry {
             command_id,
             may_repeat,

@@ -71,7 +71,12 @@ impl Recorder {
     /// Applies one entry at once, and follows up what it offers.
     fn play(&mut self, workflow_id: &str, op: Op) {
         let index = self.log.len() as u64 + 1;
-        let command = log::Command { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.into(), op: Some(op) };
+        let command = log::Command {
+            namespace_id: NAMESPACE.into(),
+            workflow_id: workflow_id.into(),
+            op: Some(op),
+            ..Default::default()
+        };
         let entry = Entry {
             command_id: index.to_be_bytes().repeat(2).into(),
             now_ns: self.now_ns,
@@ -191,7 +196,7 @@ impl Recorder {
         let request =
             api::RespondWorkflowTaskCompletedRequest { commands, identity: "worker".into(), ..Default::default() };
         let workflow_id = token.workflow_id.clone();
-        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request) };
+        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request), ..Default::default() };
         self.play(&workflow_id, Op::CompleteWorkflowTask(op));
     }
 

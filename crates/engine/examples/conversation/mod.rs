@@ -61,8 +61,12 @@ impl<P: Partner> Talk<P> {
 
     pub fn apply(&mut self, workflow_id: &str, op: Op) {
         self.log_index += 1;
-        let command =
-            log::Command { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.to_string(), op: Some(op) };
+        let command = log::Command {
+            namespace_id: NAMESPACE.into(),
+            workflow_id: workflow_id.to_string(),
+            op: Some(op),
+            ..Default::default()
+        };
         let step = Step { log_index: self.log_index, command };
         let (reply, offered) = self.partner.apply(&step);
         self.steps.push(step);
@@ -123,7 +127,8 @@ impl<P: Partner> Talk<P> {
             identity: "worker".into(),
             ..Default::default()
         };
-        let op = log::CompleteWorkflowTask { token: Some(self.task.clone()), request: Some(request) };
+        let op =
+            log::CompleteWorkflowTask { token: Some(self.task.clone()), request: Some(request), ..Default::default() };
         self.apply(workflow_id, Op::CompleteWorkflowTask(op));
     }
 

@@ -11,6 +11,7 @@ mod marker;
 mod properties;
 mod sequence;
 mod timer;
+mod update;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ use mainstay_api::temporal::command::v1::{Command, command::Attributes as A};
 use mainstay_api::temporal::enums::v1::{CommandType, TimeoutType, WorkflowTaskFailedCause as Cause};
 use mainstay_api::temporal::failure::v1::{Failure, ServerFailureInfo, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::WorkflowTaskCompletedEventAttributes;
+use mainstay_api::temporal::protocol::v1::Message;
 use mainstay_api::temporal::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskCompletedResponse,
 };
@@ -33,7 +35,7 @@ use crate::run::Run;
 use crate::store::Fault;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter, TaskFailure};
-use crate::{Answer, Error, Stop, reply_of, search_attributes, worker_build};
+use crate::{Answer, Error, Stop, reply_of, search_attributes, speculative, worker_build};
 
 /// A streak of empty completions that only ask for another task may last this long.
 const HEARTBEAT_STREAK_MAX: i64 = 30 * 60 * 1_000_000_000;
@@ -82,6 +84,10 @@ pub(crate) struct Completion<'c, 'a> {
     pub(crate) eager: Vec<log::ActivityTaskStarted>,
     /// Workflow ids of the children that earlier commands started.
     pub(crate) started_children: BTreeSet<String>,
+    /// Answers to updates that no command has asked for yet.
+    pub(crate) messages: Vec<Message>,
+    /// The updates that the worker was sent with this task.
+    pub(crate) sent: &'c [update::Request],
 }
 
 impl Completion<'_, '_> {
@@ -116,12 +122,17 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         run.save(tx);
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
-    let rejection = match apply(tx, &mut run, &token, &request) {
+    let rejection = match apply(tx, &mut run, &request, &command.sent_updates) {
         Ok(_) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
             return too_large(tx, &token, run.written_bytes());
         }
         Ok(completed) => {
-            run.save(tx);
+            let dropped = completed.response.as_ref().is_some_and(|r| r.reset_history_event_id != 0);
+            if dropped {
+                run.save_uncounted(tx)
+            } else {
+                run.save(tx)
+            }
             return Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)));
         }
         Err(rejection) => rejection,
@@ -213,12 +224,18 @@ fn heartbeat_streak_over(
 fn apply(
     tx: &mut Transaction<'_>,
     run: &mut Run,
-    token: &TaskToken,
     request: &RespondWorkflowTaskCompletedRequest,
+    sent: &[update::Request],
 ) -> Checked<WorkflowTaskCompleted> {
     check_binary(tx, &request.binary_checksum)?;
     let mut task = workflow_task::take(tx, run).unwrap_or_default();
-    workflow_task::write_transient_start(tx, run, &mut task, &request.identity);
+    if update::leaves_no_trace(tx, run, &task, request)? {
+        let reset_history_event_id = speculative::drop_completed(run, task);
+        set_sticky(run, request);
+        let response = RespondWorkflowTaskCompletedResponse { reset_history_event_id, ..Default::default() };
+        return Ok(WorkflowTaskCompleted { response: Some(response), ..WorkflowTaskCompleted::default() });
+    }
+    workflow_task::write_start(tx, run, &mut task, &request.identity);
     let completed_event_id = write_completed(tx, run, &task, request);
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
@@ -237,13 +254,15 @@ fn apply(
         wake: false,
         eager: Vec::new(),
         started_children: BTreeSet::new(),
+        messages: request.messages.clone(),
+        sent,
     };
     for command in &request.commands {
         handle(&mut completion, command)?;
     }
+    update::take_rest(&mut completion)?;
     let Completion { tx, run, wake, eager, .. } = completion;
     let workflow_task = next_task(tx, run, &task, request, wake)?;
-    let _ = token;
     Ok(WorkflowTaskCompleted {
         response: Some(RespondWorkflowTaskCompletedResponse::default()),
         workflow_task,
@@ -336,11 +355,7 @@ fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()>
             Some(A::RequestCancelExternalWorkflowExecutionCommandAttributes(a)),
         ) => external::request_cancel(completion, command, a),
         (CommandType::ProtocolMessage, Some(A::ProtocolMessageCommandAttributes(a))) => {
-            let text = match a.message_id.as_str() {
-                "" => "MessageID is not set on ProtocolMessageCommand.".to_string(),
-                id => format!("ProtocolMessageCommand referenced absent message ID {id}"),
-            };
-            Err(Rejection::Bad(Cause::BadUpdateWorkflowExecutionMessage, text))
+            update::take_named(completion, &a.message_id)
         }
         (kind, _) => {
             let name = kind.as_str_name().trim_start_matches("COMMAND_TYPE_");

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use mainstay_api::log::{
-    AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, FireTimers, MessageFloor, Reply, command::Op,
-    reply,
+    AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, FireTimers, MessageFloor, Reply,
+    SpeculativeTask, WorkflowTaskStarted, command::Op, reply,
 };
-use mainstay_api::record::{EntityMessage, MessageOutcome, NamespaceRecord, TimerRow};
+use mainstay_api::record::{EntityMessage, ExecutionRecord, MessageOutcome, NamespaceRecord, RunRecord, TimerRow};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
-use mainstay_engine::{Change, Context, EntityKey, Error, apply};
+use mainstay_engine::speculative::{self, Taker};
+use mainstay_engine::{Change, Context, EntityKey, Error, Table, apply};
 
 use super::store::MemStore;
 
@@ -25,6 +26,9 @@ pub struct Machine {
     pub store: MemStore,
     pub now_ns: i64,
     pub log_index: u64,
+    /// The speculative task that the leader holds.
+    pub speculative: Option<SpeculativeTask>,
+    last_speculative_id: u64,
 }
 
 impl Machine {
@@ -44,11 +48,51 @@ impl Machine {
         };
         let mut store = MemStore::default();
         store.namespaces.insert(NAMESPACE.into(), namespace);
-        Self { store, now_ns: EPOCH_NS, log_index: 0 }
+        Self { store, now_ns: EPOCH_NS, log_index: 0, speculative: None, last_speculative_id: 0 }
     }
 
     pub fn entity(workflow_id: &str) -> EntityKey {
         EntityKey { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.into() }
+    }
+
+    fn current(&self, workflow_id: &str) -> Option<RunRecord> {
+        let entity = Self::entity(workflow_id);
+        let execution: ExecutionRecord = self.store.record(&entity, Table::Execution, None, &[])?;
+        let run = execution.current_run_id.parse().ok();
+        self.store.record(&entity, Table::Run, run, &[])
+    }
+
+    /// Schedules a speculative task of the current run, as a leader does whose updates need one.
+    pub fn speculate(&mut self, workflow_id: &str) -> bool {
+        let Some(record) = self.current(workflow_id).filter(|_| self.speculative.is_none()) else { return false };
+        self.last_speculative_id += 1;
+        let task = speculative::schedule(&record, self.last_speculative_id, Timestamp::from_nanos(self.now_ns));
+        self.speculative = task.map(|task| SpeculativeTask { run_id: record.run_id, task: Some(task) });
+        self.speculative.is_some()
+    }
+
+    /// Gives the speculative task to a worker.
+    pub fn start_speculative(
+        &mut self,
+        workflow_id: &str,
+        request_id: &str,
+        sticky: bool,
+    ) -> Option<WorkflowTaskStarted> {
+        let record = self.current(workflow_id)?;
+        let task = self.speculative.as_mut()?.task.as_mut().filter(|task| task.started_event_id == 0)?;
+        let taker = Taker { identity: "worker", request_id, sticky };
+        let now = Timestamp::from_nanos(self.now_ns);
+        Some(speculative::start(&Self::entity(workflow_id), &record, task, &taker, now))
+    }
+
+    /// Forgets the speculative task if the run has gone on without it.
+    fn look(&mut self, workflow_id: &str) {
+        let Some(held) = &self.speculative else { return };
+        let record = self.current(workflow_id).filter(|record| record.run_id == held.run_id);
+        let fits = |record: RunRecord| held.task.as_ref().is_some_and(|task| speculative::fits(&record, task));
+        if !record.is_some_and(fits) {
+            self.speculative = None;
+        }
     }
 
     /// Applies a command; answers its reply and what it changed.
@@ -60,9 +104,16 @@ impl Machine {
             log_index: self.log_index,
             version: 1,
         };
-        let command = Command { namespace_id: NAMESPACE.into(), workflow_id: workflow_id.to_string(), op: Some(op) };
+        let command = Command {
+            namespace_id: NAMESPACE.into(),
+            workflow_id: workflow_id.to_string(),
+            op: Some(op),
+            speculative_tasks: self.speculative.clone().into_iter().collect(),
+            ..Command::default()
+        };
         let outcome = apply(&context, &self.store, &command).expect("memory does not fail");
         self.store.write(outcome.changes.clone()).expect("changes fit the store");
+        self.look(workflow_id);
         (outcome.reply, outcome.changes)
     }
 

@@ -6,3 +6,4 @@ pub mod rebuild;
 pub mod script;
 pub mod store;
 pub mod text;
+pub mod updates;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_api::RawHistory;
 use mainstay_api::record::{
     ActivityRecord, BatchRecord, ChildRecord, EntityMessage, ExecutionRecord, ExternalRecord, RunDetails, RunRecord,
-    ScheduleRecord, TimerRow, UserTimerRecord, entity_message::Body, task_row, timer_row,
+    ScheduleRecord, TimerRow, UpdateRecord, UserTimerRecord, entity_message::Body, task_row, timer_row,
 };
 use mainstay_api::temporal::common::v1::{Payload, Priority};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
@@ -38,6 +38,9 @@ struct Rebuilt {
     last_completed_started: i64,
     signals: i64,
     cancel_requested: bool,
+    /// By update id.
+    updates: BTreeMap<String, UpdateRecord>,
+    batch_event_id: i64,
     memo: BTreeMap<String, Payload>,
     priority: Option<Priority>,
     problems: Vec<String>,
@@ -208,6 +211,14 @@ impl Owned<'_> {
         same("buffered count", r.buffered_count.to_string(), buffered.len().to_string());
         let bytes: usize = buffered.iter().map(Message::encoded_len).sum();
         same("buffered bytes", r.buffered_bytes.to_string(), bytes.to_string());
+        let rows: Vec<(Vec<u8>, UpdateRecord)> = self.store.records(self.entity, Table::Update, self.run);
+        let rows: BTreeMap<String, UpdateRecord> =
+            rows.into_iter().map(|(id, row)| (String::from_utf8_lossy(&id).into_owned(), row)).collect();
+        same("updates", format!("{rows:?}"), format!("{:?}", rebuilt.updates));
+        same("update count", r.update_count.to_string(), rebuilt.updates.len().to_string());
+        let open = |update: &&UpdateRecord| update.accepted_event_id != 0 && update.completed_event_id == 0;
+        let open = rebuilt.updates.values().filter(open).count();
+        same("open updates", r.open_update_count.to_string(), open.to_string());
         let mut priority = rebuilt.priority.clone();
         let last = rebuilt.last_completed_started;
         same("last completed start", r.last_completed_started_event_id.to_string(), last.to_string());
@@ -434,6 +445,9 @@ impl Owned<'_> {
             return;
         };
         let stored = (task.scheduled_event_id, task.started_event_id);
+        if task.speculative_id != 0 {
+            problems.push("a speculative workflow task is stored".into());
+        }
         if task.attempt == 1 && rebuilt.task != Some(stored) {
             problems.push(format!("the workflow task is {stored:?}, by history {:?}", rebuilt.task));
         }
@@ -520,6 +534,7 @@ fn rebuild(batches: &[(Vec<u8>, RawHistory)]) -> Rebuilt {
         if first != made.next_event_id || batch.events.is_empty() {
             made.problems.push(format!("a batch of {} events is at {first}", batch.events.len()));
         }
+        made.batch_event_id = first;
         for encoded in &batch.events {
             let event = HistoryEvent::decode(encoded.clone()).expect("events decode");
             made.size += encoded.len() as i64;
@@ -666,6 +681,24 @@ impl Rebuilt {
             A::TimerCanceledEventAttributes(a) => {
                 if self.timers.remove(&a.started_event_id).as_ref() != Some(&a.timer_id) {
                     self.wrong(event, "no such timer is cancelled");
+                }
+            }
+            A::WorkflowExecutionUpdateAdmittedEventAttributes(a) => {
+                let meta = a.request.as_ref().and_then(|request| request.meta.clone()).unwrap_or_default();
+                self.updates.entry(meta.update_id).or_default().admitted_event_id = id;
+            }
+            A::WorkflowExecutionUpdateAcceptedEventAttributes(a) => {
+                self.updates.entry(a.protocol_instance_id.clone()).or_default().accepted_event_id = id;
+            }
+            A::WorkflowExecutionUpdateCompletedEventAttributes(a) => {
+                let meta = a.meta.clone().unwrap_or_default();
+                let batch = self.batch_event_id;
+                match self.updates.get_mut(&meta.update_id) {
+                    Some(update) if update.accepted_event_id == a.accepted_event_id => {
+                        update.completed_event_id = id;
+                        update.completed_batch_event_id = batch;
+                    }
+                    _ => self.wrong(event, "completes no such update"),
                 }
             }
             A::WorkflowExecutionSignaledEventAttributes(_) => self.signals += 1,

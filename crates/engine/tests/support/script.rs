@@ -21,6 +21,7 @@ use mainstay_api::record::{
 use mainstay_api::temporal::command::v1::{Command, command::Attributes};
 use mainstay_api::temporal::enums::v1::{CommandType, EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_api::temporal::update::v1::Request;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Timestamp;
 use mainstay_engine::{Change, Error, Table, batch, schedule};
@@ -29,6 +30,7 @@ use prost::Message;
 use super::machine::{EPOCH_NS, Machine};
 use super::rebuild;
 use super::text::{Texts, since_start};
+use super::updates;
 
 const SERVICE: &str = "temporal.api.workflowservice.v1";
 
@@ -46,6 +48,8 @@ pub struct Script {
     kept: Vec<(String, TaskToken)>,
     polls: u32,
     requests: u32,
+    /// Sent with every task.
+    updates: Vec<Request>,
     out: String,
 }
 
@@ -68,6 +72,7 @@ pub fn run(text: &str) -> String {
         kept: Vec::new(),
         polls: 0,
         requests: 0,
+        updates: Vec::new(),
         out: String::new(),
     };
     let mut lines = text.lines().peekable();
@@ -151,6 +156,9 @@ impl Script {
             "poll" => self.poll(line),
             "poll-again" => self.poll_again(),
             "complete" => self.complete(line),
+            "update" => self.update(line),
+            "poll-speculative" => self.poll_speculative(line),
+            "time-out-speculative" => self.time_out_speculative(),
             "fail" => self.fail(line),
             "poll-activity" => self.poll_activity(line),
             "complete-activity" | "fail-activity" | "cancel-activity" | "heartbeat" => self.close_activity(line),
@@ -274,8 +282,42 @@ impl Script {
         self.apply_to(&token.workflow_id, Op::StartWorkflowTask(start));
     }
 
-    /// Each further line is one command's attributes; a line that begins with `+` adds to the request instead.
+    /// `update u1`: the leader admits an update; a run without a workflow task gets a speculative one.
+    fn update(&mut self, line: &Line) {
+        self.updates.push(updates::request(&line.rest));
+        if self.machine.speculate("wf") {
+            let id =
+                self.machine.speculative.as_ref().and_then(|s| s.task.as_ref()).map_or(0, |t| t.scheduled_event_id);
+            self.say(&format!("  speculative task {id}"));
+        }
+    }
+
+    fn poll_speculative(&mut self, line: &Line) {
+        self.polls += 1;
+        let request_id = format!("poll-{}", self.polls);
+        match self.machine.start_speculative("wf", &request_id, line.rest == "sticky") {
+            Some(task) => self.show_task("speculative task", &task),
+            None => self.say("  no task"),
+        }
+    }
+
+    fn time_out_speculative(&mut self) {
+        let held = self.machine.speculative.clone().unwrap_or_default();
+        let task = held.task.unwrap_or_default();
+        let op = log::TimeOutSpeculativeTask {
+            run_id: held.run_id,
+            speculative_id: task.speculative_id,
+            started: task.started_event_id != 0,
+            make_normal: false,
+        };
+        self.apply_to("wf", Op::TimeOutSpeculativeTask(op));
+    }
+
+    /// Each further line is one command's attributes; a line that begins with `+` adds to the request instead, one with `@` is
+    /// an answer to an update.
     fn complete(&mut self, line: &Line) {
+        let (answers, more): (Vec<&String>, Vec<&String>) = line.more.iter().partition(|l| l.starts_with('@'));
+        let line = &Line { word: String::new(), rest: line.rest.clone(), more: more.into_iter().cloned().collect() };
         let (own, commands): (Vec<&String>, Vec<&String>) = line.more.iter().partition(|l| l.starts_with('+'));
         let own: String = own.iter().map(|l| l.trim_start_matches('+')).collect();
         let own = Line { word: String::new(), rest: line.rest.clone() + &own, more: Vec::new() };
@@ -288,9 +330,14 @@ impl Script {
             }
             request.commands.push(command);
         }
+        for answer in answers {
+            let (how, id) = answer.trim_start_matches('@').split_once(' ').expect("@accept u1");
+            request.messages.push(updates::message(how, id));
+        }
         let token = self.workflow_task.clone().unwrap_or_default();
         let workflow_id = token.workflow_id.clone();
-        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request) };
+        let sent_updates = self.updates.clone();
+        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request), sent_updates };
         self.apply_to(&workflow_id, Op::CompleteWorkflowTask(op));
     }
 
@@ -399,7 +446,12 @@ impl Script {
 
     fn describe(&mut self, line: &Line) {
         let run_id = self.texts.names.id(&line.rest).unwrap_or_default();
-        let answer = mainstay_engine::describe(&self.machine.store, &Machine::entity(&self.workflow), &run_id);
+        let answer = mainstay_engine::describe(
+            &self.machine.store,
+            &Machine::entity(&self.workflow),
+            &run_id,
+            self.machine.speculative.as_slice(),
+        );
         match answer.expect("memory does not fail") {
             Ok(response) => {
                 let text = self.texts.show(&format!("{SERVICE}.DescribeWorkflowExecutionResponse"), &response);

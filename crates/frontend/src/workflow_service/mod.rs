@@ -16,6 +16,7 @@ mod schedules;
 mod start;
 mod system;
 mod task_queues;
+mod updates;
 mod visibility;
 mod workers;
 mod workflow_tasks;
@@ -121,8 +122,12 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
 
     /// Sends a command to the entity it concerns.
     pub(crate) async fn execute(&self, namespace: &Namespace, workflow_id: &str, op: Op) -> Answer<Reply> {
-        let command =
-            Command { namespace_id: namespace.id.clone(), workflow_id: workflow_id.to_string(), op: Some(op) };
+        let command = Command {
+            namespace_id: namespace.id.clone(),
+            workflow_id: workflow_id.to_string(),
+            op: Some(op),
+            ..Command::default()
+        };
         Ok(self.service.execute(command).await?)
     }
 
@@ -170,6 +175,7 @@ register! {
     describe_task_queue(DescribeTaskQueueRequest) -> DescribeTaskQueueResponse,
     describe_worker(DescribeWorkerRequest) -> DescribeWorkerResponse,
     describe_workflow_execution(DescribeWorkflowExecutionRequest) -> DescribeWorkflowExecutionResponse,
+    execute_multi_operation(ExecuteMultiOperationRequest) -> ExecuteMultiOperationResponse,
     get_cluster_info(GetClusterInfoRequest) -> GetClusterInfoResponse,
     get_search_attributes(GetSearchAttributesRequest) -> GetSearchAttributesResponse,
     get_system_info(GetSystemInfoRequest) -> GetSystemInfoResponse,
@@ -191,6 +197,7 @@ register! {
     pause_workflow_execution(PauseWorkflowExecutionRequest) -> PauseWorkflowExecutionResponse,
     patch_schedule(PatchScheduleRequest) -> PatchScheduleResponse,
     poll_activity_task_queue(PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse,
+    poll_workflow_execution_update(PollWorkflowExecutionUpdateRequest) -> PollWorkflowExecutionUpdateResponse,
     poll_workflow_task_queue(PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse,
     query_workflow(QueryWorkflowRequest) -> QueryWorkflowResponse,
     record_activity_task_heartbeat(RecordActivityTaskHeartbeatRequest) -> RecordActivityTaskHeartbeatResponse,
@@ -230,6 +237,7 @@ register! {
         -> UpdateActivityExecutionOptionsResponse,
     update_activity_options(UpdateActivityOptionsRequest) -> UpdateActivityOptionsResponse,
     update_namespace(UpdateNamespaceRequest) -> UpdateNamespaceResponse,
+    update_workflow_execution(UpdateWorkflowExecutionRequest) -> UpdateWorkflowExecutionResponse,
     update_task_queue_config(UpdateTaskQueueConfigRequest) -> UpdateTaskQueueConfigResponse,
     update_workflow_execution_options(UpdateWorkflowExecutionOptionsRequest)
         -> UpdateWorkflowExecutionOptionsResponse,

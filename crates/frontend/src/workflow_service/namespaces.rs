@@ -271,6 +271,8 @@ fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
                 worker_heartbeats: true,
                 reported_problems_search_attribute: true,
                 poller_autoscaling: true,
+                sync_update: true,
+                async_update: true,
                 ..Capabilities::default()
             }),
             limits: Some(Limits {

@@ -52,7 +52,10 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     }
 }
 
-fn normalise_start<R: Runtime>(r: &mut StartWorkflowExecutionRequest, namespace: &NamespaceRecord) -> Answer<()> {
+pub(super) fn normalise_start<R: Runtime>(
+    r: &mut StartWorkflowExecutionRequest,
+    namespace: &NamespaceRecord,
+) -> Answer<()> {
     validate::workflow_id(&r.workflow_id)?;
     start::retry_policy(&mut r.retry_policy)?;
     start::delay(&r.cron_schedule, &mut r.workflow_start_delay)?;

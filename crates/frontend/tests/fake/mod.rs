@@ -14,7 +14,8 @@ use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Timestamp;
 use mainstay_engine::Error;
 use mainstay_node::service::{
-    HistoryPage, HistoryPosition, HistoryQuery, ListPage, Namespace, Service, WorkflowTask, WorkflowTaskCompletion,
+    HistoryPage, HistoryPosition, HistoryQuery, ListPage, MultiError, Namespace, Patience, Service, UpdatedWithStart,
+    WorkflowTask, WorkflowTaskCompletion,
 };
 
 pub const RUN: &str = "0a0a0a0a-0a0a-4a0a-8a0a-0a0a0a0a0a0a";
@@ -180,6 +181,34 @@ impl Service for Fake {
     ) -> Result<api::QueryWorkflowResponse, Error> {
         let _waiting = self.wait();
         std::future::pending().await
+    }
+
+    async fn update(
+        &self,
+        _: Namespace,
+        _: api::UpdateWorkflowExecutionRequest,
+        _: Patience,
+    ) -> Result<api::UpdateWorkflowExecutionResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn poll_update(
+        &self,
+        _: Namespace,
+        _: api::PollWorkflowExecutionUpdateRequest,
+        _: Patience,
+    ) -> Result<api::PollWorkflowExecutionUpdateResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn update_with_start(
+        &self,
+        _: Namespace,
+        _: api::StartWorkflowExecutionRequest,
+        _: api::UpdateWorkflowExecutionRequest,
+        _: Patience,
+    ) -> Result<UpdatedWithStart, MultiError> {
+        Err(MultiError::Update(Error::not_found("gone")))
     }
 
     async fn history(&self, _: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {

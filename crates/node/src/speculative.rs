@@ -1,0 +1,231 @@
+//! Speculative workflow tasks of a leader: made when admitted updates need a task and the run has none, offered to matching, started
+//! in memory when a poller takes one, timed out by a sleeping task. (The engine knows what they mean; see its module of this name.)
+//!
+//! A run with updates is looked at again after each change that apply makes to it. So whatever races with an update ends the same
+//! way: either the run has a task that carries it, or it gets a speculative one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_api::log::{Command, TimeOutSpeculativeTask, WorkflowTaskStarted, command::Op};
+use mainstay_api::record::{RunRecord, UpdateRecord, WorkflowTaskRecord};
+use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
+use mainstay_base::RunId;
+use mainstay_engine::speculative::{self, Taker};
+use mainstay_engine::{EntityKey, Error, Row, Table};
+use mainstay_matching::{QueueKey, QueueKind};
+use mainstay_runtime::{Instant, Runtime};
+
+use crate::node::Node;
+use crate::unreadable;
+use crate::updates::Look;
+
+/// How long a speculative task waits for a poller, on a sticky queue or not.
+const SCHEDULE_TO_START: Duration = Duration::from_secs(5);
+/// A look at runs that failed, or a change that was missed, is repeated after this.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Request id of a task that is started with the completion of the one before.
+const INLINE_REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
+
+/// A speculative task as matching holds it.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) entity: EntityKey,
+    pub(crate) run: RunId,
+    pub(crate) id: u64,
+    pub(crate) queue: QueueKey,
+    pub(crate) sticky: bool,
+    /// Where it goes if the sticky worker is gone.
+    pub(crate) normal_queue: QueueKey,
+}
+
+/// Looks after the runs that have updates, for as long as the node runs.
+pub(crate) async fn run<R: Runtime>(node: Node<R>) {
+    while !node.is_stopped() {
+        let changed = node.board().updates.changed.notified();
+        let mut failed = false;
+        for (entity, run) in node.board().updates.take_touched() {
+            if node.settle(&entity, run).is_err() {
+                node.board().updates.touch(&entity, run);
+                failed = true;
+            }
+        }
+        let wait = if failed { LOOK_AGAIN_AFTER } else { LOOK_AGAIN_AFTER * 60 };
+        let _woken = node.within(R::Instant::now() + wait, changed).await;
+    }
+}
+
+/// Makes sure that a completion which is being applied is followed by a look at its run.
+pub(crate) struct Held<'a, R: Runtime> {
+    node: &'a Node<R>,
+    entity: &'a EntityKey,
+    run: RunId,
+}
+
+impl<R: Runtime> Drop for Held<'_, R> {
+    fn drop(&mut self) {
+        self.node.board().updates.release(self.entity, self.run);
+    }
+}
+
+/// The row of an update.
+pub(crate) fn update_row(run: RunId, id: &str) -> Row {
+    Row { table: Table::Update, run: Some(run), id: id.as_bytes().to_vec() }
+}
+
+fn ending(entity: EntityKey, op: TimeOutSpeculativeTask) -> Command {
+    let EntityKey { namespace_id, workflow_id } = entity;
+    Command { namespace_id, workflow_id, op: Some(Op::TimeOutSpeculativeTask(op)), ..Command::default() }
+}
+
+impl<R: Runtime> Node<R> {
+    /// What callers of an update that was not accepted are told when its run closes: to ask the run that follows, if one does.
+    pub(crate) fn aborted_by_close(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        record: Option<&RunRecord>,
+    ) -> Result<Error, Error> {
+        let aborted = Error::not_found("workflow update was aborted by closing workflow");
+        let Some(record) = record.filter(|record| record.close_ns != 0) else { return Ok(aborted) };
+        let goes_on = record.status() == Status::ContinuedAsNew
+            || !self.read_details(self.route(entity), entity, run)?.successor_run_id.is_empty();
+        Ok(if goes_on { mainstay_engine::closing() } else { aborted })
+    }
+
+    pub(crate) fn hold_updates<'a>(&'a self, entity: &'a EntityKey, run: RunId) -> Held<'a, R> {
+        self.board().updates.hold(entity, run);
+        Held { node: self, entity, run }
+    }
+
+    /// Brings the updates of a run and its speculative task in line with its rows.
+    pub(crate) fn settle(&self, entity: &EntityKey, run: RunId) -> Result<(), Error> {
+        let updates = &self.board().updates;
+        let settling = updates.settling();
+        let shard = self.shard(self.route(entity))?;
+        let record = shard.run(entity, run).map_err(unreadable)?;
+        let mut accepted = BTreeSet::new();
+        for id in updates.ids(entity, run) {
+            let known: Option<UpdateRecord> = shard.record(entity, &update_row(run, &id)).map_err(unreadable)?;
+            if known.is_some_and(|known| known.accepted_event_id != 0) {
+                accepted.insert(id);
+            }
+        }
+        let look = Look { record: record.as_ref(), accepted, now: self.now() };
+        let aborted = self.aborted_by_close(entity, run, record.as_ref())?;
+        let consequence = updates.settle(entity, run, &look, &aborted);
+        drop(settling);
+        if let Some(id) = consequence.retract {
+            self.board().dispatch.retract_speculative(id, self.now());
+        }
+        if let (Some(task), Some(record)) = (&consequence.offer, record.as_ref().filter(|r| !r.first_task_backoff)) {
+            if self.is_alone() {
+                self.offer_speculative(entity, run, record, task);
+            } else {
+                self.write_speculative(entity, run, task);
+            }
+        }
+        if consequence.ended || consequence.retract.is_some() {
+            self.board().waits.wake(entity.clone(), run);
+        }
+        Ok(())
+    }
+
+    fn offer_speculative(&self, entity: &EntityKey, run: RunId, record: &RunRecord, task: &WorkflowTaskRecord) {
+        let queue = |name: &str| QueueKey {
+            namespace_id: entity.namespace_id.clone(),
+            name: name.to_string(),
+            kind: QueueKind::Workflow,
+        };
+        let offer = Offer {
+            entity: entity.clone(),
+            run,
+            id: task.speculative_id,
+            queue: queue(&task.task_queue),
+            sticky: task.sticky,
+            normal_queue: queue(&record.task_queue),
+        };
+        self.board().dispatch.offer_speculative(Arc::new(offer), self.now());
+        self.expire(entity, run, task, SCHEDULE_TO_START);
+    }
+
+    /// Makes a normal task of a speculative one that no worker has: pollers may wait at other nodes, and those start only what has
+    /// a row.
+    fn write_speculative(&self, entity: &EntityKey, run: RunId, task: &WorkflowTaskRecord) {
+        let (node, id) = (self.clone(), task.speculative_id);
+        let entity = entity.clone();
+        drop(R::spawn(async move {
+            let op = TimeOutSpeculativeTask {
+                run_id: run.to_string(),
+                speculative_id: id,
+                make_normal: true,
+                started: false,
+            };
+            // What was refused is not needed: the run is closed or gone, or has another leader.
+            let _refused = node.run_command(ending(entity, op)).await;
+        }));
+    }
+
+    /// Times a speculative task out if it is as it is now after `patience`.
+    fn expire(&self, entity: &EntityKey, run: RunId, task: &WorkflowTaskRecord, patience: Duration) {
+        let (node, entity, id, started) = (self.clone(), entity.clone(), task.speculative_id, task.started_ns);
+        drop(R::spawn(async move {
+            let deadline = R::Instant::now() + patience;
+            let stopped = node.within(deadline, std::future::pending::<()>()).await;
+            let same = |task: WorkflowTaskRecord| task.speculative_id == id && task.started_ns == started;
+            if stopped.is_some() || node.is_stopped() || !node.board().updates.task(&entity, run).is_some_and(same) {
+                return;
+            }
+            let op = TimeOutSpeculativeTask {
+                run_id: run.to_string(),
+                speculative_id: id,
+                started: started != 0,
+                make_normal: false,
+            };
+            // What was refused needs no time-out: the run is closed or gone.
+            let _refused = node.run_command(ending(entity, op)).await;
+        }));
+    }
+
+    /// Starts the speculative task that a poller took. None if it is gone.
+    pub(crate) fn start_speculative(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        id: u64,
+        taker: &Taker<'_>,
+    ) -> Result<Option<WorkflowTaskStarted>, Error> {
+        let updates = &self.board().updates;
+        let _settling = updates.settling();
+        let Some(record) = self.shard(self.route(entity))?.run(entity, run).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let offered = |task: &WorkflowTaskRecord| task.speculative_id == id && task.started_event_id == 0;
+        let task = updates.task(entity, run).filter(offered).filter(|task| speculative::fits(&record, task));
+        let Some(mut task) = task else { return Ok(None) };
+        let started = speculative::start(entity, &record, &mut task, taker, self.now());
+        self.expire(entity, run, &task, Duration::from_nanos(task.timeout_ns.max(0).unsigned_abs()));
+        updates.replace_task(entity, run, task);
+        Ok(Some(started))
+    }
+
+    /// Gives the worker that has just completed a task the one that waiting updates need.
+    pub(crate) fn start_speculative_inline(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        identity: &str,
+    ) -> Result<Option<WorkflowTaskStarted>, Error> {
+        let scheduled = {
+            let _settling = self.board().updates.settling();
+            let Some(record) = self.shard(self.route(entity))?.run(entity, run).map_err(unreadable)? else {
+                return Ok(None);
+            };
+            self.board().updates.schedule_inline(entity, run, &record, self.now())
+        };
+        let Some(task) = scheduled else { return Ok(None) };
+        let taker = Taker { identity, request_id: INLINE_REQUEST_ID, sticky: true };
+        self.start_speculative(entity, run, task.speculative_id, &taker)
+    }
+}
