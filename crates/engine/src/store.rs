@@ -62,6 +62,21 @@ pub enum Table {
     BatchRequest = 23,
 }
 
+impl Table {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Execution,
+        Self::Run,
+        Self::History,
+        Self::Activity,
+        Self::ActivityId,
+        Self::UserTimer,
+        Self::UserTimerEvent,
+        Self::RequestId,
+        Self::Buffered,
+    ];
+}
+
 /// One row of an entity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {

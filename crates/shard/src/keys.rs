@@ -42,6 +42,26 @@ fn name(key: &mut Vec<u8>, text: &[u8]) {
     key.extend_from_slice(&[0, 1]);
 }
 
+/// A name at the beginning of a key's rest, and what follows it.
+fn read_name(key: &[u8]) -> Option<(String, &[u8])> {
+    let mut text = Vec::new();
+    let mut rest = key;
+    loop {
+        rest = match rest {
+            [0, 1, rest @ ..] => return Some((String::from_utf8(text).ok()?, rest)),
+            [0, 0xff, rest @ ..] => {
+                text.push(0);
+                rest
+            }
+            [0, ..] | [] => return None,
+            [byte, rest @ ..] => {
+                text.push(*byte);
+                rest
+            }
+        };
+    }
+}
+
 fn signed(key: &mut Vec<u8>, number: i64) {
     key.extend_from_slice(&((number as u64) ^ (1 << 63)).to_be_bytes());
 }
@@ -142,6 +162,28 @@ impl Keys {
         let mut key = self.rows(entity, row.table, row.run);
         key.extend_from_slice(&row.id);
         key
+    }
+
+    /// All rows of all entities.
+    pub(crate) fn entities(self) -> Vec<u8> {
+        self.space(ENTITY)
+    }
+
+    /// Whose row a key of an entity is; none if it is no such key.
+    pub(crate) fn read_row(self, key: &[u8]) -> Option<(EntityKey, Row)> {
+        let rest = key.strip_prefix(self.entities().as_slice())?.get(2..)?;
+        let (namespace_id, rest) = read_name(rest)?;
+        let (workflow_id, rest) = read_name(rest)?;
+        let (run, rest) = match rest.split_first()? {
+            (0, rest) => (None, rest),
+            (_, rest) => {
+                let (run, rest) = rest.split_first_chunk::<16>()?;
+                (Some(RunId::from_bytes(*run)), rest)
+            }
+        };
+        let (number, id) = rest.split_first()?;
+        let table = *Table::ALL.iter().find(|table| **table as u8 == *number)?;
+        Some((EntityKey { namespace_id, workflow_id }, Row { table, run, id: id.to_vec() }))
     }
 
     pub(crate) fn tasks(self) -> Vec<u8> {
@@ -295,6 +337,20 @@ mod tests {
             descending(&mut y, b);
             prop_assert_eq!(x.cmp(&y), b.cmp(&a));
         }
+    }
+
+    #[test]
+    fn a_row_is_read_back_from_its_key() {
+        let keys = Keys(3);
+        let entity = EntityKey { namespace_id: "n\0".into(), workflow_id: "w\0\u{1}".into() };
+        for table in Table::ALL {
+            for run in [None, Some(RunId::from_bytes([7; 16]))] {
+                let row = Row { table: *table, run, id: vec![0, 1, 2] };
+                assert_eq!(keys.read_row(&keys.row(&entity, &row)), Some((entity.clone(), row)));
+            }
+        }
+        assert_eq!(Keys(4).read_row(&keys.row(&entity, &Row { table: Table::Run, run: None, id: vec![] })), None);
+        assert_eq!(keys.read_row(&keys.applied()), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! on any store give the same rows, byte for byte.
 
 mod apply;
+mod audit;
 mod index;
 mod keys;
 mod members;

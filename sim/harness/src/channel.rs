@@ -1,4 +1,4 @@
-//! A gRPC channel over the simulated network: one HTTP/2 connection, opened when needed.
+//! A gRPC channel over the simulated network: one HTTP/2 connection, opened when needed, to the next node when one does not answer.
 //!
 //! Every failure of the wire is UNAVAILABLE, whichever layer noticed it: a caller can tell what the server said from what
 //! happened on the way.
@@ -7,6 +7,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// One connection to a frontend; clones share it.
 #[derive(Clone)]
 pub struct Channel {
-    address: SocketAddr,
+    addresses: Arc<[SocketAddr]>,
+    /// Which of them is tried next.
+    turn: Arc<AtomicUsize>,
     connection: Arc<Mutex<Option<SendRequest<Body>>>>,
 }
 
@@ -37,8 +40,8 @@ fn unavailable(what: &str, error: impl std::fmt::Display) -> Status {
 impl Channel {
     /// Connects on the first call.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: Arc::default() }
+    pub fn new(addresses: &[SocketAddr], first: usize) -> Self {
+        Self { addresses: addresses.into(), turn: Arc::new(AtomicUsize::new(first)), connection: Arc::default() }
     }
 
     async fn sender(&self) -> Result<SendRequest<Body>, Status> {
@@ -46,7 +49,9 @@ impl Channel {
         if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let connecting = SimRuntime::timeout(CONNECT_TIMEOUT, SimRuntime::connect(self.address)).await;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let address = self.addresses[turn % self.addresses.len()];
+        let connecting = SimRuntime::timeout(CONNECT_TIMEOUT, SimRuntime::connect(address)).await;
         let stream = connecting.map_err(|e| unavailable("connect", e))?.map_err(|e| unavailable("connect", e))?;
         let mut http = Builder::new(HyperExecutor);
         http.timer(HyperTimer).keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_api::RawHistory;
-use mainstay_api::temporal::common::v1::{Payload, Payloads, WorkflowExecution, WorkflowType};
-use mainstay_api::temporal::enums::v1::HistoryEventFilterType;
+use mainstay_api::temporal::common::v1::{Payload, Payloads, WorkflowExecution};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
+use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_api::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use mainstay_runtime::AsyncRuntime;
-use mainstay_sim_runtime::{SimRuntime, draw, trace};
+use mainstay_sim_runtime::{SimRuntime, draw};
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use crate::channel::Channel;
-use crate::plan::Plan;
+use crate::violation::{Invariant, violated};
 
 /// The namespace of all scenarios.
 pub const NAMESPACE: &str = "default";
@@ -29,8 +29,10 @@ pub const TASK_QUEUE: &str = "simulated";
 /// The only workflow type.
 pub const WORKFLOW_TYPE: &str = "planned";
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of ordinary calls.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of polls: longer than the server lets them wait.
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The generated client over the simulated network.
 pub type Stub = WorkflowServiceClient<Channel>;
@@ -85,7 +87,8 @@ pub fn passing(name: &str, status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted | Code::Aborted => true,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented => {
-            panic!("{name} answered {:?}: {}", status.code(), status.message())
+            let what = format!("{name} answered {:?}: {}", status.code(), status.message());
+            violated(Invariant::NoInternalErrors, what)
         }
         _ => false,
     }
@@ -132,77 +135,14 @@ macro_rules! insist {
 pub(crate) use insist;
 
 impl Client {
-    /// A client with a connection of its own.
+    /// A client with a connection of its own, to this node first.
     ///
     /// # Panics
     /// Never: the origin is a valid one.
     #[must_use]
-    pub fn new(address: SocketAddr, identity: &str) -> Self {
+    pub fn new(addresses: &[SocketAddr], first: usize, identity: &str) -> Self {
         let origin = "http://mainstay".parse().expect("a valid origin");
-        Self { stub: Stub::with_origin(Channel::new(address), origin), identity: identity.into() }
-    }
-
-    /// Starts a workflow, exactly once; answers its run id.
-    ///
-    /// # Errors
-    /// What the server refused it with.
-    pub async fn start(&self, workflow_id: &str, plan: &Plan) -> Result<String, Status> {
-        let request = api::StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: workflow_id.into(),
-            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.into() }),
-            task_queue: task_queue(),
-            input: payloads(&plan.to_string()),
-            identity: self.identity.clone(),
-            request_id: format!("start-{workflow_id}"),
-            ..Default::default()
-        };
-        let answer = insist!(self.stub, CALL_TIMEOUT, start_workflow_execution, request.clone())?;
-        trace::event(format!("{workflow_id}: started {}", answer.run_id));
-        Ok(answer.run_id)
-    }
-
-    /// Signals a workflow's current run, exactly once.
-    ///
-    /// # Errors
-    /// What the server refused it with.
-    pub async fn signal(&self, workflow_id: &str, name: &str) -> Result<(), Status> {
-        let request = api::SignalWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_execution: Some(WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }),
-            signal_name: name.into(),
-            identity: self.identity.clone(),
-            request_id: name.into(),
-            ..Default::default()
-        };
-        insist!(self.stub, CALL_TIMEOUT, signal_workflow_execution, request.clone()).map(drop)
-    }
-
-    /// Waits for a run's last event.
-    ///
-    /// # Errors
-    /// What the server refused it with.
-    pub async fn close_event(&self, execution: &WorkflowExecution) -> Result<HistoryEvent, Status> {
-        let mut token = Bytes::new();
-        loop {
-            let request = api::GetWorkflowExecutionHistoryRequest {
-                namespace: NAMESPACE.into(),
-                execution: Some(execution.clone()),
-                wait_new_event: true,
-                history_event_filter_type: HistoryEventFilterType::CloseEvent as i32,
-                next_page_token: token,
-                ..Default::default()
-            };
-            let answer = insist!(self.stub, LONG_POLL_TIMEOUT, get_workflow_execution_history, request.clone())?;
-            if let Some(event) = decode(answer.history.as_ref()).pop() {
-                return Ok(event);
-            }
-            token = answer.next_page_token;
-            if token.is_empty() {
-                trace::event("a wait for the close event ended without one");
-                SimRuntime::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        Self { stub: Stub::with_origin(Channel::new(addresses, first), origin), identity: identity.into() }
     }
 
     /// A run's whole history, encoded, in pages of a drawn size.
@@ -246,30 +186,37 @@ impl Client {
         insist!(self.stub, CALL_TIMEOUT, describe_workflow_execution, request.clone())
     }
 
-    /// How many executions match a filter, by count and by list.
+    /// How many executions match a filter.
     ///
     /// # Errors
     /// What the server refused it with.
-    pub async fn count(&self, query: &str) -> Result<(i64, usize), Status> {
+    pub async fn count(&self, query: &str) -> Result<i64, Status> {
         let request = api::CountWorkflowExecutionsRequest {
             namespace: NAMESPACE.into(),
             query: query.into(),
             ..Default::default()
         };
-        let counted = insist!(self.stub, CALL_TIMEOUT, count_workflow_executions, request.clone())?.count;
-        let (mut listed, mut token) = (0, Bytes::new());
+        Ok(insist!(self.stub, CALL_TIMEOUT, count_workflow_executions, request.clone())?.count)
+    }
+
+    /// The executions that match a filter, in pages of a drawn size.
+    ///
+    /// # Errors
+    /// What the server refused it with.
+    pub async fn list(&self, query: &str) -> Result<Vec<WorkflowExecutionInfo>, Status> {
+        let (mut listed, mut token) = (Vec::new(), Bytes::new());
         loop {
             let request = api::ListWorkflowExecutionsRequest {
                 namespace: NAMESPACE.into(),
                 query: query.into(),
-                page_size: draw(1..20) as i32,
+                page_size: draw(1..50) as i32,
                 next_page_token: token,
             };
             let answer = insist!(self.stub, CALL_TIMEOUT, list_workflow_executions, request.clone())?;
-            listed += answer.executions.len();
+            listed.extend(answer.executions);
             token = answer.next_page_token;
             if token.is_empty() {
-                return Ok((counted, listed));
+                return Ok(listed);
             }
         }
     }

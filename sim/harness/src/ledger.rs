@@ -2,24 +2,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
-use mainstay_api::temporal::history::v1::HistoryEvent;
-use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
+use mainstay_sim_runtime::{draw, trace};
 
+use crate::violation::{Invariant, hold};
+
+/// What was promised in a run of the simulator. Runs are named by run id.
 #[derive(Debug, Default)]
-struct Promises {
+pub struct Promises {
     /// By run: the longest history that a worker acted on.
-    seen: BTreeMap<String, Vec<Bytes>>,
-    /// By run: activity and attempt that a worker was given.
-    starts: BTreeSet<(String, String, i32)>,
-    /// By run: activities whose completion was acknowledged.
-    activities: BTreeSet<(String, String)>,
-    /// By run: started events of workflow tasks whose completion was acknowledged.
-    workflow_tasks: BTreeSet<(String, i64)>,
-    /// By workflow: signals that were acknowledged.
-    signals: BTreeSet<(String, String)>,
+    pub seen: BTreeMap<String, Vec<Bytes>>,
+    /// Run, activity and attempt that a worker was given.
+    pub starts: BTreeSet<(String, String, i32)>,
+    /// Run and activity whose completion was acknowledged.
+    pub activities: BTreeSet<(String, String)>,
+    /// Run and started event of workflow tasks whose completion was acknowledged.
+    pub workflow_tasks: BTreeSet<(String, i64)>,
+    /// Workflow and name of signals that were acknowledged.
+    pub signals: BTreeSet<(String, String)>,
+    /// Run and timer, with the true time before which it must not fire.
+    pub timers: BTreeMap<(String, String), Duration>,
+    /// Tokens of workflow tasks and activities whose completion was acknowledged.
+    pub spent_tasks: Vec<Bytes>,
+    /// The same of activities.
+    pub spent_activities: Vec<Bytes>,
+    /// Runs whose close was shown.
+    pub closed: BTreeSet<String>,
+    /// What timers may be early.
+    pub tolerance: Duration,
 }
 
 /// The promises of one run of the simulator.
@@ -27,7 +40,8 @@ struct Promises {
 pub struct Ledger(Mutex<Promises>);
 
 impl Ledger {
-    fn promises(&self) -> MutexGuard<'_, Promises> {
+    /// What was promised so far.
+    pub fn promises(&self) -> MutexGuard<'_, Promises> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,7 +56,8 @@ impl Ledger {
         let mut promises = self.promises();
         let seen = promises.seen.entry(execution.run_id.clone()).or_default();
         let common = seen.len().min(events.len());
-        assert!(seen[..common] == events[..common], "history of {execution:?} changed under a worker");
+        let stable = seen[..common] == events[..common];
+        hold(stable, Invariant::HistoryIsStable, || format!("the history of {execution:?} changed under a worker"));
         if events.len() > seen.len() {
             *seen = events.to_vec();
         }
@@ -54,85 +69,40 @@ impl Ledger {
     /// If one was given it before.
     pub fn activity_started(&self, execution: &WorkflowExecution, activity: &str, attempt: i32) {
         let new = self.promises().starts.insert((execution.run_id.clone(), activity.into(), attempt));
-        assert!(new, "activity {activity} of {execution:?}: attempt {attempt} started twice");
+        hold(new, Invariant::SingleStart, || format!("activity {activity} of {execution:?}: attempt {attempt} again"));
     }
 
     /// The completion of an activity was acknowledged.
-    pub fn activity_completed(&self, execution: &WorkflowExecution, activity: &str) {
-        self.promises().activities.insert((execution.run_id.clone(), activity.into()));
+    pub fn activity_completed(&self, execution: &WorkflowExecution, activity: &str, token: Bytes) {
+        let mut promises = self.promises();
+        promises.activities.insert((execution.run_id.clone(), activity.into()));
+        promises.spent_activities.push(token);
     }
 
     /// The completion of a workflow task was acknowledged.
-    pub fn workflow_task_completed(&self, execution: &WorkflowExecution, started_event_id: i64) {
-        self.promises().workflow_tasks.insert((execution.run_id.clone(), started_event_id));
+    pub fn workflow_task_completed(&self, execution: &WorkflowExecution, started_event_id: i64, token: Bytes) {
+        let mut promises = self.promises();
+        promises.workflow_tasks.insert((execution.run_id.clone(), started_event_id));
+        promises.spent_tasks.push(token);
+    }
+
+    /// A worker is about to ask for this timer: it cannot fire sooner than its span from now.
+    pub fn timer_wanted(&self, execution: &WorkflowExecution, timer: &str, span: Duration) {
+        let due = trace::now() + span;
+        // A first request may have been done although nobody heard of it.
+        self.promises().timers.entry((execution.run_id.clone(), timer.into())).or_insert(due);
+    }
+
+    /// A drawn token of a workflow task, or of an activity, that was spent.
+    #[must_use]
+    pub fn spent(&self, activity: bool) -> Option<Bytes> {
+        let promises = self.promises();
+        let tokens = if activity { &promises.spent_activities } else { &promises.spent_tasks };
+        (!tokens.is_empty()).then(|| tokens[draw(0..tokens.len() as u64) as usize].clone())
     }
 
     /// A signal was acknowledged.
     pub fn signaled(&self, workflow_id: &str, name: &str) {
         self.promises().signals.insert((workflow_id.into(), name.into()));
-    }
-
-    /// Holds all promises of a run against its history.
-    ///
-    /// # Errors
-    /// The first promise that was not kept.
-    pub fn check(&self, execution: &WorkflowExecution, raw: &[Bytes], events: &[HistoryEvent]) -> Result<(), String> {
-        let promises = self.promises();
-        let run_id = &execution.run_id;
-        let seen = promises.seen.get(run_id).map(Vec::as_slice).unwrap_or_default();
-        if raw.get(..seen.len()) != Some(seen) {
-            return Err(format!("a worker saw {} events that are not the beginning of the history", seen.len()));
-        }
-        let facts = Facts::of(events);
-        for (_, activity) in promises.activities.iter().filter(|(run, _)| run == run_id) {
-            if facts.activities.get(activity) != Some(&1) {
-                return Err(format!("activity {activity} was acknowledged and is not completed once"));
-            }
-        }
-        for (_, started) in promises.workflow_tasks.iter().filter(|(run, _)| run == run_id) {
-            if !facts.workflow_tasks.contains(started) {
-                return Err(format!("the completion of the task started by event {started} was acknowledged and lost"));
-            }
-        }
-        for (_, signal) in promises.signals.iter().filter(|(id, _)| *id == execution.workflow_id) {
-            if facts.signals.get(signal) != Some(&1) {
-                return Err(format!("signal {signal} was acknowledged and is not there once"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a history says happened.
-#[derive(Default)]
-struct Facts {
-    activities: BTreeMap<String, u32>,
-    workflow_tasks: BTreeSet<i64>,
-    signals: BTreeMap<String, u32>,
-}
-
-impl Facts {
-    fn of(events: &[HistoryEvent]) -> Self {
-        let mut facts = Self::default();
-        let mut scheduled = BTreeMap::new();
-        for event in events {
-            match event.attributes.as_ref() {
-                Some(Event::ActivityTaskScheduledEventAttributes(it)) => {
-                    scheduled.insert(event.event_id, it.activity_id.clone());
-                }
-                Some(Event::ActivityTaskCompletedEventAttributes(it)) => {
-                    let id = scheduled.get(&it.scheduled_event_id).cloned().unwrap_or_default();
-                    *facts.activities.entry(id).or_default() += 1;
-                }
-                Some(Event::WorkflowTaskCompletedEventAttributes(it)) => {
-                    facts.workflow_tasks.insert(it.started_event_id);
-                }
-                Some(Event::WorkflowExecutionSignaledEventAttributes(it)) => {
-                    *facts.signals.entry(it.signal_name.clone()).or_default() += 1;
-                }
-                _ => {}
-            }
-        }
-        facts
     }
 }

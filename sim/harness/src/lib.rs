@@ -1,17 +1,30 @@
-//! A Mainstay cluster in a simulated world, with workers and clients that speak gRPC to it, and checks of what it promised.
+//! A Mainstay cluster in a simulated world: nodes, clients and workers over real gRPC bytes, faults, and what must hold afterwards.
 //!
-//! The node and its frontend are the product's own; everything around them is here. `node` starts, crashes and restarts them;
-//! `channel` and `client` are how anything reaches them; `plan` says what a workflow does and `worker` does it; `ledger` keeps what
-//! was acknowledged, `history` what a history must look like, `scenario` puts them together. Nothing here looks into a node: what
-//! cannot be seen from outside is not checked.
+//! [`Shape::draw`] draws what a run consists of, [`play()`] plays it. The world itself (network, disks, clocks, one seed) is
+//! `mainstay-sim-runtime`.
 
-pub mod channel;
-pub mod client;
-pub mod history;
-pub mod ledger;
-pub mod node;
-pub mod plan;
-pub mod scenario;
-pub mod worker;
+mod activities;
+mod channel;
+mod client;
+pub mod coverage;
+mod decide;
+pub mod fault;
+mod journal;
+mod ledger;
+pub mod minimize;
+pub mod mutant;
+mod node;
+mod operation;
+mod oracle;
+mod performer;
+mod plan;
+mod play;
+pub mod report;
+mod shape;
+pub mod violation;
+mod worker;
+mod world;
 
-pub use scenario::{Report, Scenario, play};
+pub use mutant::Mutant;
+pub use play::{Report, play};
+pub use shape::{Scenario, Shape};

@@ -1,15 +1,20 @@
-//! `mainstay-sim`: plays scenarios for many seeds, and one seed again.
+//! `mainstay-sim`: plays scenarios for many seeds, one seed again, a failing one smaller, and deliberate bugs until they are found.
 
+mod batch;
+mod mutants;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
-use mainstay_sim::{Report, Scenario, play};
-use mainstay_sim_runtime::Outcome;
+use batch::{Batch, Code};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mainstay_sim::report::{self, Line};
+use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, play};
 
 /// A Mainstay cluster in a simulated world, where one seed decides everything.
+///
+/// Exit codes: 0 clean, 1 an invariant was violated, 2 wrong usage, 3 not deterministic, 4 a run did not end in time.
 #[derive(Parser)]
 #[command(name = "mainstay-sim", version)]
 struct Arguments {
@@ -17,112 +22,169 @@ struct Arguments {
     task: Task,
 }
 
+/// What is played.
+#[derive(Args, Clone, Copy)]
+struct What {
+    /// What happens.
+    #[arg(long, value_enum, default_value = "faults")]
+    scenario: Scenario,
+    /// With this deliberate bug.
+    #[arg(long, value_enum)]
+    mutant: Option<Mutant>,
+}
+
+/// Which seeds.
+#[derive(Args, Clone, Copy)]
+struct Seeds {
+    /// How many seeds.
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Stop after so many minutes.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Runs at a time.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Play each seed twice and compare the traces.
+    #[arg(long)]
+    twice: bool,
+}
+
 #[derive(Subcommand)]
 enum Task {
     /// Play a scenario for many seeds.
     Run {
-        /// How many seeds.
-        #[arg(long, default_value_t = 20)]
-        seeds: u64,
-        /// The first one.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// What happens.
-        #[arg(long, value_enum, default_value = "crashes")]
-        scenario: Scenario,
-        /// Runs at a time.
-        #[arg(long, default_value_t = 1)]
-        jobs: usize,
-        /// Play each seed twice and compare the traces.
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        seeds: Seeds,
+        /// Show which faults met which capabilities.
         #[arg(long)]
-        twice: bool,
+        coverage: bool,
     },
     /// Play one seed again and show what happens.
     Replay {
         /// The seed.
         seed: u64,
-        /// What happens.
-        #[arg(long, value_enum, default_value = "crashes")]
-        scenario: Scenario,
+        #[command(flatten)]
+        what: What,
         /// Only the result and the hash.
         #[arg(long)]
         quiet: bool,
     },
+    /// Make a failing seed smaller: fewer faults and operations, the same violation.
+    Minimize {
+        /// The seed.
+        seed: u64,
+        #[command(flatten)]
+        what: What,
+    },
+    /// Play many seeds and write `report.json` and `junit.xml`.
+    Report {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        seeds: Seeds,
+        /// Where.
+        #[arg(long, default_value = ".")]
+        to: PathBuf,
+    },
+    /// Play each deliberate bug until it is found.
+    Mutants {
+        /// Most seeds for each.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Only this one.
+        #[arg(long, value_enum)]
+        only: Option<Mutant>,
+    },
 }
 
 fn main() -> ExitCode {
-    let failures = match Arguments::parse().task {
-        Task::Run { seeds, seed, scenario, jobs, twice } => {
-            run(seed..seed.saturating_add(seeds), scenario, jobs, twice)
-        }
-        Task::Replay { seed, scenario, quiet } => {
-            let outcome = play(scenario, seed, !quiet);
-            println!("trace {:032x}, {} bytes on wires", outcome.trace.hash, outcome.trace.bytes);
-            u64::from(!show(scenario, seed, &outcome, verdict(&outcome)))
-        }
+    let code = match Arguments::parse().task {
+        Task::Run { what, seeds, coverage } => run(what, seeds, coverage),
+        Task::Replay { seed, what, quiet } => replay(what, seed, quiet),
+        Task::Minimize { seed, what } => smaller(what, seed),
+        Task::Report { what, seeds, to } => written(what, seeds, &to),
+        Task::Mutants { seeds, only } => mutants::hunt(seeds, only),
     };
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    ExitCode::from(code as u8)
 }
 
-/// Plays every seed of a range; answers how many failed.
-fn run(seeds: std::ops::Range<u64>, scenario: Scenario, jobs: usize, twice: bool) -> u64 {
+/// A value's name on the command line.
+pub(crate) fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
+}
+
+/// The shape of a seed.
+pub(crate) fn shape(what: What, seed: u64) -> Shape {
+    Shape { mutant: what.mutant, ..Shape::draw(what.scenario, seed) }
+}
+
+fn run(what: What, seeds: Seeds, coverage: bool) -> Code {
+    let batch = Batch::play(what, seeds);
+    if coverage {
+        println!("{}", coverage::show(&batch.coverage, fault::NAMES));
+    }
+    batch.code()
+}
+
+fn written(what: What, seeds: Seeds, to: &Path) -> Code {
+    // Said before an hour of work, not after it.
+    if let Err(error) = std::fs::create_dir_all(to).and_then(|()| std::fs::write(to.join("report.json"), "")) {
+        eprintln!("{} cannot be written: {error}", to.display());
+        return Code::Usage;
+    }
+    let batch = Batch::play(what, seeds);
+    let scenario = name(&what.scenario);
+    let files = [
+        ("report.json", report::json(&scenario, &batch.lines, &batch.coverage)),
+        ("junit.xml", report::junit(&scenario, &batch.lines)),
+    ];
+    for (file, text) in files {
+        if let Err(error) = std::fs::write(to.join(file), text) {
+            eprintln!("{} cannot be written: {error}", to.join(file).display());
+            return Code::Usage;
+        }
+    }
+    batch.code()
+}
+
+fn replay(what: What, seed: u64, quiet: bool) -> Code {
     let began = Instant::now();
-    let (next, failures) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
-    let simulated = Mutex::new(0.0);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let outcome = play(scenario, seed, false);
-                    let mut judged = verdict(&outcome);
-                    if judged.is_ok() && twice && play(scenario, seed, false).trace.hash != outcome.trace.hash {
-                        judged = Err("a second run has another trace".into());
-                    }
-                    *simulated.lock().unwrap_or_else(PoisonError::into_inner) += outcome.simulated.as_secs_f64();
-                    if !show(scenario, seed, &outcome, judged) {
-                        failures.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let (failures, real) = (failures.into_inner(), began.elapsed().as_secs_f64());
-    let simulated = simulated.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{} seeds, {failures} failed; {simulated:.0} s simulated in {real:.1} s", seeds.end - seeds.start);
-    failures
+    let outcome = play(&shape(what, seed), !quiet);
+    println!("trace {:032x}, {} bytes on wires", outcome.trace.hash, outcome.trace.bytes);
+    let line = Line::of(seed, &outcome, began.elapsed());
+    batch::show(what, &line);
+    Code::of(&line)
 }
 
-/// A run is good if it ended well and no node had to stop itself.
-fn verdict(outcome: &Outcome<Report>) -> Result<Report, String> {
-    match (&outcome.result, outcome.fatals.first()) {
-        (Err(reason), _) => Err(reason.clone()),
-        (Ok(_), Some(fatal)) => Err(format!("node {} stopped itself: {}", fatal.node, fatal.reason)),
-        (Ok(report), None) => Ok(*report),
+fn smaller(what: What, seed: u64) -> Code {
+    let shape = shape(what, seed);
+    let mut told = |shape: &Shape| println!("{} faults, {} operations", shape.faults.len(), shape.operations.len());
+    told(&shape);
+    let Some(least) = minimize::minimize(&shape, &mut told) else {
+        println!("seed {seed} does not fail");
+        return Code::Clean;
+    };
+    let began = Instant::now();
+    let outcome = play(&least, true);
+    println!("what is left of seed {seed}:");
+    for fault in &least.faults {
+        println!("  {fault:?}");
     }
+    for operation in &least.operations {
+        println!("  {operation:?}");
+    }
+    let line = Line::of(seed, &outcome, began.elapsed());
+    batch::show(what, &line);
+    Code::of(&line)
 }
 
-/// One line, and how to see more if it failed; answers whether it is good.
-fn show(scenario: Scenario, seed: u64, outcome: &Outcome<Report>, judged: Result<Report, String>) -> bool {
-    let name = clap::ValueEnum::to_possible_value(&scenario).map(|value| value.get_name().to_string());
-    let name = name.unwrap_or_default();
-    let seconds = outcome.simulated.as_secs_f64();
-    match judged {
-        Ok(report) => {
-            let Report { workflows, events, crashes } = report;
-            println!(
-                "seed {seed} ok {:016x}: {workflows} workflows, {events} events, {crashes} crashes, {seconds:.1} s",
-                outcome.trace.hash as u64
-            );
-            true
-        }
-        Err(reason) => {
-            println!("seed {seed} FAILED at {seconds:.3} s: {reason}");
-            println!("  cargo xtask sim replay {seed} --scenario {name}");
-            false
-        }
-    }
+/// Whether a time is over.
+pub(crate) fn over(began: Instant, minutes: Option<f64>) -> bool {
+    minutes.is_some_and(|minutes| began.elapsed() >= Duration::from_secs_f64(minutes.max(0.0) * 60.0))
 }

@@ -1,15 +1,24 @@
 //! A Mainstay node in the simulated world: a process that can die, on a disk that stays.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_node::{Config, Node, Stores};
 use mainstay_runtime::{AsyncRuntime, Runtime};
-use mainstay_sim_runtime::{Crash, Disk, FATAL, Handle, NodeHandle, SimRuntime, trace};
+use mainstay_sim_runtime::{Crash, Disk, FATAL, Handle, NodeHandle, SimRuntime, set_clock, set_disk_delay, trace};
+use mainstay_storage::Budget;
+
+use crate::mutant::{self, Mutant};
 
 /// Where frontends listen.
 pub const PORT: u16 = 7233;
+/// What a node keeps free of its disk.
+pub const RESERVE_BYTES: u64 = 1 << 20;
+/// How long an operation of a healthy disk takes.
+pub const USUAL_DISK: Range<Duration> = Duration::from_micros(200)..Duration::from_millis(2);
 
 /// One node and its disk.
 pub struct SimNode {
@@ -21,25 +30,36 @@ pub struct SimNode {
     pub disk: Arc<Disk>,
     /// Where its frontend listens.
     pub address: SocketAddr,
+    /// Whether a process runs, as far as the faults decide it.
+    up: Cell<bool>,
+    clock: Cell<(i64, i64)>,
 }
 
 impl SimNode {
-    /// Boots a node with an empty disk.
+    /// Boots a node with an empty disk. Its clocks: the wall clock's distance from true time in nanoseconds, and the drift of both
+    /// in parts of a million.
     #[must_use]
-    pub fn boot(number: u8, config: Config) -> Self {
+    pub fn boot(number: u8, config: &Config, clock: (i64, i64), mutant: Option<Mutant>) -> Self {
         let name = format!("node{number}");
         let address = SocketAddr::new(IpAddr::from([10, 0, 0, number]), PORT);
         let disk = Disk::new();
-        let (own_disk, own_name) = (disk.clone(), name.clone());
-        let start = move || process(own_name.clone(), own_disk.clone(), config.clone(), address);
+        let (own_disk, own_name, own_config) = (disk.clone(), name.clone(), config.clone());
+        let start = move || process(own_name.clone(), own_disk.clone(), own_config.clone(), address, mutant);
         let machine = Handle::current();
         let machine = machine.create_node().name(&name).ip(address.ip()).restart_on_panic_matching(FATAL).init(start);
-        Self { name, handle: machine.build(), disk, address }
+        let handle = machine.build();
+        let clock = if mutant == Some(Mutant::FastClock) { (clock.0, 250_000) } else { clock };
+        set_clock(handle.id(), clock.0, clock.1);
+        if mutant == Some(Mutant::SkipLogSync) {
+            disk.lie();
+        }
+        Self { name, handle, disk, address, up: Cell::new(true), clock: Cell::new(clock) }
     }
 
     /// Kills the process; the disk loses what the draw says. Its tasks are gone after the next pause of the caller.
     pub fn crash(&self, crash: Crash) {
         trace::event(format!("{}: {crash:?} crash", self.name));
+        self.up.set(false);
         Handle::current().kill(self.handle.id());
         self.disk.crash(crash);
     }
@@ -48,6 +68,9 @@ impl SimNode {
     pub async fn restart(&self) {
         // Tasks of the old process are dropped before time passes.
         SimRuntime::sleep(Duration::from_millis(1)).await;
+        if self.up.replace(true) {
+            return;
+        }
         trace::event(format!("{}: restart", self.name));
         Handle::current().restart(self.handle.id());
     }
@@ -63,12 +86,27 @@ impl SimNode {
         trace::event(format!("{}: resume", self.name));
         Handle::current().resume(self.handle.id());
     }
+
+    /// How long its disk takes from now on.
+    pub fn slow(&self, delay: Range<Duration>) {
+        set_disk_delay(self.handle.id(), delay);
+    }
+
+    /// Its wall clock jumps.
+    pub fn jump(&self, millis: i64) {
+        let (offset, drift) = self.clock.get();
+        let offset = offset + millis * 1_000_000;
+        self.clock.set((offset, drift));
+        set_clock(self.handle.id(), offset, drift);
+    }
 }
 
 /// What the `mainstay` binary does, without its command line.
-async fn process(name: String, disk: Arc<Disk>, config: Config, address: SocketAddr) {
+async fn process(name: String, disk: Arc<Disk>, config: Config, address: SocketAddr, mutant: Option<Mutant>) {
     let (log, state) = disk.open();
-    let node = match Node::<SimRuntime>::start(config, Stores { log, state }).await {
+    let config = Config { budget: Budget { max_bytes: None, reserve_bytes: RESERVE_BYTES }, ..config };
+    let stores = Stores { log: mutant::log(log, mutant), state: mutant::state(state, mutant) };
+    let node = match Node::<SimRuntime>::start(config, stores).await {
         Ok(node) => node,
         Err(error) => SimRuntime::fatal(&format!("{name} did not start: {error}")),
     };
@@ -77,11 +115,7 @@ async fn process(name: String, disk: Arc<Disk>, config: Config, address: SocketA
         Err(error) => SimRuntime::fatal(&format!("{name} cannot listen: {error}")),
     };
     trace::event(format!("{name}: serves"));
-    mainstay_frontend::serve::<SimRuntime, _>(
-        listener,
-        node,
-        mainstay_frontend::Config::default(),
-        std::future::pending(),
-    )
-    .await;
+    let settings = mainstay_frontend::Config::default();
+    let service = mutant::Service::new(node, mutant);
+    mainstay_frontend::serve::<SimRuntime, _>(listener, service, settings, std::future::pending()).await;
 }

@@ -1,12 +1,26 @@
-//! What a workflow does, as text in its input: groups of steps; the steps of a group run at once, the groups one after another.
+//! What a workflow does, as text in its input: groups of steps, then an end; the steps of a group run at once, the groups one
+//! after another.
 //!
-//! `a30f2` is an activity of 30 ms that fails on its first two attempts, `t500` a timer of half a second; `,` separates steps and
-//! `;` groups. The worker reads the plan from the history alone, so a workflow's result follows from its input.
+//! `a30f2` is an activity of 30 ms that fails on its first two attempts, `t500` a timer of half a second; `,` separates steps, `;`
+//! groups, and `!` stands before the end. The worker reads the plan from the history alone.
 
 use std::fmt;
 use std::str::FromStr;
 
 use mainstay_base::Prng;
+
+/// How an activity behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// It works and answers.
+    Plain,
+    /// It sends heartbeats, and fails in time when they say that it is cancelled.
+    Heartbeats,
+    /// Its first attempt never answers.
+    Silent,
+    /// Its first attempt answers after its time is over.
+    Late,
+}
 
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,24 +31,71 @@ pub enum Step {
         millis: u64,
         /// Attempts that fail.
         failures: u32,
+        /// How it behaves.
+        habit: Habit,
     },
     /// A timer.
     Timer {
         /// How long.
         millis: u64,
     },
+    /// Many timers that are due at one instant.
+    Timers {
+        /// How many.
+        count: u64,
+        /// How long.
+        millis: u64,
+    },
+    /// Waits for signals, but not for ever; then the timer is cancelled.
+    Signals {
+        /// How many of this run.
+        count: u64,
+        /// How long at most.
+        millis: u64,
+    },
+    /// A long activity that is cancelled after a while.
+    Abandon {
+        /// The while.
+        millis: u64,
+    },
+    /// A marker and a changed memo.
+    Note,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It completes.
+    Complete,
+    /// It fails.
+    Fail,
+    /// It goes on as a new run, this many times.
+    Again(u64),
 }
 
 /// What a workflow does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan(pub Vec<Vec<Step>>);
+pub struct Plan {
+    /// The steps.
+    pub groups: Vec<Vec<Step>>,
+    /// The end.
+    pub end: End,
+    /// Whether a cancel request ends it.
+    pub obeys: bool,
+}
 
 impl Plan {
     /// A small plan of everything that is possible.
     #[must_use]
     pub fn draw(prng: &mut Prng) -> Self {
-        let groups = 1 + prng.below(4);
-        Self((0..groups).map(|_| (0..1 + prng.below(3)).map(|_| Step::draw(prng)).collect()).collect())
+        let groups = 1 + prng.below(3);
+        let groups = (0..groups).map(|_| (0..1 + prng.below(3)).map(|_| Step::draw(prng)).collect()).collect();
+        let end = match prng.below(8) {
+            0 => End::Fail,
+            1 => End::Again(1 + prng.below(3)),
+            _ => End::Complete,
+        };
+        Self { groups, end, obeys: prng.below(4) != 0 }
     }
 
     /// Ids of steps are their places; each is unique in a run.
@@ -43,42 +104,62 @@ impl Plan {
         format!("{group}.{step}")
     }
 
-    /// The result of a run: what its activities answered, in the order of the plan.
-    #[must_use]
-    pub fn result(&self) -> String {
-        let mut answers = Vec::new();
-        for (group, steps) in self.0.iter().enumerate() {
-            for (step, what) in steps.iter().enumerate() {
-                if matches!(what, Step::Activity { .. }) {
-                    answers.push(Self::answer(&Self::id(group, step)));
-                }
-            }
-        }
-        answers.join(" ")
-    }
-
     /// What an activity answers.
     #[must_use]
     pub fn answer(id: &str) -> String {
         format!("did-{id}")
     }
+
+    /// The plan of the next run.
+    #[must_use]
+    pub fn next(&self, left: u64) -> Self {
+        let end = if left == 0 { End::Complete } else { End::Again(left) };
+        Self { end, ..self.clone() }
+    }
 }
 
 impl Step {
     fn draw(prng: &mut Prng) -> Self {
-        if prng.below(3) == 0 {
-            return Self::Timer { millis: 1 + prng.below(8000) };
+        match prng.below(20) {
+            0..4 => Self::Timer { millis: 1 + prng.below(6000) },
+            4 => {
+                let most = if prng.below(8) == 0 { 300 } else { 20 };
+                Self::Timers { count: 2 + prng.below(most), millis: 1 + prng.below(4000) }
+            }
+            5..8 => Self::Signals { count: 1 + prng.below(3), millis: 500 + prng.below(8000) },
+            8 => Self::Abandon { millis: 1 + prng.below(3000) },
+            9 => Self::Note,
+            _ => {
+                let failures = if prng.below(4) == 0 { 1 + prng.below(2) as u32 } else { 0 };
+                let habit = match prng.below(12) {
+                    0 => Habit::Silent,
+                    1 => Habit::Late,
+                    2..5 => Habit::Heartbeats,
+                    _ => Habit::Plain,
+                };
+                Self::Activity { millis: prng.below(1500), failures, habit }
+            }
         }
-        let failures = if prng.below(4) == 0 { 1 + prng.below(2) as u32 } else { 0 };
-        Self::Activity { millis: prng.below(1500), failures }
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Activity { millis, failures } => write!(f, "a{millis}f{failures}"),
+            Self::Activity { millis, failures, habit } => {
+                let habit = match habit {
+                    Habit::Plain => "",
+                    Habit::Heartbeats => "h",
+                    Habit::Silent => "s",
+                    Habit::Late => "l",
+                };
+                write!(f, "a{millis}f{failures}{habit}")
+            }
             Self::Timer { millis } => write!(f, "t{millis}"),
+            Self::Timers { count, millis } => write!(f, "T{count}x{millis}"),
+            Self::Signals { count, millis } => write!(f, "s{count}x{millis}"),
+            Self::Abandon { millis } => write!(f, "x{millis}"),
+            Self::Note => f.write_str("m"),
         }
     }
 }
@@ -89,18 +170,50 @@ impl FromStr for Step {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no step");
         let number = |digits: &str| digits.parse::<u64>().map_err(|_| wrong());
-        if let Some(millis) = text.strip_prefix('t') {
-            return Ok(Self::Timer { millis: number(millis)? });
-        }
-        let (millis, failures) = text.strip_prefix('a').and_then(|rest| rest.split_once('f')).ok_or_else(wrong)?;
-        Ok(Self::Activity { millis: number(millis)?, failures: number(failures)? as u32 })
+        let pair = |rest: &str, by| {
+            let (first, second) = rest.split_once(by).ok_or_else(wrong)?;
+            Ok::<_, String>((number(first)?, number(second)?))
+        };
+        let (kind, rest) = text.split_at_checked(1).ok_or_else(wrong)?;
+        Ok(match kind {
+            "t" => Self::Timer { millis: number(rest)? },
+            "x" => Self::Abandon { millis: number(rest)? },
+            "m" if rest.is_empty() => Self::Note,
+            "T" => {
+                let (count, millis) = pair(rest, 'x')?;
+                Self::Timers { count, millis }
+            }
+            "s" => {
+                let (count, millis) = pair(rest, 'x')?;
+                Self::Signals { count, millis }
+            }
+            "a" => {
+                let digits = rest.trim_end_matches(|letter: char| letter != 'f' && !letter.is_ascii_digit());
+                let (millis, failures) = pair(digits, 'f')?;
+                let habit = match &rest[digits.len()..] {
+                    "" => Habit::Plain,
+                    "h" => Habit::Heartbeats,
+                    "s" => Habit::Silent,
+                    "l" => Habit::Late,
+                    _ => return Err(wrong()),
+                };
+                Self::Activity { millis, failures: failures as u32, habit }
+            }
+            _ => return Err(wrong()),
+        })
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let groups = self.0.iter().map(|steps| steps.iter().map(Step::to_string).collect::<Vec<_>>().join(","));
-        f.write_str(&groups.collect::<Vec<_>>().join(";"))
+        let groups = self.groups.iter().map(|steps| steps.iter().map(Step::to_string).collect::<Vec<_>>().join(","));
+        f.write_str(&groups.collect::<Vec<_>>().join(";"))?;
+        match self.end {
+            End::Complete => f.write_str("!c")?,
+            End::Fail => f.write_str("!f")?,
+            End::Again(times) => write!(f, "!n{times}")?,
+        }
+        f.write_str(if self.obeys { "" } else { "~" })
     }
 }
 
@@ -108,8 +221,18 @@ impl FromStr for Plan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no plan");
+        let (steps, end) = text.split_once('!').ok_or_else(wrong)?;
+        let (end, obeys) = end.strip_suffix('~').map_or((end, true), |end| (end, false));
+        let end = match end.split_at_checked(1).ok_or_else(wrong)? {
+            ("c", "") => End::Complete,
+            ("f", "") => End::Fail,
+            ("n", times) => End::Again(times.parse().map_err(|_| wrong())?),
+            _ => return Err(wrong()),
+        };
         let group = |steps: &str| steps.split(',').map(Step::from_str).collect::<Result<Vec<_>, _>>();
-        text.split(';').map(group).collect::<Result<_, _>>().map(Self)
+        let groups = steps.split(';').map(group).collect::<Result<_, _>>()?;
+        Ok(Self { groups, end, obeys })
     }
 }
 
@@ -120,16 +243,12 @@ mod tests {
     #[test]
     fn a_plan_survives_being_text() {
         let mut prng = Prng::new(7);
-        for _ in 0..100 {
+        for _ in 0..500 {
             let plan = Plan::draw(&mut prng);
             assert_eq!(plan.to_string().parse(), Ok(plan));
         }
-        assert!("a3".parse::<Plan>().is_err());
-    }
-
-    #[test]
-    fn a_result_names_the_activities_in_order() {
-        let plan: Plan = "a1f0,t5;a2f1".parse().expect("a plan");
-        assert_eq!(plan.result(), "did-0.0 did-1.0");
+        for wrong in ["a3!c", "t1", "t1!", "a1f0q!c", "m1!c"] {
+            assert!(wrong.parse::<Plan>().is_err(), "{wrong}");
+        }
     }
 }

@@ -1,280 +1,322 @@
-//! A worker: polls for tasks over gRPC and does what the plan in the history says.
+//! A worker: polls for workflow tasks over gRPC and does what the plan in the history says.
 //!
-//! It keeps no state between tasks, as a worker without a sticky queue does: each decision is a function of the history that it
-//! was given. What it was given, and what was acknowledged to it, goes to the ledger.
+//! Each poller has a sticky queue and remembers the histories that it acted on, as an SDK's worker does; a decision is still a
+//! function of the whole history. Some tasks it fails, some it forgets, some it answers with the token of another. What it was
+//! given, and what was acknowledged to it, goes to the ledger.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use mainstay_api::RawHistory;
+use mainstay_api::temporal::command::v1::Command;
 use mainstay_api::temporal::command::v1::command::Attributes;
-use mainstay_api::temporal::command::v1::{
-    Command, CompleteWorkflowExecutionCommandAttributes, ScheduleActivityTaskCommandAttributes,
-    StartTimerCommandAttributes,
-};
-use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution};
-use mainstay_api::temporal::enums::v1::CommandType;
-use mainstay_api::temporal::failure::v1::failure::FailureInfo;
-use mainstay_api::temporal::failure::v1::{ApplicationFailureInfo, Failure};
+use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::enums::v1::{QueryResultType, TaskQueueKind, WorkflowTaskFailedCause};
 use mainstay_api::temporal::history::v1::HistoryEvent;
-use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
+use mainstay_api::temporal::query::v1::WorkflowQueryResult;
+use mainstay_api::temporal::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_runtime::AsyncRuntime;
-use mainstay_sim_runtime::{NodeHandle, SimRuntime, draw, trace};
-use tonic::Code;
+use mainstay_sim_runtime::{Handle, NodeHandle, SimRuntime, draw, trace};
+use tonic::{Code, Status};
 
-use crate::client::{Client, NAMESPACE, call, decode, insist, passing, payloads, task_queue, text};
+use crate::client::{
+    CALL_TIMEOUT, Client, NAMESPACE, POLL_TIMEOUT, TASK_QUEUE, call, decode, insist, passing, payloads, task_queue,
+};
+use crate::decide::{Progress, decide};
 use crate::ledger::Ledger;
-use crate::plan::{Plan, Step};
+use crate::violation::{Invariant, violated};
+use crate::{activities, coverage, oracle};
 
-const POLL_TIMEOUT: Duration = Duration::from_secs(70);
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an attempt of an activity may take.
-const START_TO_CLOSE: Duration = Duration::from_secs(10);
-
-/// Starts a worker with some pollers of each kind on a machine.
-pub fn start(machine: &NodeHandle, address: SocketAddr, name: &str, pollers: usize, ledger: &Arc<Ledger>) {
-    for number in 0..pollers {
-        let client = Client::new(address, &format!("{name}-workflows-{number}"));
-        drop(machine.spawn(poll_workflow_tasks(client, ledger.clone())));
-        let client = Client::new(address, &format!("{name}-activities-{number}"));
-        drop(machine.spawn(poll_activity_tasks(client, ledger.clone())));
-    }
+/// How a worker of this run behaves, in parts of a thousand of its tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Habits {
+    /// Pollers of each kind.
+    pub pollers: usize,
+    /// It never answers.
+    pub forgets: u64,
+    /// It answers that it failed.
+    pub fails: u64,
+    /// It first tries a token of the past.
+    pub confuses: u64,
+    /// It asks for sticky queues.
+    pub sticky: bool,
 }
 
-async fn poll_workflow_tasks(client: Client, ledger: Arc<Ledger>) {
-    loop {
-        let request = api::PollWorkflowTaskQueueRequest {
-            namespace: NAMESPACE.into(),
-            task_queue: task_queue(),
-            identity: client.identity.clone(),
-            ..Default::default()
-        };
-        let mut stub = client.stub.clone();
-        match call(POLL_TIMEOUT, request, |request| async move { stub.poll_workflow_task_queue(request).await }).await {
-            Ok(task) if task.task_token.is_empty() => {}
-            Ok(task) => handle_workflow_task(&client, &ledger, task).await,
-            Err(status) => refused("PollWorkflowTaskQueue", &status).await,
+/// Starts a machine with a worker that has some pollers of each kind. It can be killed and restarted.
+#[must_use]
+pub fn boot(ip: IpAddr, servers: &[SocketAddr], habits: Habits, ledger: &Arc<Ledger>) -> NodeHandle {
+    let ledger = ledger.clone();
+    let servers: Arc<[SocketAddr]> = servers.into();
+    let start = move || {
+        let (ledger, servers) = (ledger.clone(), servers.clone());
+        async move {
+            trace::event("workers start");
+            for number in 0..habits.pollers {
+                let client = Client::new(&servers, number, &format!("activities-{number}"));
+                drop(SimRuntime::spawn(activities::poll(client, habits, ledger.clone())));
+                let worker = Arc::new(Worker::new(&servers, number, habits, ledger.clone()));
+                drop(SimRuntime::spawn(worker.clone().poll(task_queue())));
+                if habits.sticky {
+                    drop(SimRuntime::spawn(worker.clone().poll(Some(worker.sticky_queue()))));
+                }
+            }
+            std::future::pending::<()>().await
         }
-    }
+    };
+    Handle::current().create_node().name("workers").ip(ip).init(start).build()
 }
 
 /// A refused poll is repeated after a pause.
-async fn refused(name: &str, status: &tonic::Status) {
+pub(crate) async fn refused(name: &str, status: &Status) {
     assert!(passing(name, status), "{name} was refused: {status:?}");
     SimRuntime::sleep(Duration::from_millis(draw(10..300))).await;
 }
 
-async fn handle_workflow_task(client: &Client, ledger: &Ledger, task: api::PollWorkflowTaskQueueResponse) {
-    let execution = task.workflow_execution.clone().unwrap_or_default();
-    let Some(raw) = whole_history(client, &execution, &task).await else { return };
-    ledger.saw(&execution, &raw, task.attempt);
-    let history = mainstay_api::RawHistory { events: raw };
-    let events = decode(Some(&history));
-    trace::event(format!(
-        "{}: {} attempt {} of task {} with {} events",
-        client.identity,
-        execution.workflow_id,
-        task.attempt,
-        task.started_event_id,
-        events.len()
-    ));
-    let commands = decide(&events);
-    SimRuntime::sleep(Duration::from_micros(draw(100..5000))).await;
-    let request = api::RespondWorkflowTaskCompletedRequest {
-        namespace: NAMESPACE.into(),
-        task_token: task.task_token,
-        identity: client.identity.clone(),
-        commands,
-        ..Default::default()
-    };
-    match insist!(client.stub, CALL_TIMEOUT, respond_workflow_task_completed, request.clone()) {
-        Ok(_) => ledger.workflow_task_completed(&execution, task.started_event_id),
-        // It timed out, or an earlier try of this call was applied.
-        Err(status) if status.code() == Code::NotFound => trace::event(format!("{}: too late", client.identity)),
-        // Something came that the worker did not know of when it decided to close the run: it will be asked again.
-        Err(status) if status.message() == "UnhandledCommand" => trace::event("unhandled command"),
-        Err(status) => panic!("RespondWorkflowTaskCompleted of {execution:?}: {status:?}"),
+/// Whether something that happens in so many parts of a thousand happens now.
+pub(crate) fn happens(per_mille: u64) -> bool {
+    draw(0..1000) < per_mille
+}
+
+/// The answer to a token of the past must be that it is unknown.
+pub(crate) fn must_be_stale<T>(name: &str, answer: Result<T, Status>) {
+    match answer {
+        Ok(_) => violated(Invariant::StaleTokensRefused, format!("{name} took a token that was spent")),
+        Err(status) if status.code() == Code::NotFound || passing(name, &status) => {}
+        Err(status) => violated(Invariant::StaleTokensRefused, format!("{name} answered a spent token with {status:?}")),
     }
 }
 
-/// The task's history, with the pages that did not fit into the task. None if the run is gone.
-async fn whole_history(
-    client: &Client,
-    execution: &WorkflowExecution,
-    task: &api::PollWorkflowTaskQueueResponse,
-) -> Option<Vec<bytes::Bytes>> {
-    let mut events = task.history.clone().unwrap_or_default().events;
-    let mut token = task.next_page_token.clone();
-    while !token.is_empty() {
-        let request = api::GetWorkflowExecutionHistoryRequest {
-            namespace: NAMESPACE.into(),
-            execution: Some(execution.clone()),
-            next_page_token: token,
-            ..Default::default()
-        };
-        let answer = insist!(client.stub, CALL_TIMEOUT, get_workflow_execution_history, request.clone());
-        match answer {
-            Ok(page) => {
-                events.extend(page.history.unwrap_or_default().events);
-                token = page.next_page_token;
-            }
-            Err(status) if status.code() == Code::NotFound => return None,
-            Err(status) => panic!("a page of the history of {execution:?}: {status:?}"),
-        }
+struct Worker {
+    client: Client,
+    habits: Habits,
+    ledger: Arc<Ledger>,
+    sticky: String,
+    /// Histories up to the last task that was completed, by run.
+    cache: Mutex<BTreeMap<String, Vec<Bytes>>>,
+}
+
+impl Worker {
+    fn new(servers: &[SocketAddr], number: usize, habits: Habits, ledger: Arc<Ledger>) -> Self {
+        // A new process has a new sticky queue.
+        let sticky = format!("sticky-{number}-{:08x}", draw(0..1 << 32));
+        let client = Client::new(servers, number, &format!("workflows-{number}"));
+        Self { client, habits, ledger, sticky, cache: Mutex::default() }
     }
-    Some(events)
-}
 
-/// The commands that follow from a history.
-///
-/// # Panics
-/// If the history does not begin with a plan.
-#[must_use]
-pub fn decide(events: &[HistoryEvent]) -> Vec<Command> {
-    let Some(Event::WorkflowExecutionStartedEventAttributes(started)) = events[0].attributes.as_ref() else {
-        panic!("a history begins with {:?}", events[0].event_type())
-    };
-    let plan: Plan = text(started.input.as_ref()).parse().expect("a plan");
-    let (begun, done) = progress(events);
-    for (group, steps) in plan.0.iter().enumerate() {
-        let ids: Vec<String> = (0..steps.len()).map(|step| Plan::id(group, step)).collect();
-        if ids.iter().all(|id| done.contains(id)) {
-            continue;
-        }
-        let missing = ids.iter().zip(steps).filter(|(id, _)| !begun.contains(*id));
-        return missing.map(|(id, step)| begin(id, *step)).collect();
+    fn sticky_queue(&self) -> TaskQueue {
+        TaskQueue { name: self.sticky.clone(), kind: TaskQueueKind::Sticky as i32, normal_name: TASK_QUEUE.into() }
     }
-    let attributes = CompleteWorkflowExecutionCommandAttributes { result: payloads(&plan.result()) };
-    vec![command(
-        CommandType::CompleteWorkflowExecution,
-        Attributes::CompleteWorkflowExecutionCommandAttributes(attributes),
-    )]
-}
 
-/// Ids of the steps that were begun and of those that are done.
-fn progress(events: &[HistoryEvent]) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut begun, mut done) = (BTreeSet::new(), BTreeSet::new());
-    let activity = |scheduled_event_id: i64| {
-        let event = events.iter().find(|event| event.event_id == scheduled_event_id);
-        match event.and_then(|event| event.attributes.as_ref()) {
-            Some(Event::ActivityTaskScheduledEventAttributes(scheduled)) => scheduled.activity_id.clone(),
-            other => panic!("event {scheduled_event_id} schedules no activity but is {other:?}"),
-        }
-    };
-    for event in events {
-        match event.attributes.as_ref() {
-            Some(Event::ActivityTaskScheduledEventAttributes(it)) => drop(begun.insert(it.activity_id.clone())),
-            Some(Event::TimerStartedEventAttributes(it)) => drop(begun.insert(it.timer_id.clone())),
-            Some(Event::ActivityTaskCompletedEventAttributes(it)) => {
-                let id = activity(it.scheduled_event_id);
-                assert_eq!(text(it.result.as_ref()), Plan::answer(&id), "another activity's result");
-                done.insert(id);
-            }
-            Some(Event::TimerFiredEventAttributes(it)) => drop(done.insert(it.timer_id.clone())),
-            _ => {}
-        }
-    }
-    (begun, done)
-}
-
-fn command(kind: CommandType, attributes: Attributes) -> Command {
-    Command { command_type: kind as i32, attributes: Some(attributes), ..Command::default() }
-}
-
-fn begin(id: &str, step: Step) -> Command {
-    let span = |span: Duration| Some(prost_types::Duration::try_from(span).expect("a short span"));
-    match step {
-        Step::Timer { millis } => {
-            let attributes = StartTimerCommandAttributes {
-                timer_id: id.into(),
-                start_to_fire_timeout: span(Duration::from_millis(millis)),
-            };
-            command(CommandType::StartTimer, Attributes::StartTimerCommandAttributes(attributes))
-        }
-        Step::Activity { .. } => {
-            let attributes = ScheduleActivityTaskCommandAttributes {
-                activity_id: id.into(),
-                activity_type: Some(ActivityType { name: "step".into() }),
-                task_queue: task_queue(),
-                input: payloads(&step.to_string()),
-                start_to_close_timeout: span(START_TO_CLOSE),
+    async fn poll(self: Arc<Self>, queue: Option<TaskQueue>) {
+        loop {
+            let request = api::PollWorkflowTaskQueueRequest {
+                namespace: NAMESPACE.into(),
+                task_queue: queue.clone(),
+                identity: self.client.identity.clone(),
                 ..Default::default()
             };
-            command(CommandType::ScheduleActivityTask, Attributes::ScheduleActivityTaskCommandAttributes(attributes))
+            let mut stub = self.client.stub.clone();
+            let polled =
+                call(POLL_TIMEOUT, request, |request| async move { stub.poll_workflow_task_queue(request).await });
+            match polled.await {
+                Ok(task) if task.task_token.is_empty() => {}
+                Ok(task) => self.handle(task).await,
+                Err(status) => refused("PollWorkflowTaskQueue", &status).await,
+            }
         }
     }
-}
 
-async fn poll_activity_tasks(client: Client, ledger: Arc<Ledger>) {
-    loop {
-        let request = api::PollActivityTaskQueueRequest {
+    async fn handle(&self, task: api::PollWorkflowTaskQueueResponse) {
+        let execution = task.workflow_execution.clone().unwrap_or_default();
+        let Some(raw) = self.whole_history(&execution, &task).await else { return };
+        let events = decode(Some(&RawHistory { events: raw.clone() }));
+        if task.query.is_some() {
+            coverage::met("answer-query");
+            return self.answer(task, &events).await;
+        }
+        coverage::met("workflow-task");
+        self.ledger.saw(&execution, &raw, task.attempt);
+        oracle::never_early::timers(&self.ledger, &execution, &events);
+        trace::event(format!(
+            "{}: {} attempt {} of task {} with {} events",
+            self.client.identity,
+            execution.workflow_id,
+            task.attempt,
+            task.started_event_id,
+            events.len()
+        ));
+        self.remember(&execution, None);
+        SimRuntime::sleep(Duration::from_micros(draw(100..5000))).await;
+        if happens(self.habits.confuses) {
+            self.confuse().await;
+        }
+        if happens(self.habits.forgets) {
+            coverage::met("forget-task");
+            return trace::event(format!("{}: forgets its task", self.client.identity));
+        }
+        if happens(self.habits.fails) {
+            return self.fail(task).await;
+        }
+        let started = task.started_event_id;
+        let token = task.task_token.clone();
+        if self.complete(&execution, task, &events).await {
+            self.ledger.workflow_task_completed(&execution, started, token);
+            self.remember(&execution, Some(raw));
+        }
+    }
+
+    /// Completes a task again that was completed before.
+    async fn confuse(&self) {
+        let Some(task_token) = self.ledger.spent(false) else { return };
+        coverage::met("stale-task-token");
+        let request = api::RespondWorkflowTaskCompletedRequest {
             namespace: NAMESPACE.into(),
-            task_queue: task_queue(),
-            identity: client.identity.clone(),
+            task_token,
+            identity: self.client.identity.clone(),
             ..Default::default()
         };
-        let mut stub = client.stub.clone();
-        match call(POLL_TIMEOUT, request, |request| async move { stub.poll_activity_task_queue(request).await }).await {
-            Ok(task) if task.task_token.is_empty() => {}
-            Ok(task) => handle_activity_task(&client, &ledger, task).await,
-            Err(status) => refused("PollActivityTaskQueue", &status).await,
+        let mut stub = self.client.stub.clone();
+        let sent = call(CALL_TIMEOUT, request, |it| async move { stub.respond_workflow_task_completed(it).await });
+        must_be_stale("RespondWorkflowTaskCompleted", sent.await);
+    }
+
+    fn remember(&self, execution: &WorkflowExecution, raw: Option<Vec<Bytes>>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        match raw {
+            Some(raw) => drop(cache.insert(execution.run_id.clone(), raw)),
+            None => drop(cache.remove(&execution.run_id)),
         }
     }
-}
 
-async fn handle_activity_task(client: &Client, ledger: &Ledger, task: api::PollActivityTaskQueueResponse) {
-    let execution = task.workflow_execution.clone().unwrap_or_default();
-    trace::event(format!(
-        "{}: {} activity {} attempt {}",
-        client.identity, execution.workflow_id, task.activity_id, task.attempt
-    ));
-    ledger.activity_started(&execution, &task.activity_id, task.attempt);
-    let step: Step = text(task.input.as_ref()).parse().expect("a step");
-    let Step::Activity { millis, failures } = step else { panic!("{step} is no activity") };
-    SimRuntime::sleep(Duration::from_millis(millis)).await;
-    let answer = if task.attempt <= failures as i32 {
-        fail(client, task.task_token).await
-    } else {
-        let result = Plan::answer(&task.activity_id);
-        let completed = complete(client, task.task_token, &result).await;
-        if completed.is_ok() {
-            ledger.activity_completed(&execution, &task.activity_id);
+    /// The task's history: what is remembered and what came with it, or all of it from the server. None if the run is gone.
+    async fn whole_history(
+        &self,
+        execution: &WorkflowExecution,
+        task: &api::PollWorkflowTaskQueueResponse,
+    ) -> Option<Vec<Bytes>> {
+        let mut events = task.history.clone().unwrap_or_default().events;
+        let mut token = task.next_page_token.clone();
+        let first = decode(Some(&RawHistory { events: events.iter().take(1).cloned().collect() }));
+        let first = first.first().map(|event| event.event_id);
+        if first != Some(1) {
+            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let known =
+                cache.get(&execution.run_id).filter(|known| first.is_none_or(|id| known.len() as i64 == id - 1));
+            match known {
+                Some(known) => events = [known.as_slice(), events.as_slice()].concat(),
+                None => (events, token) = (Vec::new(), Bytes::new()),
+            }
         }
-        completed
-    };
-    match answer {
-        Ok(()) => {}
-        Err(status) if status.code() == Code::NotFound => trace::event(format!("{}: too late", client.identity)),
-        Err(status) => panic!("the answer to activity {} of {execution:?}: {status:?}", task.activity_id),
+        while !token.is_empty() || events.is_empty() {
+            let request = api::GetWorkflowExecutionHistoryRequest {
+                namespace: NAMESPACE.into(),
+                execution: Some(execution.clone()),
+                next_page_token: token,
+                ..Default::default()
+            };
+            match insist!(self.client.stub, CALL_TIMEOUT, get_workflow_execution_history, request.clone()) {
+                Ok(page) => {
+                    events.extend(page.history.unwrap_or_default().events);
+                    token = page.next_page_token;
+                }
+                Err(status) if status.code() == Code::NotFound => return None,
+                Err(status) => panic!("a page of the history of {execution:?}: {status:?}"),
+            }
+        }
+        if task.started_event_id > 0 {
+            events.truncate(task.started_event_id as usize);
+        }
+        Some(events)
     }
-}
 
-async fn complete(client: &Client, task_token: bytes::Bytes, result: &str) -> Result<(), tonic::Status> {
-    let request = api::RespondActivityTaskCompletedRequest {
-        namespace: NAMESPACE.into(),
-        task_token,
-        result: payloads(result),
-        identity: client.identity.clone(),
-        ..Default::default()
-    };
-    insist!(client.stub, CALL_TIMEOUT, respond_activity_task_completed, request.clone()).map(drop)
-}
+    /// Completes a task; answers whether that was acknowledged.
+    async fn complete(
+        &self,
+        execution: &WorkflowExecution,
+        task: api::PollWorkflowTaskQueueResponse,
+        events: &[HistoryEvent],
+    ) -> bool {
+        let answer = WorkflowQueryResult {
+            result_type: QueryResultType::Answered as i32,
+            answer: payloads(&Progress::of(events).signals.to_string()),
+            ..Default::default()
+        };
+        let sticky = StickyExecutionAttributes {
+            worker_task_queue: Some(self.sticky_queue()),
+            schedule_to_start_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+        };
+        let commands = decide(events);
+        self.note_timers(execution, &commands);
+        let request = api::RespondWorkflowTaskCompletedRequest {
+            namespace: NAMESPACE.into(),
+            task_token: task.task_token,
+            identity: self.client.identity.clone(),
+            commands,
+            sticky_attributes: self.habits.sticky.then_some(sticky),
+            query_results: task.queries.keys().map(|id| (id.clone(), answer.clone())).collect(),
+            ..Default::default()
+        };
+        match insist!(self.client.stub, CALL_TIMEOUT, respond_workflow_task_completed, request.clone()) {
+            Ok(_) => return true,
+            // It timed out, or an earlier try of this call was applied.
+            Err(status) if status.code() == Code::NotFound => {
+                trace::event(format!("{}: too late", self.client.identity));
+            }
+            // Something came that the worker did not know of when it decided to close the run: it will be asked again.
+            Err(status) if status.message() == "UnhandledCommand" => trace::event("unhandled command"),
+            Err(status) => panic!("RespondWorkflowTaskCompleted of {execution:?}: {status:?}"),
+        }
+        false
+    }
 
-async fn fail(client: &Client, task_token: bytes::Bytes) -> Result<(), tonic::Status> {
-    let application = ApplicationFailureInfo { r#type: "Planned".into(), ..Default::default() };
-    let failure = Failure {
-        message: "this attempt fails by plan".into(),
-        failure_info: Some(FailureInfo::ApplicationFailureInfo(application)),
-        ..Failure::default()
-    };
-    let request = api::RespondActivityTaskFailedRequest {
-        namespace: NAMESPACE.into(),
-        task_token,
-        failure: Some(failure),
-        identity: client.identity.clone(),
-        ..Default::default()
-    };
-    insist!(client.stub, CALL_TIMEOUT, respond_activity_task_failed, request.clone()).map(drop)
+    fn note_timers(&self, execution: &WorkflowExecution, commands: &[Command]) {
+        for command in commands {
+            coverage::met(command.command_type().as_str_name().trim_start_matches("COMMAND_TYPE_"));
+            if let Some(Attributes::StartTimerCommandAttributes(timer)) = command.attributes.as_ref() {
+                let span = timer.start_to_fire_timeout.and_then(|span| Duration::try_from(span).ok());
+                self.ledger.timer_wanted(execution, &timer.timer_id, span.unwrap_or_default());
+            }
+        }
+    }
+
+    async fn fail(&self, task: api::PollWorkflowTaskQueueResponse) {
+        coverage::met("fail-workflow-task");
+        trace::event(format!("{}: fails its task", self.client.identity));
+        let request = api::RespondWorkflowTaskFailedRequest {
+            namespace: NAMESPACE.into(),
+            task_token: task.task_token,
+            identity: self.client.identity.clone(),
+            cause: WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure as i32,
+            ..Default::default()
+        };
+        match insist!(self.client.stub, CALL_TIMEOUT, respond_workflow_task_failed, request.clone()) {
+            Ok(_) => {}
+            Err(status) if status.code() == Code::NotFound => {
+                trace::event(format!("{}: too late", self.client.identity));
+            }
+            Err(status) => panic!("RespondWorkflowTaskFailed: {status:?}"),
+        }
+    }
+
+    async fn answer(&self, task: api::PollWorkflowTaskQueueResponse, events: &[HistoryEvent]) {
+        let request = api::RespondQueryTaskCompletedRequest {
+            namespace: NAMESPACE.into(),
+            task_token: task.task_token,
+            completed_type: QueryResultType::Answered as i32,
+            query_result: payloads(&Progress::of(events).signals.to_string()),
+            ..Default::default()
+        };
+        let mut stub = self.client.stub.clone();
+        let sent =
+            call(CALL_TIMEOUT, request, |request| async move { stub.respond_query_task_completed(request).await });
+        if let Err(status) = sent.await {
+            // The caller or the server is gone.
+            let known = passing("RespondQueryTaskCompleted", &status) || status.code() == Code::NotFound;
+            assert!(known, "RespondQueryTaskCompleted was refused: {status:?}");
+        }
+    }
 }

@@ -6,12 +6,36 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use madsim::net::{TcpListener, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::trace::{self, Way};
+use crate::world;
+
+/// What a reset of the connection reaches of one of its ends.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    broken: AtomicBool,
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Line {
+    /// The end finds its connection reset.
+    pub(crate) fn cut(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.broken.load(Ordering::Relaxed) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
 
 /// One end of a simulated connection.
 pub struct Stream {
@@ -20,12 +44,15 @@ pub struct Stream {
     peer: SocketAddr,
     /// Whether something was written since the last flush.
     dirty: bool,
+    line: Arc<Line>,
 }
 
 impl Stream {
     fn new(inner: TcpStream) -> io::Result<Self> {
         let (local, peer) = (inner.local_addr()?, inner.peer_addr()?);
-        Ok(Self { inner, local, peer, dirty: false })
+        let line = Arc::default();
+        world::opened(&line);
+        Ok(Self { inner, local, peer, dirty: false, line })
     }
 
     /// Connects; a partition refuses at once.
@@ -43,8 +70,12 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.line.check()?;
         let filled = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if polled.is_pending() {
+            *self.line.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        }
         if polled.is_ready() {
             let bytes = &buffer.filled()[filled..];
             trace::wire(self.local, self.peer, if bytes.is_empty() { Way::Closed } else { Way::Read }, bytes);
@@ -55,6 +86,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.line.check()?;
         self.dirty = true;
         trace::wire(self.local, self.peer, Way::Written, bytes);
         Pin::new(&mut self.inner).poll_write(context, bytes)

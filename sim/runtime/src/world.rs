@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::Once;
+use std::sync::{Arc, Once, Weak};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use madsim::runtime::Runtime;
 use madsim::task::NodeId;
 use mainstay_base::Timestamp;
 
+use crate::stream::Line;
 use crate::trace::{self, Trace};
 
 /// Begins the panic message of a node that gave up. A node built with `restart_on_panic_matching(FATAL)` dies of it, and
@@ -91,6 +92,8 @@ struct World {
     disk_delays: BTreeMap<NodeId, Range<Duration>>,
     fatals: Vec<Fatal>,
     panic: Option<String>,
+    /// Ends of connections, by their node.
+    lines: BTreeMap<NodeId, Vec<Weak<Line>>>,
 }
 
 thread_local! {
@@ -111,6 +114,32 @@ pub fn draw(range: Range<u64>) -> u64 {
 /// while the node runs.
 pub fn set_clock(node: NodeId, offset_nanos: i64, drift_ppm: i64) {
     WORLD.with_borrow_mut(|world| world.clocks.insert(node, Clock { offset_nanos, drift_ppm }));
+}
+
+/// A connection has an end on the current node.
+pub(crate) fn opened(line: &Arc<Line>) {
+    let node = madsim::plugin::node();
+    WORLD.with_borrow_mut(|world| {
+        let lines = world.lines.entry(node).or_default();
+        lines.retain(|line| line.strong_count() > 0);
+        lines.push(Arc::downgrade(line));
+    });
+}
+
+/// Resets a share of the connections that end on a node, in percent.
+pub fn reset_connections(node: NodeId, percent: u64) {
+    let lines = WORLD.with_borrow(|world| world.lines.get(&node).cloned()).unwrap_or_default();
+    for line in lines.iter().filter_map(Weak::upgrade) {
+        if draw(0..100) < percent {
+            line.cut();
+        }
+    }
+}
+
+/// Nodes that stopped themselves so far.
+#[must_use]
+pub fn fatals() -> Vec<Fatal> {
+    WORLD.with_borrow(|world| world.fatals.clone())
 }
 
 /// Sets how long a node's disk takes; a stall is a long one.

@@ -30,6 +30,7 @@ fn comes_at_any_time(kind: EventType) -> bool {
             | EventType::ActivityTaskCanceled
             | EventType::TimerFired
             | EventType::WorkflowExecutionSignaled
+            | EventType::WorkflowExecutionCancelRequested
     )
 }
 
@@ -93,14 +94,33 @@ impl<'a> Walk<'a> {
             Event::TimerStartedEventAttributes(_)
             | Event::TimerFiredEventAttributes(_)
             | Event::TimerCanceledEventAttributes(_) => self.timer(id, attributes),
-            Event::WorkflowExecutionCompletedEventAttributes(it) => {
+            Event::WorkflowExecutionCompletedEventAttributes(it) => self.close(it.workflow_task_completed_event_id),
+            Event::WorkflowExecutionFailedEventAttributes(it) => self.close(it.workflow_task_completed_event_id),
+            Event::WorkflowExecutionCanceledEventAttributes(it) => self.close(it.workflow_task_completed_event_id),
+            Event::WorkflowExecutionContinuedAsNewEventAttributes(it) => {
+                self.close(it.workflow_task_completed_event_id)
+            }
+            Event::WorkflowExecutionTerminatedEventAttributes(_)
+            | Event::WorkflowExecutionTimedOutEventAttributes(_) => {
                 self.closed = true;
+                Ok(())
+            }
+            Event::MarkerRecordedEventAttributes(it) => {
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::WorkflowPropertiesModifiedEventAttributes(it) => {
                 self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
             }
             _ => self.activity(id, attributes),
         }?;
         self.events.insert(id, event);
         expect(id == 1 || self.events.contains_key(&1), "the run has no beginning")
+    }
+
+    /// The workflow ends by a command.
+    fn close(&mut self, completed: i64) -> Result<(), String> {
+        self.closed = true;
+        self.is(completed, EventType::WorkflowTaskCompleted)
     }
 
     fn is(&self, id: i64, kind: EventType) -> Result<(), String> {
@@ -179,6 +199,9 @@ impl<'a> Walk<'a> {
                 self.activities.insert(id, &it.activity_id);
                 expect(!twice, "such an activity is open already")?;
                 self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::ActivityTaskCancelRequestedEventAttributes(it) => {
+                self.is(it.scheduled_event_id, EventType::ActivityTaskScheduled)
             }
             Event::ActivityTaskStartedEventAttributes(it) => {
                 since(&self.events, it.scheduled_event_id)?;

@@ -1,0 +1,58 @@
+//! Deliberate bugs, chosen at run time: wrappers around the stores and the service of a node. The product's code is untouched.
+//!
+//! A simulator that does not find them would not find their like either.
+
+mod service;
+mod stores;
+
+pub use service::Service;
+pub use stores::{log, state};
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Mutant {
+    /// The log's sync does nothing.
+    SkipLogSync,
+    /// A sync of the log covers all but what was written last.
+    SyncLate,
+    /// The state's flush does nothing, and says that it did: the log is purged past what is durable.
+    SkipStateFlush,
+    /// A log loses its last entry when it is opened.
+    LoseLogSuffix,
+    /// A purge removes more of the log than it was told to.
+    PurgeTooFar,
+    /// The state loses one row of some batches.
+    TearBatch,
+    /// Some timer rows are not written.
+    DropTimerRow,
+    /// Some task rows are not written.
+    DropTaskRow,
+    /// Events that wait for a task's end are not written.
+    DropBufferedEvent,
+    /// Request ids are not remembered.
+    ForgetRequestIds,
+    /// Some rows of lists are not written.
+    DropListRow,
+    /// A signal is acknowledged before it is committed.
+    ReplyBeforeCommit,
+    /// A signal is proposed again under another request id when its first answer is slow.
+    RetryUnderAnotherId,
+    /// A command is applied twice.
+    ApplyTwice,
+    /// A completed task's token is taken for the task that is open now.
+    AcceptStaleToken,
+    /// An attempt of an activity is handed out again.
+    StartTwice,
+    /// A description is up to a second old.
+    StaleDescribe,
+    /// A page of a history ends an event early.
+    ShortPage,
+    /// A query is answered with what the last one was answered.
+    StaleQuery,
+    /// A node's clocks run a quarter too fast.
+    FastClock,
+    /// A command is dropped and acknowledged.
+    AcknowledgeNothing,
+    /// A start that finds an open run terminates it, whatever its policy.
+    IgnoreConflictPolicy,
+}

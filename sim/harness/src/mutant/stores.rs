@@ -1,0 +1,202 @@
+//! Bugs of stores.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use mainstay_storage::{LogBounds, LogOp, LogStore, StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
+
+use super::Mutant;
+
+/// A row's space within its shard: the byte after the shard's number, as the shard writes keys.
+const SPACE: usize = 4;
+const ENTITY: u8 = 1;
+const TASK: u8 = 2;
+const TIMER: u8 = 3;
+const LIST: u8 = 4;
+
+/// The log with the bug, if it is one of logs.
+#[must_use]
+pub fn log(inner: Arc<dyn LogStore>, mutant: Option<Mutant>) -> Arc<dyn LogStore> {
+    match mutant {
+        Some(mutant @ (Mutant::SyncLate | Mutant::LoseLogSuffix | Mutant::PurgeTooFar)) => {
+            if mutant == Mutant::LoseLogSuffix {
+                lose_suffix(inner.as_ref());
+            }
+            Arc::new(Log { inner, mutant, held: Mutex::default() })
+        }
+        _ => inner,
+    }
+}
+
+/// The state with the bug, if it is one of states.
+#[must_use]
+pub fn state(inner: Arc<dyn StateStore>, mutant: Option<Mutant>) -> Arc<dyn StateStore> {
+    match mutant {
+        Some(
+            mutant @ (Mutant::SkipStateFlush
+            | Mutant::TearBatch
+            | Mutant::DropTimerRow
+            | Mutant::DropTaskRow
+            | Mutant::DropBufferedEvent
+            | Mutant::ForgetRequestIds
+            | Mutant::DropListRow),
+        ) => Arc::new(State { inner, mutant, batches: AtomicU64::new(0) }),
+        _ => inner,
+    }
+}
+
+fn lose_suffix(log: &dyn LogStore) {
+    for group in 1..8 {
+        if let Ok(LogBounds { first: Some(first), last: Some(last), .. }) = log.bounds(group)
+            && last > first
+        {
+            let _ = log.write(&[LogOp::Truncate { group, from: last }]);
+        }
+    }
+}
+
+struct Log {
+    inner: Arc<dyn LogStore>,
+    mutant: Mutant,
+    /// Written batches that a late sync has not passed on.
+    held: Mutex<u64>,
+}
+
+impl LogStore for Log {
+    fn write(&self, ops: &[LogOp]) -> Result<(), StorageError> {
+        if self.mutant == Mutant::PurgeTooFar {
+            let further = |op: &LogOp| match op {
+                LogOp::Purge { group, upto, mark } => {
+                    LogOp::Purge { group: *group, upto: upto + 2, mark: mark.clone() }
+                }
+                other => other.clone(),
+            };
+            return self.inner.write(&ops.iter().map(further).collect::<Vec<_>>());
+        }
+        self.inner.write(ops)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        if self.mutant == Mutant::SyncLate {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held += 1;
+            if *held % 3 != 0 {
+                return Ok(());
+            }
+        }
+        self.inner.sync()
+    }
+
+    fn scan(
+        &self,
+        group: u32,
+        range: Range<u64>,
+        visit: &mut dyn FnMut(u64, Bytes) -> bool,
+    ) -> Result<(), StorageError> {
+        self.inner.scan(group, range, visit)
+    }
+
+    fn bounds(&self, group: u32) -> Result<LogBounds, StorageError> {
+        self.inner.bounds(group)
+    }
+
+    fn vote(&self, group: u32) -> Result<Option<Bytes>, StorageError> {
+        self.inner.vote(group)
+    }
+
+    fn committed(&self, group: u32) -> Result<Option<Bytes>, StorageError> {
+        self.inner.committed(group)
+    }
+
+    fn usage(&self) -> Result<Usage, StorageError> {
+        self.inner.usage()
+    }
+}
+
+struct State {
+    inner: Arc<dyn StateStore>,
+    mutant: Mutant,
+    batches: AtomicU64,
+}
+
+impl State {
+    /// Whether this change gets lost. Only some batches are hit, so that the bug is not all there is to see.
+    fn loses(&self, number: u64, place: usize, op: &StateOp) -> bool {
+        let StateOp::Put(key, _) = op else { return false };
+        let space = key.get(SPACE).copied().unwrap_or_default();
+        // The table follows the entity's names and the run.
+        let table = |number: u8| space == ENTITY && key.len() > 9 && is_table(key, number);
+        match self.mutant {
+            Mutant::TearBatch => number % 50 == 0 && place == 0 && space == ENTITY,
+            Mutant::DropTimerRow => number % 20 == 0 && space == TIMER,
+            Mutant::DropTaskRow => number % 20 == 0 && space == TASK,
+            Mutant::DropListRow => number % 20 == 0 && space == LIST,
+            Mutant::DropBufferedEvent => table(mainstay_engine::Table::Buffered as u8),
+            Mutant::ForgetRequestIds => table(mainstay_engine::Table::RequestId as u8),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an entity's key with a run names this table: names end with `00 01`, then comes `01`, the run, and the table.
+fn is_table(key: &[u8], table: u8) -> bool {
+    let rest = &key[SPACE + 3..];
+    let end = |from: usize| rest[from..].windows(2).position(|pair| pair == [0, 1]).map(|place| from + place + 2);
+    let Some(run) = end(0).and_then(end) else { return false };
+    rest.get(run) == Some(&1) && rest.get(run + 17) == Some(&table)
+}
+
+impl StateView for State {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
+        self.inner.scan(from, to, visit)
+    }
+
+    fn scan_reverse(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.inner.scan_reverse(from, to, visit)
+    }
+}
+
+impl StateStore for State {
+    fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut kept = StateBatch::new();
+        for (place, op) in batch.into_ops().into_iter().enumerate() {
+            if self.loses(number, place, &op) {
+                continue;
+            }
+            match op {
+                StateOp::Put(key, value) => kept.put(key, value),
+                StateOp::Delete(key) => kept.delete(key),
+                StateOp::DeleteRange(from, to) => kept.delete_range(from, to),
+            }
+        }
+        self.inner.write(kept)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        if self.mutant == Mutant::SkipStateFlush { Ok(()) } else { self.inner.flush() }
+    }
+
+    fn get_persisted(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        if self.mutant == Mutant::SkipStateFlush { self.inner.get(key) } else { self.inner.get_persisted(key) }
+    }
+
+    fn view(&self) -> Box<dyn StateView + '_> {
+        self.inner.view()
+    }
+
+    fn usage(&self) -> Result<Usage, StorageError> {
+        self.inner.usage()
+    }
+}

@@ -1,0 +1,156 @@
+//! What clients do: operations drawn before the run begins, so that a failure can be tried again with fewer of them.
+
+use std::time::Duration;
+
+use mainstay_api::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
+use mainstay_base::Prng;
+
+use crate::plan::Plan;
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Starts a workflow.
+    Start {
+        /// What it does.
+        plan: Plan,
+        /// What if a run is open.
+        conflict: WorkflowIdConflictPolicy,
+        /// What if one is closed.
+        reuse: WorkflowIdReusePolicy,
+        /// Whether a signal comes with it.
+        signal: bool,
+    },
+    /// Signals it.
+    Signal,
+    /// Signals it many times at once.
+    Storm {
+        /// How many times.
+        count: u64,
+    },
+    /// Asks it to cancel itself.
+    Cancel,
+    /// Ends it.
+    Terminate,
+    /// Asks it how many signals it got.
+    Query,
+    /// Reads its status.
+    Describe,
+    /// Lists and counts what is open and closed.
+    List,
+    /// Reads its history to the last event, waiting for that.
+    Watch,
+    /// Begins it again from its first completed task.
+    Reset,
+    /// Looks at the task queue.
+    DescribeTaskQueue,
+}
+
+/// How a call is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// One try.
+    Once,
+    /// Tries until an answer stands.
+    Insist,
+    /// Two tries at once.
+    Twice,
+    /// Another try after this time, whatever the first answer was.
+    Late(Duration),
+}
+
+/// One thing that a client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Its name: unique in the run, and kept when others are taken away.
+    pub label: String,
+    /// Who does it; a client does one thing after another.
+    pub client: usize,
+    /// When, at the earliest.
+    pub at: Duration,
+    /// To which workflow.
+    pub workflow: u64,
+    /// What.
+    pub action: Action,
+    /// How.
+    pub manner: Manner,
+}
+
+impl Action {
+    /// As the coverage table names it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start { signal: true, .. } => "signal-with-start",
+            Self::Start { .. } => "start",
+            Self::Signal => "signal",
+            Self::Storm { .. } => "signal-storm",
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+            Self::Query => "query",
+            Self::Describe => "describe",
+            Self::List => "list",
+            Self::Watch => "watch-history",
+            Self::Reset => "reset",
+            Self::DescribeTaskQueue => "describe-task-queue",
+        }
+    }
+
+    fn start(prng: &mut Prng) -> Self {
+        let conflict = match prng.below(4) {
+            0 => WorkflowIdConflictPolicy::UseExisting,
+            1 => WorkflowIdConflictPolicy::TerminateExisting,
+            _ => WorkflowIdConflictPolicy::Fail,
+        };
+        let signal = prng.below(6) == 0;
+        let reuse = match prng.below(6) {
+            0 => WorkflowIdReusePolicy::RejectDuplicate,
+            1 => WorkflowIdReusePolicy::AllowDuplicateFailedOnly,
+            _ => WorkflowIdReusePolicy::AllowDuplicate,
+        };
+        // A signal that comes along has to go somewhere.
+        let forbidden = signal && conflict == WorkflowIdConflictPolicy::Fail;
+        let conflict = if forbidden { WorkflowIdConflictPolicy::UseExisting } else { conflict };
+        Self::Start { plan: Plan::draw(prng), conflict, reuse, signal }
+    }
+
+    fn draw(prng: &mut Prng) -> Self {
+        match prng.below(100) {
+            0..38 => Self::start(prng),
+            38..60 => Self::Signal,
+            60..62 => Self::Storm { count: 10 + prng.below(60) },
+            62..66 => Self::Cancel,
+            66..70 => Self::Terminate,
+            70..79 => Self::Query,
+            79..89 => Self::Describe,
+            89..92 => Self::List,
+            92..95 => Self::Watch,
+            95..99 => Self::Reset,
+            _ => Self::DescribeTaskQueue,
+        }
+    }
+}
+
+impl Operation {
+    /// Operations of some clients over some time, on few enough workflows that they meet.
+    #[must_use]
+    pub fn draw(prng: &mut Prng, count: u64, clients: u64, workflows: u64, span: Duration) -> Vec<Self> {
+        let mut operations: Vec<Self> = (0..count)
+            .map(|number| Self {
+                label: format!("op-{number}"),
+                client: prng.below(clients) as usize,
+                at: Duration::from_micros(prng.below(span.as_micros() as u64)),
+                workflow: prng.below(workflows),
+                action: Action::draw(prng),
+                manner: match prng.below(20) {
+                    0..6 => Manner::Once,
+                    6 | 7 => Manner::Twice,
+                    8 => Manner::Late(Duration::from_millis(prng.below(5000))),
+                    _ => Manner::Insist,
+                },
+            })
+            .collect();
+        operations.sort_by_key(|operation| operation.at);
+        operations
+    }
+}

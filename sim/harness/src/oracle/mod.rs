@@ -1,0 +1,13 @@
+//! The oracles: one file for each invariant that is checked from outside, on what the clients, the workers and the disk saw.
+
+pub mod acknowledged_effects;
+pub mod event_grammar;
+pub mod linearizable;
+pub mod lists_follow_histories;
+pub mod never_early;
+mod runs;
+pub mod state_follows_history;
+
+#[cfg(test)]
+pub use runs::Fate;
+pub use runs::Run;

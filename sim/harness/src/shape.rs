@@ -1,0 +1,182 @@
+//! The shape of a run: everything that is drawn before it begins.
+//!
+//! The seed decides twice: a generator of its own draws the shape (machines, clocks, faults, operations), so that the shape does
+//! not depend on how tasks interleave; everything else is drawn by the world as it goes. A shape can be made smaller and played
+//! again with the same seed.
+
+use std::time::Duration;
+
+use mainstay_base::Prng;
+use mainstay_sim_runtime::Settings;
+
+use crate::fault::{Fault, Kind};
+use crate::mutant::Mutant;
+use crate::operation::{Action, Manner, Operation};
+use crate::worker::Habits;
+
+/// The scenarios by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// One workflow with an activity and a timer, one crash.
+    Smallest,
+    /// Work and crashes.
+    Crashes,
+    /// Work and every fault that a server must bear.
+    Faults,
+    /// As `faults`, over minutes, so that the state is flushed and the log purged between them.
+    Long,
+    /// As `faults`, with damage that one node cannot bear: then it may stop, but nothing wrong is ever served.
+    Damage,
+    /// Work without faults.
+    Calm,
+}
+
+/// What is drawn before a run begins.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The seed.
+    pub seed: u64,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// For each node: its wall clock's distance from true time in nanoseconds, and the drift of its clocks in parts of a million.
+    pub clocks: Vec<(i64, i64)>,
+    /// Share of packets that are lost.
+    pub loss: f64,
+    /// Most latency of a packet.
+    pub latency: Duration,
+    /// How workers behave.
+    pub habits: Habits,
+    /// Clients.
+    pub clients: usize,
+    /// What breaks.
+    pub faults: Vec<Fault>,
+    /// What clients do.
+    pub operations: Vec<Operation>,
+    /// Whether more is damaged than the server promises to bear.
+    pub beyond: bool,
+    /// A deliberate bug.
+    pub mutant: Option<Mutant>,
+}
+
+impl Shape {
+    /// The shape that a seed gives a scenario.
+    #[must_use]
+    pub fn draw(scenario: Scenario, seed: u64) -> Self {
+        let mut prng = Prng::new(u128::from(seed));
+        let prng = &mut prng;
+        match scenario {
+            Scenario::Smallest => Self::smallest(prng, seed),
+            Scenario::Calm => Self::of(prng, seed, Duration::from_secs(12)),
+            Scenario::Crashes => {
+                let mut shape = Self::of(prng, seed, Duration::from_secs(12));
+                shape.faults = (0..1 + prng.below(5)).map(|_| Fault::crash(prng, Duration::from_secs(12))).collect();
+                shape.faults.sort_by_key(|fault| fault.at);
+                shape
+            }
+            Scenario::Faults => {
+                let mut shape = Self::of(prng, seed, Duration::from_secs(15));
+                let count = 1 + prng.below(7);
+                shape.faults = Fault::draw(prng, count, shape.clocks.len(), Duration::from_secs(15));
+                shape
+            }
+            Scenario::Long => {
+                let span = Duration::from_secs(150);
+                let mut shape = Self::of(prng, seed, span);
+                let count = 1 + prng.below(15);
+                shape.faults = Fault::draw(prng, count, shape.clocks.len(), span);
+                shape
+            }
+            Scenario::Damage => {
+                let mut shape = Self::of(prng, seed, Duration::from_secs(15));
+                let count = 1 + prng.below(3);
+                shape.faults = Fault::draw(prng, count, shape.clocks.len(), Duration::from_secs(10));
+                let at = Duration::from_micros(prng.below(12_000_000));
+                let kind = if prng.below(2) == 0 { Kind::DamagedLog } else { Kind::DamagedState };
+                let damage = Fault { at, lasts: Duration::from_millis(1), node: 0, kind };
+                // A crash behind it: what is damaged is read at a start.
+                let after = Fault { at: at + Duration::from_millis(prng.below(2000)), ..Fault::crash(prng, at.max(Duration::from_secs(1))) };
+                shape.faults.extend([damage, after]);
+                shape.faults.sort_by_key(|fault| fault.at);
+                shape.beyond = true;
+                shape
+            }
+        }
+    }
+
+    fn of(prng: &mut Prng, seed: u64, span: Duration) -> Self {
+        let clients = 1 + prng.below(5);
+        let workflows = 1 + prng.below(8);
+        let often = |prng: &mut Prng, most: u64| if prng.below(2) == 0 { 0 } else { prng.below(most) };
+        let habits = Habits {
+            pollers: 1 + prng.below(4) as usize,
+            forgets: often(prng, 50),
+            fails: often(prng, 50),
+            confuses: often(prng, 100),
+            sticky: prng.below(3) != 0,
+        };
+        let count = 20 + prng.below(100);
+        let slowest = if prng.below(4) == 0 { 40 } else { 4 };
+        Self {
+            seed,
+            shards: 1 + prng.below(4) as u32,
+            clocks: vec![(prng.below(400_000_000) as i64 - 200_000_000, prng.below(401) as i64 - 200)],
+            loss: if prng.below(5) == 0 { 0.01 } else { 0.0 },
+            latency: Duration::from_millis(1 + prng.below(slowest)),
+            habits,
+            clients: clients as usize,
+            faults: Vec::new(),
+            operations: Operation::draw(prng, count, clients, workflows, span),
+            beyond: false,
+            mutant: None,
+        }
+    }
+
+    fn smallest(prng: &mut Prng, seed: u64) -> Self {
+        let plan = "a300f0;t2000!c".parse();
+        let action = plan.map(|plan| Action::Start {
+            plan,
+            conflict: Default::default(),
+            reuse: Default::default(),
+            signal: false,
+        });
+        let start = |action| Operation {
+            label: "op-0".into(),
+            client: 0,
+            at: Duration::ZERO,
+            workflow: 0,
+            action,
+            manner: Manner::Insist,
+        };
+        Self {
+            shards: 4,
+            clocks: vec![(0, 0)],
+            loss: 0.0,
+            latency: Duration::from_millis(3),
+            habits: Habits { pollers: 1, ..Habits::default() },
+            clients: 1,
+            operations: action.into_iter().map(start).collect(),
+            faults: vec![Fault::crash(prng, Duration::from_millis(2500))],
+            seed,
+            beyond: false,
+            mutant: None,
+        }
+    }
+
+    /// What the simulated world is given.
+    #[must_use]
+    pub fn settings(&self, print: bool) -> Settings {
+        let latency = Duration::from_micros(200)..self.latency;
+        Settings { print, loss: self.loss, latency, ..Settings::new(self.seed) }
+    }
+
+    /// How far a wall clock may be ahead of true time at a start, beyond its usual distance: a node that starts after a jump can
+    /// only believe its clock.
+    #[must_use]
+    pub fn believed_jump(&self) -> Duration {
+        let jumps = self.faults.iter().filter_map(|fault| match fault.kind {
+            Kind::ClockJump(millis) => Some(millis.unsigned_abs()),
+            _ => None,
+        });
+        Duration::from_millis(jumps.sum())
+    }
+}

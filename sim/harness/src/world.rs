@@ -1,0 +1,81 @@
+//! The simulated cluster of a run: nodes, the workers' machine, the clients' machine, and the links between them.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_node::Config;
+use mainstay_sim_runtime::{Handle, NetSim, NodeHandle, NodeId, trace};
+
+use crate::fault::links;
+use crate::ledger::Ledger;
+use crate::node::SimNode;
+use crate::shape::Shape;
+use crate::worker;
+
+/// All machines of a run.
+pub struct World {
+    /// The nodes.
+    pub nodes: Vec<SimNode>,
+    /// The workers' machine.
+    pub workers: NodeHandle,
+    /// The clients' machine.
+    pub clients: NodeHandle,
+    /// Raft groups of a node.
+    pub groups: u32,
+    /// Usual latency of a packet.
+    pub latency: Range<Duration>,
+    /// Usual share of packets that are lost.
+    pub loss: f64,
+}
+
+impl World {
+    /// Boots everything.
+    #[must_use]
+    pub fn boot(shape: &Shape, ledger: &Arc<Ledger>) -> Self {
+        let cluster_id = "00000000-0000-4000-8000-000000000001".into();
+        let config = Config { cluster_id, shards: shape.shards, ..Config::default() };
+        let boot = |(number, clock): (u8, &(i64, i64))| SimNode::boot(number, &config, *clock, shape.mutant);
+        let nodes: Vec<SimNode> = (1..).zip(&shape.clocks).map(boot).collect();
+        let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
+        let workers = worker::boot([10, 0, 1, 1].into(), &addresses, shape.habits, ledger);
+        let clients = Handle::current().create_node().name("clients").ip([10, 0, 1, 2].into()).build();
+        let settings = shape.settings(false);
+        Self { nodes, workers, clients, groups: shape.shards + 1, latency: settings.latency, loss: settings.loss }
+    }
+
+    /// Where the frontends listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
+    }
+
+    /// All machines but one node.
+    #[must_use]
+    pub fn others(&self, node: usize) -> Vec<NodeId> {
+        let nodes = self.nodes.iter().enumerate().filter(|(number, _)| *number != node);
+        nodes.map(|(_, other)| other.handle.id()).chain([self.workers.id(), self.clients.id()]).collect()
+    }
+
+    /// Holds back packets between a machine and others.
+    pub fn cut(&self, node: NodeId, others: &[NodeId], from: bool, to: bool) {
+        links(node, others, from, to, NetSim::clog_link);
+    }
+
+    /// Lets them pass again.
+    pub fn mend(&self, node: NodeId, others: &[NodeId], from: bool, to: bool) {
+        links(node, others, from, to, NetSim::unclog_link);
+    }
+
+    /// All workers die.
+    pub fn kill_workers(&self) {
+        trace::event("workers die");
+        Handle::current().kill(self.workers.id());
+    }
+
+    /// New ones start.
+    pub fn restart_workers(&self) {
+        Handle::current().restart(self.workers.id());
+    }
+}
