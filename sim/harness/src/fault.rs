@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mainstay_base::Prng;
 use mainstay_runtime::AsyncRuntime;
+use mainstay_sim_node::{RESERVE_BYTES, USUAL_DISK};
 use mainstay_sim_runtime::{Crash, NetSim, NodeId, SimRuntime, draw, reset_connections, trace};
 
 use crate::coverage;
@@ -197,7 +198,7 @@ impl Fault {
             Kind::SlowDisk => node.slow(Duration::from_millis(5)..Duration::from_millis(60)),
             Kind::DiskError(operations) => node.disk.set_failure(Some(operations)),
             // The node sees it within a second; what comes meanwhile fits into the reserve.
-            Kind::FullDisk => node.disk.set_room(Some(crate::node::RESERVE_BYTES)),
+            Kind::FullDisk => node.disk.set_room(Some(RESERVE_BYTES)),
             Kind::DamagedLog => drop(node.disk.damage_log(world.groups)),
             Kind::DamagedState => drop(node.disk.damage_state()),
             Kind::Partition { from, to } => world.cut(node.handle.id(), &world.others(self.node), from, to),
@@ -218,7 +219,7 @@ impl Fault {
         match self.kind {
             Kind::Crash(_) | Kind::CrashInStart(_) => node.restart().await,
             Kind::CrashInDisk(_, crash) => node.disk.set_trap(None, crash),
-            Kind::StalledDisk | Kind::SlowDisk => node.slow(crate::node::USUAL_DISK),
+            Kind::StalledDisk | Kind::SlowDisk => node.slow(USUAL_DISK),
             Kind::DiskError(_) => node.disk.set_failure(None),
             Kind::FullDisk => node.disk.set_room(None),
             Kind::Partition { from, to } => world.mend(node.handle.id(), &world.others(self.node), from, to),

@@ -12,8 +12,6 @@ pub mod fault;
 mod journal;
 mod ledger;
 pub mod minimize;
-pub mod mutant;
-mod node;
 mod operation;
 mod oracle;
 mod performer;
@@ -25,6 +23,6 @@ pub mod violation;
 mod worker;
 mod world;
 
-pub use mutant::Mutant;
+pub use mainstay_sim_node::Mutant;
 pub use play::{Report, play};
 pub use shape::{Scenario, Shape};

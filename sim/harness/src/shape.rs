@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use mainstay_base::Prng;
+use mainstay_sim_node::Mutant;
 use mainstay_sim_runtime::Settings;
 
 use crate::fault::{Fault, Kind};
-use crate::mutant::Mutant;
 use crate::operation::{Action, Manner, Operation};
 use crate::worker::Habits;
 
