@@ -67,6 +67,7 @@ impl Table {
     pub const ALL: &[Self] = &[
         Self::Execution,
         Self::Run,
+        Self::RunDetails,
         Self::History,
         Self::Activity,
         Self::ActivityId,

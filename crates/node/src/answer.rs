@@ -197,7 +197,7 @@ impl<R: Runtime> Node<R> {
             return Err(Error::Moved);
         }
         let poller = Poller { id: 0, identity: poll.identity, rate_per_second: poll.rate_per_second, build_id: None };
-        let mut waiting = self.board().dispatch.poll(queue.clone(), poller, R::wall_clock);
+        let mut waiting = self.board().dispatch.poll(queue.clone(), poller, self.time());
         match self.within(R::Instant::now() + within, waiting.given()).await {
             Some(Some(given)) => Ok(GivenAway { offer: Some(given.offer(&queue, false, self.id())) }),
             // The queue has another owner now.

@@ -18,6 +18,7 @@ use mainstay_matching::{
 };
 use tokio::sync::{Notify, oneshot};
 
+use crate::clock::Now;
 use crate::lock;
 use crate::offers::Outbox;
 use crate::owners::Owners;
@@ -148,7 +149,7 @@ pub(crate) struct WaitingPoll<'a> {
     dispatch: &'a Dispatch,
     id: PollerId,
     receiver: oneshot::Receiver<Given>,
-    now: fn() -> Timestamp,
+    now: Now,
 }
 
 impl Dispatch {
@@ -353,7 +354,7 @@ impl Dispatch {
     }
 
     /// Begins to poll a queue.
-    pub(crate) fn poll(&self, queue: QueueKey, mut poller: Poller, now: fn() -> Timestamp) -> WaitingPoll<'_> {
+    pub(crate) fn poll(&self, queue: QueueKey, mut poller: Poller, now: Now) -> WaitingPoll<'_> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = lock(&self.inner);
         let id = inner.held.next_id();

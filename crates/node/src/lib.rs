@@ -6,6 +6,7 @@
 mod answer;
 mod batches;
 mod board;
+mod clock;
 mod dispatch;
 mod execute;
 pub mod forming;

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use mainstay_api::log::Reply;
 use mainstay_api::record::RunDetails;
-use mainstay_base::{RunId, Timestamp};
+use mainstay_base::RunId;
 use mainstay_consensus::{Entry, Machine, StateRange};
 use mainstay_engine::{EntityKey, Error};
 use mainstay_shard::{Effect, Shard};
 use mainstay_storage::StorageError;
 
 use crate::board::Board;
+use crate::clock::Now;
 use crate::history::details_row;
 
 /// Bytes applied after which the state is flushed, so that a start has little log to apply again.
@@ -23,7 +24,7 @@ pub(crate) struct ShardMachine {
     pub(crate) group: u32,
     pub(crate) shard: Shard,
     pub(crate) board: Arc<Board>,
-    pub(crate) clock: fn() -> Timestamp,
+    pub(crate) clock: Now,
 }
 
 impl ShardMachine {

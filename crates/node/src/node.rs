@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::answer::Door;
 use crate::board::Board;
+use crate::clock::{Clock, Now};
 use crate::machine::ShardMachine;
 use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, speculative, timers};
 
@@ -120,7 +121,7 @@ pub(crate) struct Inner<R: Runtime> {
     board: Arc<Board>,
     groups: Vec<Group<R, ShardMachine>>,
     pub(crate) stores: Stores,
-    last_stamp_ns: AtomicI64,
+    clock: Arc<Clock<R>>,
     namespace_changes: tokio::sync::Mutex<()>,
     /// Bytes that the stores may still grow by, as far as is known; none or less: new work is refused.
     pub(crate) room: AtomicI64,
@@ -224,6 +225,7 @@ impl<R: Runtime> Node<R> {
         let peers = clustering.as_ref().map(|clustering| clustering.peers.clone());
         let address = clustering.as_ref().map(|clustering| clustering.member.peer_address.clone()).unwrap_or_default();
         let board = Arc::new(Board::new(count, id, clustering.is_some()));
+        let clock = Arc::new(Clock::<R>::new());
         let log = Log::<R>::start(Arc::clone(&stores.log));
         // Together: each needs a few syncs of the log, and those that wait at one time share them.
         let mut starting = Vec::with_capacity(count as usize);
@@ -232,7 +234,7 @@ impl<R: Runtime> Node<R> {
                 group,
                 shard: Shard::new(group, Arc::clone(&stores.state)),
                 board: Arc::clone(&board),
-                clock: R::wall_clock,
+                clock: clock.reader(),
             });
             let settings = mainstay_consensus::Config { address: address.clone(), ..Default::default() };
             let started = Group::start(group, id, log.clone(), machine, settings, peers.clone());
@@ -250,7 +252,7 @@ impl<R: Runtime> Node<R> {
             board,
             groups,
             stores,
-            last_stamp_ns: AtomicI64::new(i64::MIN),
+            clock,
             namespace_changes: tokio::sync::Mutex::new(()),
             room: AtomicI64::new(i64::MAX),
             stopped: AtomicBool::new(false),
@@ -278,6 +280,7 @@ impl<R: Runtime> Node<R> {
     fn load(&self) -> Result<(), StorageError> {
         for (group, started) in (0..).zip(&self.0.groups) {
             self.0.board.load(group, &started.machine().shard)?;
+            self.0.clock.at_least(started.machine().shard.now()?);
             if group == METADATA_GROUP {
                 self.load_queue_configurations(&started.machine().shard, self.now())?;
             }
@@ -410,11 +413,14 @@ impl<R: Runtime> Node<R> {
         group_of(Slot::of(&entity.namespace_id, &entity.workflow_id).get(), self.0.config.shards)
     }
 
-    /// The time that entries are stamped with: the wall clock, but never less than the last stamp.
+    /// The time that entries are stamped with.
     pub(crate) fn now(&self) -> Timestamp {
-        let now = R::wall_clock().as_nanos();
-        let last = self.0.last_stamp_ns.fetch_max(now, Ordering::AcqRel);
-        Timestamp::from_nanos(now.max(last))
+        self.0.clock.now()
+    }
+
+    /// The same, for those who do not know the runtime.
+    pub(crate) fn time(&self) -> Now {
+        self.0.clock.reader()
     }
 
     /// Runs something until it ends, or the time is up, or the node stops.

@@ -24,7 +24,7 @@ impl<R: Runtime> Node<R> {
             let owners = self.board().dispatch.owners();
             let owner = owners.of(queue);
             if owner == self.id() {
-                let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), R::wall_clock);
+                let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), self.time());
                 // None of both: the queue has another owner now.
                 if let Some(given) = self.within(deadline, poll.given()).await? {
                     return Some(given);

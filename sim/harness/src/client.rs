@@ -85,6 +85,8 @@ pub fn decode(history: Option<&RawHistory>) -> Vec<HistoryEvent> {
 #[must_use]
 pub fn passing(name: &str, status: &Status) -> bool {
     match status.code() {
+        // What a failing disk makes of a read.
+        Code::Internal if status.message().contains("cannot be read") => true,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted | Code::Aborted => true,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented => {
             let what = format!("{name} answered {:?}: {}", status.code(), status.message());

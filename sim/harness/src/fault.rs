@@ -38,6 +38,8 @@ pub enum Kind {
         /// To the node.
         to: bool,
     },
+    /// Packets between a node and one other node, so many places further, are held back.
+    NodeLink(usize),
     /// Packets between the workers and a node are held back.
     WorkerLink,
     /// Packets are lost, so many in a thousand.
@@ -57,7 +59,7 @@ pub enum Kind {
 /// All names that [`Kind::name`] gives.
 pub const NAMES: &[&str] = &[
     "crash", "crash-in-disk", "crash-in-start", "stalled-disk", "slow-disk", "disk-error", "full-disk", "damage",
-    "partition", "worker-link", "loss", "slow-network", "resets", "pause", "clock-jump", "workers-die",
+    "partition", "node-link", "worker-link", "loss", "slow-network", "resets", "pause", "clock-jump", "workers-die",
 ];
 
 /// A fault: from a moment on, for some time.
@@ -87,6 +89,7 @@ impl Kind {
             Self::FullDisk => "full-disk",
             Self::DamagedLog | Self::DamagedState => "damage",
             Self::Partition { .. } => "partition",
+            Self::NodeLink(_) => "node-link",
             Self::WorkerLink => "worker-link",
             Self::Loss(_) => "loss",
             Self::SlowNetwork => "slow-network",
@@ -126,12 +129,13 @@ impl Kind {
                 let size = 1 + prng.below(size) as i64;
                 Self::ClockJump(if prng.below(2) == 0 { size } else { -size })
             }
+            14 => Self::NodeLink(1 + prng.below(4) as usize),
             _ => Self::WorkersDie,
         }
     }
 
     /// Kinds that [`Kind::draw`] knows.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 }
 
 impl Fault {
@@ -202,6 +206,9 @@ impl Fault {
             Kind::DamagedLog => drop(node.disk.damage_log(world.groups)),
             Kind::DamagedState => drop(node.disk.damage_state()),
             Kind::Partition { from, to } => world.cut(node.handle.id(), &world.others(self.node), from, to),
+            Kind::NodeLink(further) => {
+                world.cut(node.handle.id(), &world.another(self.node, further), true, true);
+            }
             Kind::WorkerLink => world.cut(node.handle.id(), &[world.workers.id()], true, true),
             Kind::Loss(per_mille) => network(|config| config.packet_loss_rate = per_mille as f64 / 1000.0),
             Kind::SlowNetwork => {
@@ -223,6 +230,9 @@ impl Fault {
             Kind::DiskError(_) => node.disk.set_failure(None),
             Kind::FullDisk => node.disk.set_room(None),
             Kind::Partition { from, to } => world.mend(node.handle.id(), &world.others(self.node), from, to),
+            Kind::NodeLink(further) => {
+                world.mend(node.handle.id(), &world.another(self.node, further), true, true);
+            }
             Kind::WorkerLink => world.mend(node.handle.id(), &[world.workers.id()], true, true),
             Kind::Loss(_) => network(|config| config.packet_loss_rate = world.loss),
             Kind::SlowNetwork => network(|config| config.send_latency = world.latency.clone()),

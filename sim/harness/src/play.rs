@@ -185,6 +185,7 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, run
         oracle::lists_follow_histories::check(&client, &listed, &copies).await;
     });
     checking.await.expect("the reader lives");
+    oracle::replicas_agree::check(&world.nodes, world.groups).await;
     for node in &world.nodes {
         let scanned = oracle::state_follows_history::check(&node.disk, world.groups);
         hold(scanned == runs.len(), Invariant::ListsFollowHistories, || {

@@ -29,6 +29,10 @@ pub enum Scenario {
     Damage,
     /// Work without faults.
     Calm,
+    /// As `faults`, on three or five nodes.
+    Cluster,
+    /// As `calm`, on three nodes.
+    CalmCluster,
 }
 
 /// What is drawn before a run begins.
@@ -67,6 +71,14 @@ impl Shape {
         match scenario {
             Scenario::Smallest => Self::smallest(prng, seed),
             Scenario::Calm => Self::of(prng, seed, Duration::from_secs(12)),
+            Scenario::CalmCluster => Self::of(prng, seed, Duration::from_secs(12)).on(prng, 3),
+            Scenario::Cluster => {
+                let nodes = if prng.below(4) == 0 { 5 } else { 3 };
+                let mut shape = Self::of(prng, seed, Duration::from_secs(15)).on(prng, nodes);
+                let count = 1 + prng.below(8);
+                shape.faults = Fault::draw(prng, count, nodes, Duration::from_secs(15));
+                shape
+            }
             Scenario::Crashes => {
                 let mut shape = Self::of(prng, seed, Duration::from_secs(12));
                 shape.faults = (0..1 + prng.below(5)).map(|_| Fault::crash(prng, Duration::from_secs(12))).collect();
@@ -119,7 +131,7 @@ impl Shape {
         Self {
             seed,
             shards: 1 + prng.below(4) as u32,
-            clocks: vec![(prng.below(400_000_000) as i64 - 200_000_000, prng.below(401) as i64 - 200)],
+            clocks: vec![Self::clock(prng)],
             loss: if prng.below(5) == 0 { 0.01 } else { 0.0 },
             latency: Duration::from_millis(1 + prng.below(slowest)),
             habits,
@@ -129,6 +141,17 @@ impl Shape {
             beyond: false,
             mutant: None,
         }
+    }
+
+    /// The same on more nodes.
+    fn on(mut self, prng: &mut Prng, nodes: usize) -> Self {
+        self.clocks = (0..nodes).map(|_| Self::clock(prng)).collect();
+        self
+    }
+
+    /// Wall clocks differ by less than the servers promise to bear.
+    fn clock(prng: &mut Prng) -> (i64, i64) {
+        (prng.below(400_000_000) as i64 - 200_000_000, prng.below(401) as i64 - 200)
     }
 
     fn smallest(prng: &mut Prng, seed: u64) -> Self {

@@ -5,12 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_node::Config;
+use mainstay_sim_node::{Cluster, Config, SimNode};
 use mainstay_sim_runtime::{Handle, NetSim, NodeHandle, NodeId, trace};
 
 use crate::fault::links;
 use crate::ledger::Ledger;
-use crate::node::SimNode;
 use crate::shape::Shape;
 use crate::worker;
 
@@ -36,7 +35,8 @@ impl World {
     pub fn boot(shape: &Shape, ledger: &Arc<Ledger>) -> Self {
         let cluster_id = "00000000-0000-4000-8000-000000000001".into();
         let config = Config { cluster_id, shards: shape.shards, ..Config::default() };
-        let boot = |(number, clock): (u8, &(i64, i64))| SimNode::boot(number, &config, *clock, shape.mutant);
+        let cluster = Cluster { size: shape.clocks.len() as u8, config, mutant: shape.mutant };
+        let boot = |(number, clock): (u8, &(i64, i64))| SimNode::boot(number, &cluster, *clock);
         let nodes: Vec<SimNode> = (1..).zip(&shape.clocks).map(boot).collect();
         let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
         let workers = worker::boot([10, 0, 1, 1].into(), &addresses, shape.habits, ledger);
@@ -56,6 +56,13 @@ impl World {
     pub fn others(&self, node: usize) -> Vec<NodeId> {
         let nodes = self.nodes.iter().enumerate().filter(|(number, _)| *number != node);
         nodes.map(|(_, other)| other.handle.id()).chain([self.workers.id(), self.clients.id()]).collect()
+    }
+
+    /// The node so many places further, if that is another one.
+    #[must_use]
+    pub fn another(&self, node: usize, further: usize) -> Vec<NodeId> {
+        let other = (node + further) % self.nodes.len();
+        (other != node).then(|| self.nodes[other].handle.id()).into_iter().collect()
     }
 
     /// Holds back packets between a machine and others.

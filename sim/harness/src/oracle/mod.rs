@@ -5,6 +5,7 @@ pub mod event_grammar;
 pub mod linearizable;
 pub mod lists_follow_histories;
 pub mod never_early;
+pub mod replicas_agree;
 mod runs;
 pub mod state_follows_history;
 

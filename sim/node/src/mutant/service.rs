@@ -263,4 +263,8 @@ impl mainstay_node::Service for Service {
     ) -> Result<api::ShutdownWorkerResponse, Error> {
         self.node.shutdown_worker(namespace, request).await
     }
+
+    async fn cluster_status(&self) -> mainstay_api::admin::GetClusterStatusResponse {
+        self.node.cluster_status().await
+    }
 }

@@ -196,6 +196,10 @@ impl StateStore for State {
         self.inner.view()
     }
 
+    fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
+        self.inner.export()
+    }
+
     fn usage(&self) -> Result<Usage, StorageError> {
         self.inner.usage()
     }
