@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_sim_runtime::{draw, trace};
+use prost::Message;
 
 use crate::violation::{Invariant, hold};
 
@@ -35,6 +37,17 @@ pub struct Promises {
     pub tolerance: Duration,
 }
 
+/// The first event in which two histories differ.
+#[must_use]
+pub fn difference(one: &[Bytes], other: &[Bytes]) -> String {
+    let shown = |event: &Bytes| HistoryEvent::decode(event.clone()).map(|event| format!("{event:?}")).unwrap_or_default();
+    let pairs = one.iter().zip(other).enumerate();
+    let differs = pairs.filter(|(_, (one, other))| one != other).next();
+    differs.map_or("one is shorter".into(), |(place, (one, other))| {
+        format!("event {} was {} and is {}", place + 1, shown(one), shown(other))
+    })
+}
+
 /// The promises of one run of the simulator.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<Promises>);
@@ -57,7 +70,9 @@ impl Ledger {
         let seen = promises.seen.entry(execution.run_id.clone()).or_default();
         let common = seen.len().min(events.len());
         let stable = seen[..common] == events[..common];
-        hold(stable, Invariant::HistoryIsStable, || format!("the history of {execution:?} changed under a worker"));
+        hold(stable, Invariant::HistoryIsStable, || {
+            format!("the history of {execution:?} changed under a worker: {}", difference(seen, events))
+        });
         if events.len() > seen.len() {
             *seen = events.to_vec();
         }

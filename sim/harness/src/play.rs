@@ -176,7 +176,7 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, run
         }
         result_follows_history(run);
     }
-    oracle::acknowledged_effects::check(ledger, runs);
+    oracle::acknowledged_effects::check(ledger, &journal.all(), runs);
     oracle::linearizable::check(&journal.all(), runs);
     let client = Client::new(&world.addresses(), 0, "reader");
     let copies = runs.to_vec();

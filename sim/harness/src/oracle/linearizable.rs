@@ -128,7 +128,7 @@ impl<'a> Search<'a> {
             (Call::Start { conflict, reuse, signal }, outcome) => match outcome {
                 // The same request again finds its run, open or closed; another one uses an open run.
                 Outcome::Run { run_id, .. } if is_current(run_id) => {
-                    let own = state.current.and_then(|run| self.runs[run].starter.as_ref()) == Some(&entry.label);
+                    let own = state.current.and_then(|run| self.starter(run)) == Some(&entry.label);
                     own || (state.open && (*conflict == Conflict::UseExisting || signal.is_some()))
                 }
                 Outcome::AlreadyStarted { run_id } => is_current(run_id) && !self.allows(state, *conflict, *reuse),
@@ -136,7 +136,9 @@ impl<'a> Search<'a> {
             },
             (Call::Reset, Outcome::Run { run_id, .. }) => is_current(run_id),
             (Call::Reset, Outcome::NotFound) => true,
-            (Call::Signal { .. } | Call::Cancel, Outcome::Done) => state.open || self.tried_before(entry),
+            (Call::Signal { .. }, Outcome::Done) => state.open || self.tried_before(entry),
+            // A run that is over needs no cancelling.
+            (Call::Cancel, Outcome::Done) => state.current.is_some(),
             (Call::Signal { .. } | Call::Cancel | Call::Terminate, Outcome::NotFound) => !state.open,
             (Call::Describe, Outcome::NotFound) => state.current.is_none(),
             (Call::Describe, Outcome::Status { run_id, status }) => {
@@ -146,6 +148,15 @@ impl<'a> Search<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Who started a run; a run that was reset keeps the request of the one that it comes from.
+    fn starter(&self, run: usize) -> Option<&String> {
+        let mut run = self.runs[run];
+        while let Some((base, _)) = &run.reset {
+            run = self.runs[*self.index.get(base.as_str())?];
+        }
+        run.starter.as_ref()
     }
 
     /// Whether another try of the same operation came first: its effect is this one's.
