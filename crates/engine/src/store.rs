@@ -75,6 +75,7 @@ impl Table {
         Self::UserTimerEvent,
         Self::RequestId,
         Self::Buffered,
+        Self::TaskQueueConfig,
     ];
 }
 

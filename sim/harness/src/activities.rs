@@ -140,7 +140,8 @@ async fn confuse(client: &Client, ledger: &Ledger) {
     coverage::met("stale-activity-token");
     let request = completion(client, task_token, "again");
     let mut stub = client.stub.clone();
-    let sent = call(CALL_TIMEOUT, request, |request| async move { stub.respond_activity_task_completed(request).await });
+    let sent =
+        call(CALL_TIMEOUT, request, |request| async move { stub.respond_activity_task_completed(request).await });
     must_be_stale("RespondActivityTaskCompleted", sent.await);
 }
 

@@ -20,6 +20,8 @@ use tokio::sync::Mutex;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::wire_mutant;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,6 +68,16 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Sends one request.
+    pub(crate) async fn send(self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let mut sender = self.sender().await?;
+        sender.ready().await.map_err(|e| unavailable("connection", e))?;
+        let response = sender.send_request(request).await.map_err(|e| unavailable("call", e))?;
+        Ok(response.map(|body| Body::new(body.map_err(|e| unavailable("answer", e)))))
+    }
+}
+
 impl tower_service::Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
     type Error = Status;
@@ -77,11 +89,9 @@ impl tower_service::Service<http::Request<Body>> for Channel {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let channel = self.clone();
-        Box::pin(async move {
-            let mut sender = channel.sender().await?;
-            sender.ready().await.map_err(|e| unavailable("connection", e))?;
-            let response = sender.send_request(request).await.map_err(|e| unavailable("call", e))?;
-            Ok(response.map(|body| Body::new(body.map_err(|e| unavailable("answer", e)))))
-        })
+        match wire_mutant::chosen() {
+            Some(mutant) => Box::pin(wire_mutant::call(channel, mutant, request)),
+            None => Box::pin(channel.send(request)),
+        }
     }
 }

@@ -172,22 +172,6 @@ impl Client {
         }
     }
 
-    /// What the server says of a run.
-    ///
-    /// # Errors
-    /// What the server refused it with.
-    pub async fn describe(
-        &self,
-        execution: &WorkflowExecution,
-    ) -> Result<api::DescribeWorkflowExecutionResponse, Status> {
-        let request = api::DescribeWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            execution: Some(execution.clone()),
-            ..Default::default()
-        };
-        insist!(self.stub, CALL_TIMEOUT, describe_workflow_execution, request.clone())
-    }
-
     /// How many executions match a filter.
     ///
     /// # Errors

@@ -133,9 +133,7 @@ impl Progress {
                 (!begun).then(|| schedule(id, step)).into_iter().collect()
             }
             Step::Timer { millis } | Step::Signals { millis, .. } => timer(id, millis).into_iter().collect(),
-            Step::Timers { count, millis } => {
-                (0..count).filter_map(|n| timer(&format!("{id}.{n}"), millis)).collect()
-            }
+            Step::Timers { count, millis } => (0..count).filter_map(|n| timer(&format!("{id}.{n}"), millis)).collect(),
             Step::Note => vec![marker(id), memo(id)],
             Step::Abandon { millis } => {
                 let wait = format!("{id}.wait");
@@ -229,19 +227,14 @@ fn span(span: Duration) -> Option<prost_types::Duration> {
 }
 
 fn start_timer(id: &str, millis: u64) -> Command {
-    let attributes = StartTimerCommandAttributes {
-        timer_id: id.into(),
-        start_to_fire_timeout: span(Duration::from_millis(millis)),
-    };
+    let attributes =
+        StartTimerCommandAttributes { timer_id: id.into(), start_to_fire_timeout: span(Duration::from_millis(millis)) };
     command(CommandType::StartTimer, Attributes::StartTimerCommandAttributes(attributes))
 }
 
 fn cancel_activity(scheduled_event_id: i64) -> Command {
     let attributes = RequestCancelActivityTaskCommandAttributes { scheduled_event_id };
-    command(
-        CommandType::RequestCancelActivityTask,
-        Attributes::RequestCancelActivityTaskCommandAttributes(attributes),
-    )
+    command(CommandType::RequestCancelActivityTask, Attributes::RequestCancelActivityTaskCommandAttributes(attributes))
 }
 
 fn marker(id: &str) -> Command {
@@ -253,10 +246,7 @@ fn memo(id: &str) -> Command {
     let value = payloads(id).and_then(|mut all| all.payloads.pop()).unwrap_or_default();
     let upserted_memo = Some(Memo { fields: [("note".to_string(), value)].into() });
     let attributes = ModifyWorkflowPropertiesCommandAttributes { upserted_memo };
-    command(
-        CommandType::ModifyWorkflowProperties,
-        Attributes::ModifyWorkflowPropertiesCommandAttributes(attributes),
-    )
+    command(CommandType::ModifyWorkflowProperties, Attributes::ModifyWorkflowPropertiesCommandAttributes(attributes))
 }
 
 fn schedule(id: &str, step: Step) -> Command {

@@ -58,8 +58,23 @@ pub enum Kind {
 
 /// All names that [`Kind::name`] gives.
 pub const NAMES: &[&str] = &[
-    "crash", "crash-in-disk", "crash-in-start", "stalled-disk", "slow-disk", "disk-error", "full-disk", "damage",
-    "partition", "node-link", "worker-link", "loss", "slow-network", "resets", "pause", "clock-jump", "workers-die",
+    "crash",
+    "crash-in-disk",
+    "crash-in-start",
+    "stalled-disk",
+    "slow-disk",
+    "disk-error",
+    "full-disk",
+    "damage",
+    "partition",
+    "node-link",
+    "worker-link",
+    "loss",
+    "slow-network",
+    "resets",
+    "pause",
+    "clock-jump",
+    "workers-die",
 ];
 
 /// A fault: from a moment on, for some time.

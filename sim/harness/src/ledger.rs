@@ -40,7 +40,8 @@ pub struct Promises {
 /// The first event in which two histories differ.
 #[must_use]
 pub fn difference(one: &[Bytes], other: &[Bytes]) -> String {
-    let shown = |event: &Bytes| HistoryEvent::decode(event.clone()).map(|event| format!("{event:?}")).unwrap_or_default();
+    let shown =
+        |event: &Bytes| HistoryEvent::decode(event.clone()).map(|event| format!("{event:?}")).unwrap_or_default();
     let pairs = one.iter().zip(other).enumerate();
     let differs = pairs.filter(|(_, (one, other))| one != other).next();
     differs.map_or("one is shorter".into(), |(place, (one, other))| {

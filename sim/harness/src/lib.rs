@@ -20,6 +20,7 @@ mod play;
 pub mod report;
 mod shape;
 pub mod violation;
+mod wire_mutant;
 mod worker;
 mod world;
 

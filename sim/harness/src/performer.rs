@@ -17,7 +17,9 @@ use mainstay_sim_runtime::{SimRuntime, draw, trace};
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::client::{CALL_TIMEOUT, Client, NAMESPACE, WORKFLOW_TYPE, call, decode, passing, payloads, task_queue, text};
+use crate::client::{
+    CALL_TIMEOUT, Client, NAMESPACE, WORKFLOW_TYPE, call, decode, passing, payloads, task_queue, text,
+};
 use crate::coverage;
 use crate::journal::{Call, Journal, Outcome};
 use crate::ledger::Ledger;

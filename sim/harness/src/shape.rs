@@ -106,7 +106,10 @@ impl Shape {
                 let kind = if prng.below(2) == 0 { Kind::DamagedLog } else { Kind::DamagedState };
                 let damage = Fault { at, lasts: Duration::from_millis(1), node: 0, kind };
                 // A crash behind it: what is damaged is read at a start.
-                let after = Fault { at: at + Duration::from_millis(prng.below(2000)), ..Fault::crash(prng, at.max(Duration::from_secs(1))) };
+                let after = Fault {
+                    at: at + Duration::from_millis(prng.below(2000)),
+                    ..Fault::crash(prng, at.max(Duration::from_secs(1)))
+                };
                 shape.faults.extend([damage, after]);
                 shape.faults.sort_by_key(|fault| fault.at);
                 shape.beyond = true;

@@ -86,7 +86,9 @@ pub(crate) fn must_be_stale<T>(name: &str, answer: Result<T, Status>) {
     match answer {
         Ok(_) => violated(Invariant::StaleTokensRefused, format!("{name} took a token that was spent")),
         Err(status) if status.code() == Code::NotFound || passing(name, &status) => {}
-        Err(status) => violated(Invariant::StaleTokensRefused, format!("{name} answered a spent token with {status:?}")),
+        Err(status) => {
+            violated(Invariant::StaleTokensRefused, format!("{name} answered a spent token with {status:?}"))
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 pub mod mutant;
 mod node;
 
-pub use mutant::Mutant;
-pub use node::{Cluster, RESERVE_BYTES, SimNode, USUAL_DISK};
 /// How a node is set up.
 pub use mainstay_node::Config;
+pub use mutant::Mutant;
+pub use node::{Cluster, RESERVE_BYTES, SimNode, USUAL_DISK};

@@ -1,11 +1,10 @@
-//! Deliberate bugs, chosen at run time: wrappers around the stores and the service of a node. The product's code is untouched.
+//! Deliberate bugs, chosen at run time: wrappers around the stores of a node (here), its clock, and its edge, as clients see it
+//! (in the harness, on the wire). The product's code is untouched.
 //!
 //! A simulator that does not find them would not find their like either.
 
-mod service;
 mod stores;
 
-pub use service::Service;
 pub use stores::{log, state};
 
 /// A deliberate bug.
@@ -35,11 +34,9 @@ pub enum Mutant {
     DropListRow,
     /// A signal is acknowledged before it is committed.
     ReplyBeforeCommit,
-    /// A signal is proposed again under another request id when its first answer is slow.
+    /// A signal is sent again under another request id.
     RetryUnderAnotherId,
-    /// A command is applied twice.
-    ApplyTwice,
-    /// A completed task's token is taken for the task that is open now.
+    /// The completion of a task that is over is answered as if it had been one.
     AcceptStaleToken,
     /// An attempt of an activity is handed out again.
     StartTwice,

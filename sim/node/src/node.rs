@@ -153,8 +153,7 @@ async fn process(number: u8, disk: Arc<Disk>, cluster: Arc<Cluster>) {
     };
     trace::event(format!("node{number}: serves"));
     let settings = mainstay_frontend::Config::default();
-    let service = mutant::Service::new(node, mutant);
-    mainstay_frontend::serve::<SimRuntime, _>(listener, service, settings, std::future::pending()).await;
+    mainstay_frontend::serve::<SimRuntime, _>(listener, node, settings, std::future::pending()).await;
 }
 
 async fn start(number: u8, cluster: &Cluster, stores: Stores) -> Result<Node<SimRuntime>, StartError> {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Once, Weak};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use madsim::net::NetSim;

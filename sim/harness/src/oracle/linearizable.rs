@@ -33,7 +33,10 @@ pub fn check(entries: &[Entry], runs: &[Run]) {
                 told.push(format!("  {} {entry}", if best.contains(&place) { "placed" } else { "open  " }));
             }
             for run in runs {
-                told.push(format!("  run {} by {:?} reset {:?}: {:?}", run.execution.run_id, run.starter, run.reset, run.fate));
+                told.push(format!(
+                    "  run {} by {:?} reset {:?}: {:?}",
+                    run.execution.run_id, run.starter, run.reset, run.fate
+                ));
             }
             violated(Invariant::Linearizable, format!("no order explains {workflow_id}:\n{}", told.join("\n")));
         }
@@ -120,9 +123,8 @@ impl<'a> Search<'a> {
 
     /// Whether an answer that changes nothing is right now.
     fn is_right(&self, state: State, entry: &Entry) -> bool {
-        let is_current = |run_id: &String| {
-            state.current.is_some() && state.current == self.index.get(run_id.as_str()).copied()
-        };
+        let is_current =
+            |run_id: &String| state.current.is_some() && state.current == self.index.get(run_id.as_str()).copied();
         match (&entry.call, &entry.outcome) {
             (_, Outcome::Refused(_)) => true,
             (Call::Start { conflict, reuse, signal }, outcome) => match outcome {
@@ -143,8 +145,7 @@ impl<'a> Search<'a> {
             (Call::Describe, Outcome::NotFound) => state.current.is_none(),
             (Call::Describe, Outcome::Status { run_id, status }) => {
                 let fate = state.current.map(|run| self.runs[run].fate.status);
-                is_current(run_id)
-                    && if state.open { *status == Status::Running } else { fate == Some(*status) }
+                is_current(run_id) && if state.open { *status == Status::Running } else { fate == Some(*status) }
             }
             _ => false,
         }
@@ -172,9 +173,7 @@ impl<'a> Search<'a> {
         }
         match reuse {
             Reuse::RejectDuplicate => false,
-            Reuse::AllowDuplicateFailedOnly => {
-                !matches!(run.fate.status, Status::Completed | Status::ContinuedAsNew)
-            }
+            Reuse::AllowDuplicateFailedOnly => !matches!(run.fate.status, Status::Completed | Status::ContinuedAsNew),
             _ => true,
         }
     }

@@ -18,15 +18,23 @@ pub async fn check(client: &Client, listed: &[WorkflowExecutionInfo], runs: &[Ru
     let rows: BTreeMap<String, &WorkflowExecutionInfo> =
         listed.iter().map(|row| (row.execution.clone().unwrap_or_default().run_id, row)).collect();
     let ids: BTreeSet<&String> = runs.iter().map(|run| &run.execution.run_id).collect();
-    hold(rows.len() == listed.len() && rows.keys().collect::<BTreeSet<_>>() == ids, Invariant::ListsFollowHistories, || {
-        format!("{} rows are listed of {} runs", listed.len(), ids.len())
-    });
+    hold(
+        rows.len() == listed.len() && rows.keys().collect::<BTreeSet<_>>() == ids,
+        Invariant::ListsFollowHistories,
+        || format!("{} rows are listed of {} runs", listed.len(), ids.len()),
+    );
     for run in runs {
         let Some(row) = rows.get(&run.execution.run_id) else { continue };
         let same = row.status() == run.fate.status && row.history_length == run.events.len() as i64;
         hold(same, Invariant::ListsFollowHistories, || {
-            format!("{:?} is listed as {:?} with {} events, and is {:?} with {}", run.execution, row.status(),
-                row.history_length, run.fate.status, run.events.len())
+            format!(
+                "{:?} is listed as {:?} with {} events, and is {:?} with {}",
+                run.execution,
+                row.status(),
+                row.history_length,
+                run.fate.status,
+                run.events.len()
+            )
         });
         *counts.entry(name(run.fate.status)).or_default() += 1;
     }
