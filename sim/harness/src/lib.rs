@@ -14,6 +14,7 @@ mod ledger;
 pub mod minimize;
 mod operation;
 mod oracle;
+pub mod page;
 mod performer;
 mod plan;
 mod play;

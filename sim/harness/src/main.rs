@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use batch::{Batch, Code};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_sim::report::{self, Line};
-use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, play};
+use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, page, play};
 
 /// A Mainstay cluster in a simulated world, where one seed decides everything.
 ///
@@ -74,6 +74,9 @@ enum Task {
         /// Only the result and the hash.
         #[arg(long)]
         quiet: bool,
+        /// Write the run as a page to this file.
+        #[arg(long)]
+        page: Option<PathBuf>,
     },
     /// Make a failing seed smaller: fewer faults and operations, the same violation.
     Minimize {
@@ -106,7 +109,7 @@ enum Task {
 fn main() -> ExitCode {
     let code = match Arguments::parse().task {
         Task::Run { what, seeds, coverage } => run(what, seeds, coverage),
-        Task::Replay { seed, what, quiet } => replay(what, seed, quiet),
+        Task::Replay { seed, what, quiet, page } => replay(what, seed, quiet, page.as_deref()),
         Task::Minimize { seed, what } => smaller(what, seed),
         Task::Report { what, seeds, to } => written(what, seeds, &to),
         Task::Mutants { seeds, only } => mutants::hunt(seeds, only),
@@ -153,12 +156,20 @@ fn written(what: What, seeds: Seeds, to: &Path) -> Code {
     batch.code()
 }
 
-fn replay(what: What, seed: u64, quiet: bool) -> Code {
+fn replay(what: What, seed: u64, quiet: bool, file: Option<&Path>) -> Code {
     let began = Instant::now();
     let outcome = play(&shape(what, seed), !quiet);
     println!("trace {:032x}, {} bytes on wires", outcome.trace.hash, outcome.trace.bytes);
     let line = Line::of(seed, &outcome, began.elapsed());
     batch::show(what, &line);
+    if let Some(file) = file {
+        let verdict = line.failure.as_ref().map_or("clean", |(_, reason)| reason.as_str());
+        let title = format!("{} seed {seed}", name(&what.scenario));
+        if let Err(error) = std::fs::write(file, page::page(&title, &outcome.trace, verdict)) {
+            eprintln!("{} cannot be written: {error}", file.display());
+            return Code::Usage;
+        }
+    }
     Code::of(&line)
 }
 

@@ -88,7 +88,7 @@ pub fn json(scenario: &str, lines: &[Line], coverage: &Table) -> String {
     )
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let escape = |letter: char| match letter {
         '<' => "&lt;".into(),
         '>' => "&gt;".into(),

@@ -44,6 +44,17 @@ fn work_with_every_fault_passes() {
 }
 
 #[test]
+fn work_without_faults_passes() {
+    (1..=5).for_each(|seed| drop(passes(Scenario::Calm, seed)));
+}
+
+#[test]
+fn three_nodes_and_more_pass() {
+    (1..=3).for_each(|seed| drop(passes(Scenario::CalmCluster, seed)));
+    (1..=6).for_each(|seed| drop(passes(Scenario::Cluster, seed)));
+}
+
+#[test]
 fn damage_is_not_served() {
     (1..=15).for_each(|seed| drop(passes(Scenario::Damage, seed)));
 }
