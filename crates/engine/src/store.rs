@@ -75,7 +75,15 @@ impl Table {
         Self::UserTimerEvent,
         Self::RequestId,
         Self::Buffered,
+        Self::Child,
+        Self::External,
+        Self::Update,
+        Self::SignalRequest,
         Self::TaskQueueConfig,
+        Self::Schedule,
+        Self::ScheduleDefinition,
+        Self::Batch,
+        Self::BatchRequest,
     ];
 }
 

@@ -73,7 +73,7 @@ fn what_a_worker_was_shown_is_what_is_written() {
     assert_eq!(shown.len(), 2);
     machine.now_ns += SECOND;
     let request = Some(api::RespondWorkflowTaskCompletedRequest::default());
-    let complete = log::CompleteWorkflowTask { token: second.token, request };
+    let complete = log::CompleteWorkflowTask { token: second.token, request, ..Default::default() };
     machine.apply("wf", Op::CompleteWorkflowTask(complete)).0.unwrap();
     let written = history(&machine);
     for event in shown {

@@ -72,7 +72,7 @@ impl Tree {
     fn complete(&mut self, token: TaskToken, commands: Vec<Command>) {
         let workflow_id = token.workflow_id.clone();
         let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
-        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request) };
+        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request), ..Default::default() };
         self.apply(&workflow_id, Op::CompleteWorkflowTask(op));
     }
 

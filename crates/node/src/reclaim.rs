@@ -112,7 +112,7 @@ fn removal(space: ListSpace, row: VisibilityRecord) -> Command {
                 workflow_execution: Some(execution),
                 ..DeleteWorkflowExecutionRequest::default()
             };
-            Command { namespace_id, workflow_id: row.workflow_id, op: Some(Op::Delete(delete)) }
+            Command { namespace_id, workflow_id: row.workflow_id, op: Some(Op::Delete(delete)), ..Command::default() }
         }
         ListSpace::Schedules => erase(namespace_id, row.workflow_id),
         ListSpace::Batches => erase(namespace_id, batch::entity_id(&row.workflow_id)),
@@ -120,5 +120,5 @@ fn removal(space: ListSpace, row: VisibilityRecord) -> Command {
 }
 
 fn erase(namespace_id: String, entity_id: String) -> Command {
-    Command { namespace_id, workflow_id: entity_id, op: Some(Op::EraseEntity(EraseEntity {})) }
+    Command { namespace_id, workflow_id: entity_id, op: Some(Op::EraseEntity(EraseEntity {})), ..Command::default() }
 }

@@ -85,6 +85,7 @@ async fn work<R: Runtime>(node: &Node<R>, namespace: &Namespace, job_id: &str) {
                     namespace_id: namespace.id.clone(),
                     workflow_id: entity.workflow_id.clone(),
                     op: Some(Op::AdvanceBatch(report)),
+                    ..Command::default()
                 };
                 if let Err(Error::FailedPrecondition(_) | Error::NotFound(_)) = node.run_command(command).await {
                     return;
@@ -190,7 +191,9 @@ impl<R: Runtime> Node<R> {
         }
         let workflow_id = entity_id(&request.job_id);
         let op = Some(Op::StartBatch(request));
-        self.run_command(Command { namespace_id: namespace.id.clone(), workflow_id, op }).await.map(drop)
+        self.run_command(Command { namespace_id: namespace.id.clone(), workflow_id, op, ..Command::default() })
+            .await
+            .map(drop)
     }
 
     pub(crate) fn batch_description(

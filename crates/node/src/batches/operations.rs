@@ -99,8 +99,12 @@ impl<R: Runtime> Node<R> {
             self.catch_up_entity(&namespace.id, execution.workflow_id.clone()).await?;
         }
         let op = self.command_for(namespace, job, execution)?;
-        let command =
-            Command { namespace_id: namespace.id.clone(), workflow_id: execution.workflow_id.clone(), op: Some(op) };
+        let command = Command {
+            namespace_id: namespace.id.clone(),
+            workflow_id: execution.workflow_id.clone(),
+            op: Some(op),
+            ..Command::default()
+        };
         match self.run_command(command).await {
             Ok(_) | Err(Error::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
