@@ -37,6 +37,16 @@ pub struct Promises {
     pub tolerance: Duration,
 }
 
+/// Events without the server's own numbers of them, which an event gets when it is written: a worker may see it before.
+#[must_use]
+pub fn as_shown(events: &[Bytes]) -> Vec<Bytes> {
+    let shown = |event: &Bytes| match HistoryEvent::decode(event.clone()) {
+        Ok(event) => HistoryEvent { task_id: 0, ..event }.encode_to_vec().into(),
+        Err(_) => event.clone(),
+    };
+    events.iter().map(shown).collect()
+}
+
 /// The first event in which two histories differ.
 #[must_use]
 pub fn difference(one: &[Bytes], other: &[Bytes]) -> String {
@@ -66,7 +76,7 @@ impl Ledger {
     pub fn saw(&self, execution: &WorkflowExecution, events: &[Bytes], attempt: i32) {
         // The scheduled and started events of a repeated attempt are written only when it completes.
         let sure = if attempt > 1 { events.len().saturating_sub(2) } else { events.len() };
-        let events = &events[..sure];
+        let events = &as_shown(&events[..sure])[..];
         let mut promises = self.promises();
         let seen = promises.seen.entry(execution.run_id.clone()).or_default();
         let common = seen.len().min(events.len());

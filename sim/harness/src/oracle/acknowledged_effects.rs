@@ -7,7 +7,7 @@ use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
 
 use super::Run;
 use crate::journal::{Call, Entry};
-use crate::ledger::{Ledger, difference};
+use crate::ledger::{Ledger, as_shown, difference};
 use crate::violation::{Invariant, hold, violated};
 
 /// Holds every promise against the final histories.
@@ -24,8 +24,9 @@ pub fn check(ledger: &Ledger, entries: &[Entry], runs: &[Run]) {
     for run in runs {
         let run_id = &run.execution.run_id;
         let seen = promises.seen.get(run_id).map(Vec::as_slice).unwrap_or_default();
-        hold(run.raw.get(..seen.len()) == Some(seen), Invariant::HistoryIsStable, || {
-            let differs = difference(seen, &run.raw);
+        let raw = as_shown(&run.raw);
+        hold(raw.get(..seen.len()) == Some(seen), Invariant::HistoryIsStable, || {
+            let differs = difference(seen, &raw);
             format!("a worker saw {} events of {:?}, which are others now: {differs}", seen.len(), run.execution)
         });
         let facts = Facts::of(&run.events);
