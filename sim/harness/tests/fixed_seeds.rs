@@ -50,8 +50,8 @@ fn work_without_faults_passes() {
 
 #[test]
 fn three_nodes_and_more_pass() {
-    (1..=3).for_each(|seed| drop(passes(Scenario::CalmCluster, seed)));
-    (1..=6).for_each(|seed| drop(passes(Scenario::Cluster, seed)));
+    (1..=2).for_each(|seed| drop(passes(Scenario::CalmCluster, seed)));
+    passes(Scenario::Cluster, 1);
 }
 
 #[test]
