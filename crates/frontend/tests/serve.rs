@@ -157,10 +157,10 @@ async fn refusals_carry_their_details() {
     let unnamed = StartWorkflowExecutionRequest { workflow_type: None, ..start_request() };
     let status = client.start_workflow_execution(unnamed).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "WorkflowType is not set on request."));
-    let status = client.start_batch_operation(StartBatchOperationRequest::default()).await.unwrap_err();
+    let status = client.describe_worker_deployment(DescribeWorkerDeploymentRequest::default()).await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
-        (Code::Unimplemented, "method StartBatchOperation is not implemented")
+        (Code::Unimplemented, "method DescribeWorkerDeployment is not implemented")
     );
 }
 

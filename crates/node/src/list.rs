@@ -270,7 +270,7 @@ mod tests {
         let (space, at) = read_token(&write_token(&row)).expect("reads").expect("is there");
         assert_eq!((space, at.time_ns, at.run_id.as_str()), (ListSpace::Closed, 9, "r"));
         assert_eq!(read_token(&[]), Ok(None));
-        for garbage in [&b"x"[..], &[1, 2, 0, 0, 0, 0, 0, 0, 0, 0], &[9; 40], &[1, 0, 1]] {
+        for garbage in [&b"x"[..], &[1, 9, 0, 0, 0, 0, 0, 0, 0, 0], &[9; 40], &[1, 0, 1]] {
             assert!(read_token(garbage).is_err());
         }
     }
