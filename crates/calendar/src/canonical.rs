@@ -5,7 +5,7 @@
 use mainstay_api::temporal::schedule::v1::{CalendarSpec, IntervalSpec, Range, ScheduleSpec, StructuredCalendarSpec};
 use prost_types::Duration;
 
-use crate::{fields, span};
+use crate::{cron, fields, span};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 const COMMENT_LENGTH_MAX: usize = 200;
@@ -96,15 +96,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     if rest.starts_with("@every") {
         return Ok(Cron { calendar: None, interval: Some(parse_every(rest)?), zone });
     }
-    let expanded = match rest {
-        "@yearly" | "@annually" => "0 0 1 1 *",
-        "@monthly" => "0 0 1 * *",
-        "@weekly" => "0 0 * * 0",
-        "@daily" | "@midnight" => "0 0 * * *",
-        "@hourly" => "0 * * * *",
-        other => other,
-    };
-    let parts: Vec<&str> = expanded.split_whitespace().collect();
+    let parts: Vec<&str> = cron::without_nickname(rest).split_whitespace().collect();
     let (second, year, five) = match parts.as_slice() {
         five if five.len() == 5 => ("", "", five),
         [five @ .., year] if five.len() == 5 => ("", *year, five),

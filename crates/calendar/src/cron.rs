@@ -131,20 +131,24 @@ impl Fields {
     }
 }
 
-fn parse_rule(text: &str) -> Result<Rule, CronError> {
-    if let Some(span) = text.strip_prefix("@every ") {
-        let seconds = parse_span(span.trim()).ok_or_else(|| CronError(format!("bad duration {span}")))?;
-        return Ok(Rule::Every(seconds.max(1)));
-    }
-    let expanded = match text {
+/// The fields that a nickname like `@daily` stands for; any other text as it is.
+pub(crate) fn without_nickname(text: &str) -> &str {
+    match text {
         "@yearly" | "@annually" => "0 0 1 1 *",
         "@monthly" => "0 0 1 * *",
         "@weekly" => "0 0 * * 0",
         "@daily" | "@midnight" => "0 0 * * *",
         "@hourly" => "0 * * * *",
         other => other,
-    };
-    let parts: Vec<&str> = expanded.split_whitespace().collect();
+    }
+}
+
+fn parse_rule(text: &str) -> Result<Rule, CronError> {
+    if let Some(span) = text.strip_prefix("@every ") {
+        let seconds = parse_span(span.trim()).ok_or_else(|| CronError(format!("bad duration {span}")))?;
+        return Ok(Rule::Every(seconds.max(1)));
+    }
+    let parts: Vec<&str> = without_nickname(text).split_whitespace().collect();
     let [minutes, hours, days, months, weekdays] = parts.as_slice() else {
         return Err(CronError(format!("expected 5 fields, found {}", parts.len())));
     };

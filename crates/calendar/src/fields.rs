@@ -189,6 +189,9 @@ mod tests {
     #[test]
     fn every_bad_field_is_named() {
         let calendar = CalendarSpec { hour: "25".into(), month: "foo".into(), ..CalendarSpec::default() };
-        assert_eq!(parse(&calendar).unwrap_err(), "Hour is not in range [0-23], Month is not in range [1-12]");
+        assert_eq!(
+            parse(&calendar).expect_err("is refused"),
+            "Hour is not in range [0-23], Month is not in range [1-12]"
+        );
     }
 }
