@@ -11,7 +11,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Asks again and again, at most so long.
-pub fn wait<T>(within: Duration, pause: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+fn wait<T>(within: Duration, pause: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {

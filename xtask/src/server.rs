@@ -1,17 +1,19 @@
 //! A server of this checkout for as long as a task needs it, on a free port, with a data directory of its own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
-use crate::bounded::{end, wait};
+use crate::bounded::end;
 use crate::{Failure, cargo, setup};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Builds the server; `release` for figures that mean something.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
@@ -38,7 +40,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it listens.
+    /// Starts a server and waits until it serves.
     pub fn start(binary: &Path) -> Result<Self, Failure> {
         Self::start_on(binary, std::env::temp_dir().join(format!("mainstay-xtask-{}", std::process::id())))
     }
@@ -48,7 +50,7 @@ impl Server {
         let port = port.map_err(|error| format!("no free port: {error}"))?.port();
         let mut command = Command::new(binary);
         command.args(["server", "start-dev", "--ip", "127.0.0.1", "--headless", "--port", &port.to_string()]);
-        command.arg("--db-filename").arg(&data).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("--db-filename").arg(&data).stdin(Stdio::null()).stdout(Stdio::piped());
         let process = command.spawn().map_err(|error| format!("{} did not start: {error}", binary.display()))?;
         let mut server = Self { address: format!("127.0.0.1:{port}"), data, process };
         server.await_ready().map(|()| server)
@@ -65,15 +67,19 @@ impl Server {
         Self::start_on(binary, std::mem::take(&mut self.data))
     }
 
+    /// Waits for the banner, which a server prints once it serves. Its socket accepts connections before that.
     fn await_ready(&mut self) -> Result<(), Failure> {
-        let ready = wait(READY_WITHIN, LOOK_AGAIN, || {
-            let ended = self.process.try_wait().ok().flatten();
-            (ended.is_some() || TcpStream::connect(&self.address).is_ok()).then_some(ended)
-        });
-        match ready {
-            Some(None) => Ok(()),
-            Some(Some(status)) => Err(format!("the server ended at its start ({status})")),
-            None => Err(format!("the server does not listen on {} after {READY_WITHIN:?}", self.address)),
+        let stdout = self.process.stdout.take().ok_or("the server has no output")?;
+        let (line, lines) = mpsc::channel();
+        // Reads to the end, so that the server can go on printing.
+        thread::spawn(move || BufReader::new(stdout).lines().for_each(|read| drop(line.send(read))));
+        match lines.recv_timeout(READY_WITHIN) {
+            Ok(_) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => Err(format!("the server does not serve after {READY_WITHIN:?}")),
+            Err(RecvTimeoutError::Disconnected) => match self.process.wait() {
+                Ok(status) => Err(format!("the server ended at its start ({status})")),
+                Err(error) => Err(format!("the server cannot be awaited: {error}")),
+            },
         }
     }
 
