@@ -122,7 +122,10 @@ impl<R: Runtime> Node<R> {
             version: VERSION,
             command: Some(command),
         };
-        let proposed = self.group(group)?.propose(entry.encode_to_vec().into()).await;
+        let entry = entry.encode_to_vec();
+        // Once in the log, and once in the state.
+        self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
+        let proposed = self.group(group)?.propose(entry.into()).await;
         proposed.unwrap_or_else(|error| Err(refusal(&error, self.is_alone())))
     }
 }
