@@ -423,6 +423,11 @@ impl<R: Runtime> Node<R> {
         self.0.clock.reader()
     }
 
+    /// Waits until a time, or until the node stops.
+    pub(crate) async fn rest_until(&self, time: R::Instant) {
+        let _time_is_up = R::timeout_at(time, self.stopping()).await;
+    }
+
     /// Runs something until it ends, or the time is up, or the node stops.
     pub(crate) async fn within<T, F>(&self, deadline: R::Instant, future: F) -> Option<T>
     where

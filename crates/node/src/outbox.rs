@@ -59,6 +59,11 @@ struct SourceSlot {
 }
 
 impl Channel {
+    /// Whether there is something to deliver.
+    fn wants(&self, tell_floors: bool) -> bool {
+        !self.pending.is_empty() || (tell_floors && !self.floors.is_empty())
+    }
+
     fn add(&mut self, id: MessageId) {
         self.pending.insert((id.sequence, id.source_slot));
         self.slots.entry(id.source_slot).or_default().pending.insert(id.sequence);
@@ -108,8 +113,7 @@ impl Outbox {
     fn begin(&self, tell_floors: bool) -> Vec<u32> {
         let mut begun = Vec::new();
         for (group, channel) in lock(&self.channels).iter_mut() {
-            let wanted = !channel.pending.is_empty() || (tell_floors && !channel.floors.is_empty());
-            if wanted && !channel.busy {
+            if channel.wants(tell_floors) && !channel.busy {
                 channel.busy = true;
                 begun.push(*group);
             }
@@ -121,7 +125,7 @@ impl Outbox {
     fn next(&self, group: u32, tell_floors: bool) -> Option<Batch> {
         let mut channels = lock(&self.channels);
         let channel = channels.get_mut(&group)?;
-        if channel.pending.is_empty() && !(tell_floors && !channel.floors.is_empty()) {
+        if !channel.wants(tell_floors) {
             channel.busy = false;
             return None;
         }
@@ -169,7 +173,7 @@ async fn drain<R: Runtime>(node: Node<R>, source: u32, destination: u32, tell_fl
             continue;
         }
         // Whatever it was, only another try can tell: the message must arrive.
-        let _stopped = node.within(R::Instant::now() + backoff, std::future::pending::<()>()).await;
+        node.rest_until(R::Instant::now() + backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -57,7 +57,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
             }
         }
         if !more {
-            let _stopped = node.within(R::Instant::now() + LOOK_EVERY, std::future::pending::<()>()).await;
+            node.rest_until(R::Instant::now() + LOOK_EVERY).await;
         }
     }
 }

@@ -171,10 +171,9 @@ impl<R: Runtime> Node<R> {
     fn expire(&self, entity: &EntityKey, run: RunId, task: &WorkflowTaskRecord, patience: Duration) {
         let (node, entity, id, started) = (self.clone(), entity.clone(), task.speculative_id, task.started_ns);
         drop(R::spawn(async move {
-            let deadline = R::Instant::now() + patience;
-            let stopped = node.within(deadline, std::future::pending::<()>()).await;
+            node.rest_until(R::Instant::now() + patience).await;
             let same = |task: WorkflowTaskRecord| task.speculative_id == id && task.started_ns == started;
-            if stopped.is_some() || node.is_stopped() || !node.board().updates.task(&entity, run).is_some_and(same) {
+            if node.is_stopped() || !node.board().updates.task(&entity, run).is_some_and(same) {
                 return;
             }
             let op = TimeOutSpeculativeTask {

@@ -175,7 +175,7 @@ impl<R: Runtime> Node<R> {
             let outcome = self.outcome(followed, &known)?;
             return Ok(Progress { stage: Stage::Completed, outcome });
         }
-        let closed = !record.as_ref().is_some_and(|record| record.close_ns == 0);
+        let closed = record.as_ref().is_none_or(|record| record.close_ns != 0);
         if known.accepted_event_id != 0 {
             return Ok(if closed {
                 Progress::failed(closed_before_completion())

@@ -26,7 +26,7 @@ use crate::updates::{Update, Updates};
 /// What the current run means for the call.
 enum Target {
     /// The update is known; its run may be closed.
-    Known(Followed, RunRecord),
+    Known(Followed, Box<RunRecord>),
     /// The open run is to be updated.
     Update(RunId),
     Start,
@@ -116,7 +116,7 @@ impl<R: Runtime> Node<R> {
         let record = self.read_record(self.route(entity), entity, run)?;
         let id = update.meta.as_ref().map_or("", |meta| meta.update_id.as_str());
         if let Some(followed) = self.follow_update(entity.clone(), run, id)? {
-            return Ok(Target::Known(followed, record));
+            return Ok(Target::Known(followed, Box::new(record)));
         }
         let row = Row { table: Table::RequestId, run: Some(run), id: start.request_id.clone().into_bytes() };
         let repeated = shard.record::<RequestIdRecord>(entity, &row).map_err(unreadable)?.is_some();

@@ -160,7 +160,7 @@ mod tests {
         workers.record("n", beat("a", WorkerStatus::Running), at(0));
         workers.record("n", beat("b", WorkerStatus::Running), at(200));
         assert!(workers.describe("n", "a", at(300)).is_ok() && workers.describe("m", "a", at(300)).is_err());
-        assert_eq!(workers.count("n", "", at(301)).unwrap(), 1);
+        assert_eq!(workers.count("n", "", at(301)).expect("counts"), 1);
         workers.record("n", beat("b", WorkerStatus::Shutdown), at(302));
         assert_eq!(workers.describe("n", "b", at(303)), Err(Error::not_found("Worker b not found")));
         assert!(lock(&workers.0).by_age.is_empty());
@@ -172,9 +172,9 @@ mod tests {
         for key in ["c", "a", "b"] {
             workers.record("n", beat(key, WorkerStatus::Running), at(0));
         }
-        let first = workers.list("n", "", 2, b"", at(1)).unwrap();
+        let first = workers.list("n", "", 2, b"", at(1)).expect("lists");
         assert_eq!(first.next_page_token, "b");
-        let second = workers.list("n", "", 2, &first.next_page_token, at(1)).unwrap();
+        let second = workers.list("n", "", 2, &first.next_page_token, at(1)).expect("lists");
         assert_eq!((second.workers.len(), second.next_page_token.len()), (1, 0));
     }
 }

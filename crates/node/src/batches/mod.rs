@@ -91,9 +91,7 @@ async fn work<R: Runtime>(node: &Node<R>, namespace: &Namespace, job_id: &str) {
                     return;
                 }
             }
-            Err(_) => {
-                let _stopped = node.within(R::Instant::now() + RETRY_AFTER, std::future::pending::<()>()).await;
-            }
+            Err(_) => node.rest_until(R::Instant::now() + RETRY_AFTER).await,
         }
     }
 }
@@ -130,7 +128,7 @@ async fn step<R: Runtime>(node: &Node<R>, namespace: &Namespace, job: &Job) -> R
             Err(_) => report.failed += 1,
         }
         report.to = Bytes::from(target.position);
-        let _stopped = node.within(began + pause, std::future::pending::<()>()).await;
+        node.rest_until(began + pause).await;
         if node.is_stopped() {
             break;
         }
