@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_an_error() {
-        let text = |filter| WorkerQuery::parse(filter).map(drop).unwrap_err();
+        let text = |filter| WorkerQuery::parse(filter).map(drop).expect_err("is refused");
         assert_eq!(text("TaskQueue ="), "malformed query: syntax error at position 39");
         assert_eq!(text("ORDER BY TaskQueue"), "malformed query: syntax error at position 33 near 'order'");
     }

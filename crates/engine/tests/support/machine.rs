@@ -109,7 +109,6 @@ impl Machine {
             workflow_id: workflow_id.to_string(),
             op: Some(op),
             speculative_tasks: self.speculative.clone().into_iter().collect(),
-            ..Command::default()
         };
         let outcome = apply(&context, &self.store, &command).expect("memory does not fail");
         self.store.write(outcome.changes.clone()).expect("changes fit the store");
