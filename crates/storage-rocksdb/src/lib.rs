@@ -41,11 +41,21 @@ fn options(write_buffer_bytes: usize) -> rocksdb::Options {
     options
 }
 
+/// Bytes of a part of an index or filter.
+const PART_BYTES: usize = 4 << 10;
+
 /// One cache of uncompressed blocks, which also holds indexes and filters, so that it bounds what reads keep in memory.
+///
+/// Indexes and filters are in parts, of which only the list stays in memory. A cache is cut into shards, and a whole index of a large file
+/// does not fit one: it would be read and decompressed again for every read.
 fn table(cache_bytes: usize) -> rocksdb::BlockBasedOptions {
     let mut table = rocksdb::BlockBasedOptions::default();
     table.set_block_cache(&rocksdb::Cache::new_lru_cache(cache_bytes));
     table.set_cache_index_and_filter_blocks(true);
+    table.set_index_type(rocksdb::BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(PART_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table
 }
