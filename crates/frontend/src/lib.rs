@@ -23,7 +23,7 @@ mod validate;
 mod workflow_service;
 
 pub use router::Router;
-pub use serve::serve;
+pub use serve::{serve, serve_router};
 pub use status::{Refusal, status_of};
 
 use std::time::Duration;

@@ -37,19 +37,36 @@ pub struct Router<R: Runtime, S: Service> {
     frontend: Arc<Frontend<R, S>>,
     operator: Arc<Operator<R, S>>,
     health: Arc<Health>,
+    closing: Closing,
 }
 
 impl<R: Runtime, S: Service> Clone for Router<R, S> {
     fn clone(&self) -> Self {
-        Self { frontend: self.frontend.clone(), operator: self.operator.clone(), health: self.health.clone() }
+        Self {
+            frontend: self.frontend.clone(),
+            operator: self.operator.clone(),
+            health: self.health.clone(),
+            closing: self.closing.clone(),
+        }
     }
 }
 
 impl<R: Runtime, S: Service> Router<R, S> {
-    pub(crate) fn new(service: S, config: Config, closing: Closing) -> Self {
+    /// The services of one node. Sockets serve it by `serve_router`; other ways in, which this crate does not know, by `handle`.
+    pub fn new(service: S, config: Config) -> Self {
+        let closing = Closing::default();
         let frontend = Arc::new(Frontend::new(service, config, closing.clone()));
         let operator = Arc::new(Operator::new(frontend.clone()));
-        Self { frontend, operator, health: Arc::new(Health::new(closing)) }
+        Self { frontend, operator, health: Arc::new(Health::new(closing.clone())), closing }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.frontend.config
+    }
+
+    /// Begun when `serve_router` is told to stop.
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
     }
 
     /// Answers one call. Dropping the future cancels the call.

@@ -36,10 +36,17 @@ where
     R: Runtime,
     S: Service,
 {
-    let shutdown_timeout = config.shutdown_timeout;
-    let streams_max = config.streams_max;
-    let (closing, over) = (Closing::default(), Closing::default());
-    let router = Router::<R, S>::new(service, config, closing.clone());
+    serve_router::<R, S>(listener, Router::new(service, config), stop).await;
+}
+
+/// As [`serve`], for a router that others call as well.
+pub async fn serve_router<R, S>(listener: R::Listener, router: Router<R, S>, stop: impl Future<Output = ()> + Send)
+where
+    R: Runtime,
+    S: Service,
+{
+    let Config { shutdown_timeout, streams_max, .. } = *router.config();
+    let (closing, over) = (router.closing().clone(), Closing::default());
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let connections = Connections { router, closing: closing.clone(), over: over.clone(), streams_max, open };
     let _ = either(accept_all(listener, connections), stop).await;
