@@ -1,6 +1,6 @@
 //! What children cost their parent does not grow with their number.
 
-mod support;
+use crate::support;
 
 use mainstay_api::log::{self, Reply, TaskToken, command::Op, reply};
 use mainstay_api::record::task_row;

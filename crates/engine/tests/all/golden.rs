@@ -1,9 +1,7 @@
-//! Golden scripts: one behaviour per file of `golden/`. `MAINSTAY_RECORD=1 cargo test -p mainstay-engine --test golden` writes the
+//! Golden scripts: one behaviour per file of `golden/`. `MAINSTAY_RECORD=1 cargo test -p mainstay-engine --test all golden` writes the
 //! outputs anew; read the difference before it is kept.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::PathBuf;

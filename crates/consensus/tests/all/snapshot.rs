@@ -1,6 +1,6 @@
 //! Replicas that are too far behind get the whole state from another, whatever happens meanwhile.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Three nodes and more: election, replication, failures of leaders and links, members, hand-over, reads.
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

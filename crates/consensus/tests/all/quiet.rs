@@ -1,6 +1,6 @@
 //! Groups in which nothing happens become quiet, and wake when something does.
 
-mod common;
+use crate::common;
 
 use std::time::{Duration, Instant};
 

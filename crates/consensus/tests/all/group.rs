@@ -1,6 +1,6 @@
 //! One node's groups: start, propose, resume, compact, stop, and what is refused.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! Limits that only a long conversation meets.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use mainstay_api::log::{self, activity_target::Target, command::Op, reply};
 use mainstay_api::record::RunRecord;

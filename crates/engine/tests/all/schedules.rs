@@ -1,9 +1,7 @@
 //! Schedules under random commands, lost and repeated deliveries, and workflows that end in any way: rows stay consistent after each
 //! step, tracked workflows never overlap, and once everything is delivered and closed nothing waits.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use mainstay_api::log::command::Op;
 use mainstay_api::record::{EntityMessage, MessageOutcome, RunRecord, ScheduleRecord};

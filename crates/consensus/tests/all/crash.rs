@@ -1,6 +1,6 @@
 //! The power is cut again and again while proposals run: nothing acknowledged is lost, doubled or out of order.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,6 @@
 //! What a worker is shown of a transient task before it is written is what is written: to a workflow, those times are the time of day.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
+use crate::support;
 
 use mainstay_api::RawHistory;
 use mainstay_api::log::{self, Reply, WorkflowTaskStarted, command::Op, reply};

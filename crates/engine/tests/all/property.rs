@@ -1,7 +1,7 @@
 //! Random conversations: after each step, state rebuilt from history equals the stored state, histories obey their grammar, and
 //! every index row has an owner. The same steps give the same bytes.
 
-mod support;
+use crate::support;
 
 use mainstay_api::log::operate_activities::{self as op, Operation, Which};
 use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
