@@ -245,6 +245,8 @@ pub(crate) fn describe_started(
         attempt: activity.attempt,
         started_ns: activity.started_ns,
         activity_id: activity.activity_id.clone(),
+        workflow_task_queue: workflow_task::queue_of_next(&run.record).to_string(),
+        workflow_task_sticky: !run.record.sticky_queue.is_empty(),
         ..TaskToken::default()
     };
     // Changed time-outs hold inside the server; a worker is told those of the Scheduled event.

@@ -23,6 +23,7 @@ mod options;
 mod pause;
 mod refusal;
 mod replay;
+mod reserved;
 mod reset;
 mod retry;
 mod run;
@@ -106,7 +107,12 @@ pub fn apply<'a>(context: &Context, store: &'a dyn Store, command: &'a log::Comm
     let key = EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() };
     let mut tx = Transaction::new(*context, store, Arc::new(key));
     tx.speculative = &command.speculative_tasks;
-    let reply = match dispatch(&mut tx, command).and_then(|reply| end_oversized(&mut tx).map(|()| reply)) {
+    let answer = dispatch(&mut tx, command).and_then(|mut reply| {
+        end_oversized(&mut tx)?;
+        reply.started_tasks = reserved::start(&mut tx, &command.reserved_polls)?;
+        Ok(reply)
+    });
+    let reply = match answer {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(error)) => Err(error),
         Err(Stop::Broken(fault)) => return Err(fault),
@@ -186,5 +192,5 @@ pub(crate) fn empty() -> Reply {
 }
 
 pub(crate) fn reply_of(reply: reply::Reply) -> Reply {
-    Reply { reply: Some(reply), eager_workflow_task: None }
+    Reply { reply: Some(reply), ..Reply::default() }
 }

@@ -220,8 +220,26 @@ impl<'a> Transaction<'a> {
         self.changes.push(Change::AddTask(row));
     }
 
+    /// A row that this entry itself added was seen by nobody, and is as if it had never been.
     pub(crate) fn remove_task(&mut self, row: TaskRow) {
-        self.changes.push(Change::RemoveTask(row));
+        let added = |change: &Change| matches!(change, Change::AddTask(own) if own.sequence == row.sequence);
+        match self.changes.iter().rposition(added) {
+            Some(at) => drop(self.changes.remove(at)),
+            None => self.changes.push(Change::RemoveTask(row)),
+        }
+    }
+
+    /// The task rows that this entry added for the entity at hand.
+    pub(crate) fn added_tasks(&self) -> Vec<TaskRow> {
+        let own = |change: &Change| match change {
+            Change::AddTask(row)
+                if row.workflow_id == self.entity.workflow_id && row.namespace_id == self.entity.namespace_id =>
+            {
+                Some(row.clone())
+            }
+            _ => None,
+        };
+        self.changes.iter().filter_map(own).collect()
     }
 
     /// The id of the next message that the entity at hand sends.

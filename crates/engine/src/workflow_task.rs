@@ -112,10 +112,15 @@ pub(crate) fn new_task(record: &RunRecord, now: i64, attempt: i32) -> WorkflowTa
         scheduled_ns: now,
         original_scheduled_ns: now,
         timeout_ns: task_timeout(record, attempt),
-        task_queue: if sticky { record.sticky_queue.clone() } else { record.task_queue.clone() },
+        task_queue: queue_of_next(record).to_string(),
         sticky,
         ..WorkflowTaskRecord::default()
     }
+}
+
+/// The queue that a workflow task goes to if it is scheduled now.
+pub(crate) fn queue_of_next(record: &RunRecord) -> &str {
+    if record.sticky_queue.is_empty() { &record.task_queue } else { &record.sticky_queue }
 }
 
 fn task_timeout(record: &RunRecord, attempt: i32) -> i64 {

@@ -35,6 +35,22 @@ struct Slot {
     due: Option<Timestamp>,
 }
 
+/// A poller that was taken out of its line for a task which is about to be made. It goes back by [`Matching::release`], unless its
+/// poll has ended meanwhile.
+#[derive(Debug)]
+pub struct Reservation {
+    queue: QueueKey,
+    place: u64,
+    poller: Poller,
+}
+
+impl Reservation {
+    /// Who was reserved.
+    pub fn poller(&self) -> &Poller {
+        &self.poller
+    }
+}
+
 /// All queues of one node.
 pub struct Matching {
     limits: Limits,
@@ -80,6 +96,38 @@ impl Matching {
             Event::SetRate { queue, per_second } => self.set_rate(queue, per_second, now, &mut out),
             Event::Tick => {}
         }
+        out
+    }
+
+    /// Takes the poller that has waited longest out of its line, for a task that is about to be made; none if no poller waits, if
+    /// tasks wait before that one, or if the queue has a rate, which must be asked when the task is there.
+    pub fn reserve(&mut self, queue: &QueueKey, now: Timestamp) -> Option<Reservation> {
+        let number = *self.numbers.get(queue)?;
+        let slot = self.slots.get_mut(&number)?;
+        let (place, poller) = slot.queue.take_poller(&self.limits, now)?;
+        self.pollers.remove(&poller.id);
+        Some(Reservation { queue: queue.clone(), place, poller })
+    }
+
+    /// A reserved poller was given its task.
+    pub fn fulfil(&mut self, reservation: &Reservation, now: Timestamp) {
+        let number = self.open(reservation.queue.clone(), now);
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.queue.count_match(now);
+        }
+        self.settle(number, now, &mut Vec::new());
+    }
+
+    /// There is no task for a reserved poller: it has its old place again.
+    pub fn release(&mut self, reservation: Reservation, now: Timestamp) -> Vec<Output> {
+        let mut out = Vec::new();
+        let Reservation { queue, place, poller } = reservation;
+        let number = self.open(queue, now);
+        if let Some(slot) = self.slots.get_mut(&number) {
+            self.pollers.insert(poller.id, (number, place));
+            slot.queue.return_poller(place, poller);
+        }
+        self.settle(number, now, &mut out);
         out
     }
 

@@ -132,6 +132,28 @@ impl Queue {
         self.waiting.insert(place, poller);
     }
 
+    /// Takes the poller that has waited longest, if a task that came now would be given to it at once.
+    pub fn take_poller(&mut self, limits: &Limits, now: Timestamp) -> Option<(u64, Poller)> {
+        if !self.tasks.is_empty() || self.limiter.asked().is_some() {
+            return None;
+        }
+        let (place, poller) = self.waiting.pop_first()?;
+        self.note(&poller, limits, now);
+        Some((place, poller))
+    }
+
+    /// A poller that was taken for nothing waits again.
+    pub fn return_poller(&mut self, place: u64, poller: Poller) {
+        self.waiting.insert(place, poller);
+    }
+
+    /// A task came and went without being held.
+    pub fn count_match(&mut self, now: Timestamp) {
+        self.added.count(now);
+        self.dispatched.count(now);
+        self.last_used = now;
+    }
+
     /// Sets the rate that people want, or lets workers decide again.
     pub fn set_rate(&mut self, per_second: Option<f64>, now: Timestamp) {
         self.own_rate = per_second;

@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
+use mainstay_api::log::started_task;
 use mainstay_api::peer::{Offer, Offers, QueryOffer, offer::What};
 use mainstay_api::record::{TaskRow, task_row};
 use mainstay_base::{Duration, Timestamp};
 use mainstay_matching::{
-    Event, Fairness, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Task, TaskId,
+    Event, Fairness, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Reservation, Task,
+    TaskId,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -44,6 +46,8 @@ pub(crate) enum Given {
     Distant(QueryOffer),
     /// A workflow task that is in the leader's memory. Only a node that is alone offers such.
     Speculative(Arc<speculative::Offer>),
+    /// A task that was started for this poll in the entry that made it.
+    Started(Box<started_task::Task>),
 }
 
 /// A query that was offered: as a task here, or to another node.
@@ -62,7 +66,7 @@ impl Given {
             Self::Question(_) | Self::Distant(_) => {
                 Task { id, priority: 0, created: now, sticky, query: true, fairness: Fairness::default() }
             }
-            Self::Speculative(_) => {
+            Self::Speculative(_) | Self::Started(_) => {
                 Task { id, priority: 0, created: now, sticky, query: false, fairness: Fairness::default() }
             }
         }
@@ -75,7 +79,7 @@ impl Given {
             Self::Question(question) => (0, What::Query(question.offer(me, sticky))),
             Self::Distant(query) => (0, What::Query(query.clone())),
             // Nobody else could start it.
-            Self::Speculative(_) => return Offer::default(),
+            Self::Speculative(_) | Self::Started(_) => return Offer::default(),
         };
         Offer { group, what: Some(what), queue: Some(wire::queue(queue)) }
     }
@@ -271,7 +275,7 @@ impl Dispatch {
         let sticky = match &given {
             Given::Row { row, .. } => row.sticky && row.task_queue == queue.name,
             Given::Speculative(offer) => offer.sticky && offer.queue == queue,
-            Given::Question(_) | Given::Distant(_) => false,
+            Given::Question(_) | Given::Distant(_) | Given::Started(_) => false,
         };
         self.hold(inner, given, queue, sticky, now);
     }
@@ -293,7 +297,7 @@ impl Dispatch {
             Given::Row { group, row } => drop(inner.held.by_row.insert((*group, row.sequence), id)),
             Given::Distant(query) => drop(inner.held.by_query.insert(query.id.clone(), id)),
             Given::Speculative(offer) => drop(inner.held.by_speculative.insert(offer.id, id)),
-            Given::Question(_) => {}
+            Given::Question(_) | Given::Started(_) => {}
         }
         inner.held.offered.insert(id, Offered { given, queue: queue.clone() });
         let outputs = inner.matching.handle(Event::Offer { queue, task }, now);
@@ -374,7 +378,32 @@ impl Dispatch {
                 self.offer_row(group, row, now);
             }
             Given::Speculative(offer) => self.offer_speculative(offer, now),
-            Given::Question(_) | Given::Distant(_) => {}
+            // A started one times out: it may be with the worker already.
+            Given::Question(_) | Given::Distant(_) | Given::Started(_) => {}
+        }
+    }
+
+    /// Takes a poll out of its queue, for a task that is about to be made there.
+    pub(crate) fn reserve(&self, queue: &QueueKey, now: Timestamp) -> Option<Reservation> {
+        lock(&self.inner).matching.reserve(queue, now)
+    }
+
+    /// Gives a reserved poll the task that was started for it.
+    pub(crate) fn fulfil(&self, reservation: &Reservation, task: started_task::Task, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        inner.matching.fulfil(reservation, now);
+        if let Some(waiter) = inner.held.pollers.remove(&reservation.poller().id) {
+            // If the poll has just ended, the task times out like any whose worker is gone.
+            let _ = waiter.sender.send(Given::Started(Box::new(task)));
+        }
+    }
+
+    /// There was no task for a reserved poll: it waits again, unless it has ended.
+    pub(crate) fn release(&self, reservation: Reservation, now: Timestamp) {
+        let mut inner = lock(&self.inner);
+        if inner.held.pollers.contains_key(&reservation.poller().id) {
+            let outputs = inner.matching.release(reservation, now);
+            self.carry_out(&mut inner, outputs, now);
         }
     }
 
@@ -449,6 +478,7 @@ impl Dispatch {
                             self.offer_locked(inner, Given::Row { group, row }, queue, now);
                         }
                         Given::Question(question) => question.sticky_unavailable(),
+                        Given::Started(_) => {}
                         Given::Distant(query) => {
                             let what = Some(What::StickyUnavailable(query.id));
                             self.outbox.push(query.node, Offer { group: 0, what, queue: None });
@@ -497,7 +527,7 @@ impl Held {
             Given::Row { group, row } => drop(self.by_row.remove(&(*group, row.sequence))),
             Given::Distant(query) => drop(self.by_query.remove(&query.id)),
             Given::Speculative(offer) => drop(self.by_speculative.remove(&offer.id)),
-            Given::Question(_) => {}
+            Given::Question(_) | Given::Started(_) => {}
         }
         Some(offered)
     }

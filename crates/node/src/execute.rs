@@ -112,6 +112,7 @@ impl<R: Runtime> Node<R> {
         proposal: Proposal,
     ) -> Result<Reply, Error> {
         self.board().updates.attach(&mut command);
+        let reserved = self.reserve(&mut command);
         let seed = R::random();
         let entry = Entry {
             command_id: proposal.command_id,
@@ -125,7 +126,19 @@ impl<R: Runtime> Node<R> {
         let entry = entry.encode_to_vec();
         // Once in the log, and once in the state.
         self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
-        let proposed = self.group(group)?.propose(entry.into()).await;
+        let group = self.group(group)?;
+        let Some(reserved) = reserved else { return self.answered(group.propose(entry.into()).await) };
+        // Pollers wait for this too: it must not end with its caller.
+        let (node, group) = (self.clone(), group.clone());
+        let proposed = R::spawn(async move {
+            let mut answer = node.answered(group.propose(entry.into()).await);
+            reserved.settle(answer.as_mut().ok());
+            answer
+        });
+        proposed.await.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
+    }
+
+    fn answered(&self, proposed: Result<Result<Reply, Error>, mainstay_consensus::Error>) -> Result<Reply, Error> {
         proposed.unwrap_or_else(|error| Err(refusal(&error, self.is_alone())))
     }
 }

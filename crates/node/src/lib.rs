@@ -28,6 +28,7 @@ mod query;
 mod queues;
 mod reads;
 mod reclaim;
+mod reserve;
 mod route;
 mod schedules;
 mod serve;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_api::RawHistory;
 use mainstay_api::log::{
     ActivityTaskStarted, Command, CompleteWorkflowTask, StartActivityTask, StartWorkflowTask, TaskToken,
-    WorkflowTaskStarted, command::Op, reply, task_token,
+    WorkflowTaskStarted, command::Op, reply, started_task, task_token,
 };
 use mainstay_api::peer::{BeginTask, call};
 use mainstay_api::record::TaskRow;
@@ -151,6 +151,12 @@ impl<R: Runtime> Node<R> {
                         None => continue,
                     }
                 }
+                Given::Started(task) => {
+                    let started_task::Task::WorkflowTask(started) = *task else { continue };
+                    let mut task = self.task_of(started)?;
+                    task.response.poller_scaling_decision = scaling;
+                    return Ok(Some(task));
+                }
             };
             let start = StartWorkflowTask {
                 run_id: row.run_id.clone(),
@@ -187,7 +193,15 @@ impl<R: Runtime> Node<R> {
         let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
             let scaling = self.scaling(&key, &mut since);
-            let Given::Row { group, row } = given else { continue };
+            let (group, row) = match given {
+                Given::Row { group, row } => (group, row),
+                Given::Started(task) => {
+                    let started_task::Task::ActivityTask(mut task) = *task else { continue };
+                    task.response.get_or_insert_default().poller_scaling_decision = scaling;
+                    return Ok(Some(task));
+                }
+                Given::Question(_) | Given::Distant(_) | Given::Speculative(_) => continue,
+            };
             let start = StartActivityTask {
                 run_id: row.run_id.clone(),
                 scheduled_event_id: row.scheduled_event_id,

@@ -8,6 +8,7 @@ mod support;
 mod golden;
 mod limits;
 mod property;
+mod reserved;
 mod schedules;
 mod transient;
 mod wide_tree;

@@ -4,7 +4,9 @@
 use crate::support;
 
 use mainstay_api::log::operate_activities::{self as op, Operation, Which};
-use mainstay_api::log::{self, ActivityTarget, Reply, TaskToken, activity_target::Target, command::Op, reply};
+use mainstay_api::log::{
+    self, ActivityTarget, Reply, ReservedPoll, TaskToken, activity_target::Target, command::Op, reply, started_task,
+};
 use mainstay_api::record::{EntityMessage, TaskRow, task_row};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
 use mainstay_api::temporal::command::v1::{self as command, Command, command::Attributes as A};
@@ -197,6 +199,8 @@ struct Talk {
     activities: Vec<TaskToken>,
     polls: u32,
     delivered: Vec<EntityMessage>,
+    /// Whether pollers wait for everything that commands make.
+    reserves: bool,
 }
 
 /// The workflow that an order of a number means; the parent itself is among them.
@@ -241,6 +245,10 @@ impl Talk {
     }
 
     fn apply_to(&mut self, workflow_id: &str, op: Op) {
+        if self.reserves {
+            self.machine.reserved_polls =
+                [(false, "tq"), (false, "sticky"), (true, "tq"), (true, "tq")].map(|poll| self.waiting(poll)).to_vec();
+        }
         let (reply, _) = self.machine.apply(workflow_id, op);
         match reply {
             Ok(reply) => self.remember(reply),
@@ -249,9 +257,27 @@ impl Talk {
         }
     }
 
+    fn waiting(&mut self, (activity, queue): (bool, &str)) -> ReservedPoll {
+        self.polls += 1;
+        ReservedPoll {
+            activity,
+            task_queue: queue.into(),
+            sticky: queue == "sticky",
+            identity: "worker".into(),
+            request_id: format!("poll-{}", self.polls),
+        }
+    }
+
     fn remember(&mut self, reply: Reply) {
         let mut tasks: Vec<log::WorkflowTaskStarted> =
             reply.eager_workflow_task.into_iter().map(|task| *task).collect();
+        for started in reply.started_tasks {
+            match started.task {
+                Some(started_task::Task::WorkflowTask(task)) => tasks.push(task),
+                Some(started_task::Task::ActivityTask(task)) => self.activities.extend(task.token),
+                None => {}
+            }
+        }
         match reply.reply {
             Some(reply::Reply::WorkflowTaskStarted(task)) => tasks.push(task),
             Some(reply::Reply::ActivityTaskStarted(task)) => self.activities.extend(task.token),
@@ -626,13 +652,14 @@ fn make_close(how: u8) -> Command {
     }
 }
 
-fn talk(steps: &[Step], check: bool) -> Result<Talk, TestCaseError> {
+fn talk(steps: &[Step], reserves: bool, check: bool) -> Result<Talk, TestCaseError> {
     let mut talk = Talk {
         machine: Machine::new(),
         task: TaskToken::default(),
         activities: Vec::new(),
         polls: 0,
         delivered: Vec::new(),
+        reserves,
     };
     for (at, step) in steps.iter().enumerate() {
         talk.take(step);
@@ -648,13 +675,13 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn stored_state_follows_from_history(steps in prop::collection::vec(step(), 1..70)) {
-        talk(&steps, true)?;
+    fn stored_state_follows_from_history(steps in prop::collection::vec(step(), 1..70), reserves: bool) {
+        talk(&steps, reserves, true)?;
     }
 
     #[test]
-    fn the_same_log_gives_the_same_state(steps in prop::collection::vec(step(), 1..70)) {
-        let (a, b) = (talk(&steps, false)?, talk(&steps, false)?);
+    fn the_same_log_gives_the_same_state(steps in prop::collection::vec(step(), 1..70), reserves: bool) {
+        let (a, b) = (talk(&steps, reserves, false)?, talk(&steps, reserves, false)?);
         prop_assert_eq!(a.machine.store.rows, b.machine.store.rows);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_api::log::{
-    AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, FireTimers, MessageFloor, Reply,
+    AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, FireTimers, MessageFloor, Reply, ReservedPoll,
     SpeculativeTask, WorkflowTaskStarted, command::Op, reply,
 };
 use mainstay_api::record::{EntityMessage, ExecutionRecord, MessageOutcome, NamespaceRecord, RunRecord, TimerRow};
@@ -28,6 +28,8 @@ pub struct Machine {
     pub log_index: u64,
     /// The speculative task that the leader holds.
     pub speculative: Option<SpeculativeTask>,
+    /// Polls for the next command.
+    pub reserved_polls: Vec<ReservedPoll>,
     last_speculative_id: u64,
 }
 
@@ -48,7 +50,14 @@ impl Machine {
         };
         let mut store = MemStore::default();
         store.namespaces.insert(NAMESPACE.into(), namespace);
-        Self { store, now_ns: EPOCH_NS, log_index: 0, speculative: None, last_speculative_id: 0 }
+        Self {
+            store,
+            now_ns: EPOCH_NS,
+            log_index: 0,
+            speculative: None,
+            reserved_polls: Vec::new(),
+            last_speculative_id: 0,
+        }
     }
 
     pub fn entity(workflow_id: &str) -> EntityKey {
@@ -109,6 +118,7 @@ impl Machine {
             workflow_id: workflow_id.to_string(),
             op: Some(op),
             speculative_tasks: self.speculative.clone().into_iter().collect(),
+            reserved_polls: std::mem::take(&mut self.reserved_polls),
         };
         let outcome = apply(&context, &self.store, &command).expect("memory does not fail");
         self.store.write(outcome.changes.clone()).expect("changes fit the store");

@@ -119,7 +119,7 @@ impl Service for Fake {
             _ => reply::Reply::Empty(log::Empty {}),
         };
         self.0.commands.lock().unwrap().push(command);
-        Ok(Reply { reply: Some(answer), eager_workflow_task: None })
+        Ok(Reply { reply: Some(answer), ..Reply::default() })
     }
 
     async fn complete_task(&self, _: Namespace, _: log::WorkflowTaskStarted) -> Result<WorkflowTask, Error> {
