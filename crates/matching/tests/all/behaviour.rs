@@ -253,3 +253,37 @@ fn a_backlog_is_told_by_priority() {
     m.handle(Event::Retract { task: 1 }, at(1_000));
     assert_eq!(m.describe(&q, at(1_000)).backlog_by_priority.len(), 1);
 }
+
+#[test]
+fn a_reserved_poller_is_out_of_its_line_until_it_is_fulfilled_or_released() {
+    let mut m = Matching::new(Limits::default());
+    let q = queue("q", QueueKind::Activity);
+    assert!(m.reserve(&q, at(0)).is_none(), "nobody waits");
+    for id in 1..4 {
+        m.handle(poll(&q, poller(id)), at(1));
+    }
+    let first = m.reserve(&q, at(2)).unwrap();
+    let second = m.reserve(&q, at(2)).unwrap();
+    assert_eq!((first.poller().id, second.poller().id, m.poller_count()), (1, 2, 1));
+    m.fulfil(&second, at(3));
+    assert_eq!(m.release(first, at(3)), []);
+    // It has its old place, before the third.
+    assert_eq!(m.handle(offer(&q, task(30)), at(4)), [pair(30, 1)]);
+    let third = m.reserve(&q, at(5)).unwrap();
+    assert_eq!(m.handle(offer(&q, task(31)), at(6)), []);
+    assert!(m.reserve(&q, at(6)).is_none(), "a task waits already");
+    assert_eq!(m.release(third, at(7)), [pair(31, 3)]);
+    let described = m.describe(&q, at(8));
+    assert_eq!((described.backlog_count, m.task_count(), m.poller_count()), (0, 0, 0));
+    assert!(described.dispatch_rate > 0.0);
+}
+
+#[test]
+fn a_queue_with_a_rate_reserves_nobody() {
+    let mut m = Matching::new(Limits::default());
+    let q = queue("q", QueueKind::Activity);
+    m.handle(poll(&q, Poller { rate_per_second: Some(1.0), ..poller(1) }), at(1));
+    assert!(m.reserve(&q, at(2)).is_none());
+    m.handle(poll(&q, poller(2)), at(3));
+    assert!(m.reserve(&q, at(4)).is_some());
+}
