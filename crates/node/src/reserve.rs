@@ -107,16 +107,15 @@ fn wanted(op: &Op) -> Vec<Wanted<'_>> {
 
 /// What a completion schedules; what it asks to start eagerly it is given itself.
 fn scheduled(request: &RespondWorkflowTaskCompletedRequest) -> Vec<Wanted<'_>> {
-    let of = |attributes| match attributes {
-        &Attributes::ScheduleActivityTaskCommandAttributes(ref schedule) if !schedule.request_eager_execution => {
-            schedule.task_queue.as_ref().map(|queue| (queue, QueueKind::Activity))
+    let queues = request.commands.iter().filter_map(|command| match command.attributes.as_ref()? {
+        Attributes::ScheduleActivityTaskCommandAttributes(schedule) if !schedule.request_eager_execution => {
+            Some((schedule.task_queue.as_ref()?, QueueKind::Activity))
         }
-        &Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(ref next) => {
-            next.task_queue.as_ref().map(|queue| (queue, QueueKind::Workflow))
+        Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(next) => {
+            Some((next.task_queue.as_ref()?, QueueKind::Workflow))
         }
         _ => None,
-    };
-    let queues = request.commands.iter().filter_map(|command| command.attributes.as_ref()).filter_map(of);
+    });
     queues.map(|(queue, kind)| Wanted { queue: &queue.name, kind, sticky: false }).collect()
 }
 

@@ -262,14 +262,14 @@ fn a_reserved_poller_is_out_of_its_line_until_it_is_fulfilled_or_released() {
     for id in 1..4 {
         m.handle(poll(&q, poller(id)), at(1));
     }
-    let first = m.reserve(&q, at(2)).unwrap();
-    let second = m.reserve(&q, at(2)).unwrap();
+    let first = m.reserve(&q, at(2)).expect("one waits");
+    let second = m.reserve(&q, at(2)).expect("one waits");
     assert_eq!((first.poller().id, second.poller().id, m.poller_count()), (1, 2, 1));
     m.fulfil(&second, at(3));
     assert_eq!(m.release(first, at(3)), []);
     // It has its old place, before the third.
     assert_eq!(m.handle(offer(&q, task(30)), at(4)), [pair(30, 1)]);
-    let third = m.reserve(&q, at(5)).unwrap();
+    let third = m.reserve(&q, at(5)).expect("one waits");
     assert_eq!(m.handle(offer(&q, task(31)), at(6)), []);
     assert!(m.reserve(&q, at(6)).is_none(), "a task waits already");
     assert_eq!(m.release(third, at(7)), [pair(31, 3)]);
