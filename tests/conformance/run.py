@@ -53,12 +53,13 @@ def arguments() -> argparse.Namespace:
     return p.parse_args()
 
 
-def replay(args: argparse.Namespace, areas: list[str], without: list[str], address: str, report: Path) -> list[dict]:
+def replay(args: argparse.Namespace, areas: list[str], rules: dict, address: str, report: Path) -> list[dict]:
     """Runs the suite as the child process it is; its results come back as JSON."""
     report.unlink(missing_ok=True)
     patterns = args.only or [f"{area}/*" for area in areas]
     command = [sys.executable, "-m", "conformance", "run", "--address", address, "--jobs", args.jobs,
-               "--retry", args.retry, "--without", ",".join(without), "--json", str(report)]
+               "--retry", args.retry, "--without", ",".join(rules["without"]),
+               "--absent", ",".join(rules["absent"]), "--json", str(report)]
     for pattern in patterns:
         command += ["--only", pattern]
     done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True)
@@ -101,7 +102,7 @@ def main() -> int:
                   else Server(*flags, data_dir=Path(scratch) / "data", log=args.log))
         with server as s:
             report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
-            results = replay(args, areas, rules["without"], s.address, report)
+            results = replay(args, areas, rules, s.address, report)
     return judge(results, rules["gated"], rules.get("differs", {}))
 
 

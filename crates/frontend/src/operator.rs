@@ -1,7 +1,7 @@
 //! OperatorService: search attributes of a namespace, the cluster, deleting namespaces.
 //!
 //! As on Temporal's SQL stores, a namespace has a pool of columns for each type, and a custom attribute is an alias of one. Here a
-//! column is no storage, only a name derived from the order of the attributes.
+//! column is no storage, only a name that the namespace's record keeps beside the attribute.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +85,9 @@ impl<R: Runtime, S: Service> Operator<R, S> {
             }
         }
         let remove = |record: &mut NamespaceRecord| {
+            record.search_attribute_columns = aliases(record);
             record.search_attributes.retain(|name, _| !r.search_attributes.contains(name));
+            record.search_attribute_columns.retain(|_, name| !r.search_attributes.contains(name));
             Ok(())
         };
         self.frontend.change_namespace(&r.namespace, remove).await?;
@@ -159,6 +161,7 @@ fn add_attribute(record: &mut NamespaceRecord, name: &str, kind: Type) -> Answer
         return Err(invalid(format!("Unable to create search attributes: {text}")));
     }
     record.search_attributes.insert(name.into(), kind as i32);
+    record.search_attribute_columns = aliases(record);
     Ok(())
 }
 
@@ -167,38 +170,47 @@ pub(crate) fn columns() -> impl Iterator<Item = (String, Type)> {
     POOL.into_iter().flat_map(|(kind, count)| (1..=count).map(move |n| (format!("{}{n:02}", type_name(kind)), kind)))
 }
 
-/// Which column stands for which custom attribute.
+/// Which column stands for which custom attribute. An attribute that was given without a column has the first free one of its type.
 pub(crate) fn aliases(namespace: &NamespaceRecord) -> BTreeMap<String, String> {
-    let mut used = BTreeMap::new();
-    let mut aliases = BTreeMap::new();
+    let mut aliases = namespace.search_attribute_columns.clone();
     for (name, kind) in &namespace.search_attributes {
-        let number: &mut usize = used.entry(*kind).or_default();
-        *number += 1;
-        let kind = Type::try_from(*kind).unwrap_or_default();
-        aliases.insert(format!("{}{number:02}", type_name(kind)), name.clone());
+        if aliases.values().any(|alias| alias == name) {
+            continue;
+        }
+        let free = (1..).map(|n| format!("{}{n:02}", type_name(Type::try_from(*kind).unwrap_or_default())));
+        if let Some(column) = free.into_iter().find(|column| !aliases.contains_key(column)) {
+            aliases.insert(column, name.clone());
+        }
     }
     aliases
 }
 
-/// Adds and removes attributes by their columns, as UpdateNamespace does.
+/// Adds and removes attributes by their columns, as UpdateNamespace does. A name that another column has is left there, and a
+/// column that does not exist is only remembered. (Recorded.)
 pub(crate) fn update_aliases(record: &mut NamespaceRecord, update: &BTreeMap<String, String>) -> Answer<()> {
-    let present = aliases(record);
+    if update.is_empty() {
+        return Ok(());
+    }
+    let mut present = aliases(record);
     for (column, alias) in update {
         match (present.get(column), alias.as_str()) {
             (Some(name), "") => {
                 record.search_attributes.remove(name);
+                present.remove(column);
             }
             (Some(name), alias) if name != alias => {
                 return Err(invalid("Custom search attribute field name already allocated."));
             }
-            (None, alias) if !alias.is_empty() => {
+            (None, alias) if !alias.is_empty() && !present.values().any(|name| name == alias) => {
+                present.insert(column.clone(), alias.to_string());
                 if let Some((_, kind)) = columns().find(|(name, _)| name == column) {
-                    add_attribute(record, alias, kind)?;
+                    record.search_attributes.insert(alias.to_string(), kind as i32);
                 }
             }
             _ => {}
         }
     }
+    record.search_attribute_columns = present;
     Ok(())
 }
 
@@ -257,6 +269,17 @@ mod tests {
         assert_eq!(text(update_aliases(&mut record, &update("Keyword01", "Other"))), allocated);
         assert_eq!(text(update_aliases(&mut record, &update("Keyword01", ""))), "");
         assert!(record.search_attributes.is_empty());
+        for (column, alias) in [("Int01", "Number"), ("Keyword02", "Number"), ("NoSuchColumn", "X"), ("Keyword03", "K")]
+        {
+            assert_eq!(text(update_aliases(&mut record, &update(column, alias))), "");
+        }
+        let pair = |(column, alias): (&str, &str)| (column.to_string(), alias.to_string());
+        let expected = [("Int01", "Number"), ("Keyword03", "K"), ("NoSuchColumn", "X")].map(pair);
+        assert_eq!(aliases(&record), BTreeMap::from(expected));
+        assert!(!record.search_attributes.contains_key("X"), "a column that does not exist has no type");
+        assert_eq!(text(add_attribute(&mut record, "A", Type::Keyword)), "");
+        assert_eq!(aliases(&record)["Keyword01"], "A", "a new attribute takes the first free column");
+        assert_eq!(aliases(&record)["Keyword03"], "K", "and moves no other");
     }
 
     #[test]
