@@ -4,6 +4,8 @@
 //! same process and are as thin as can be: a workflow runs N activities in sequence, and each result says how many ran, so that
 //! every result is checked. It knows nothing of the server but its address and, for its costs, its process id.
 
+mod attributes;
+mod lists;
 mod load;
 mod process;
 mod report;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+pub use lists::Lists;
 use load::Load;
 use process::Process;
 pub use report::Report;
@@ -59,6 +62,15 @@ pub struct Options {
     /// No sticky task queue: workflow tasks carry the whole history.
     #[arg(long)]
     pub no_sticky: bool,
+    /// Workflow types over which workflows are spread.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub types: u64,
+    /// Search attributes of each workflow, which are added to the namespace.
+    #[arg(long, default_value_t = 0, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=5))]
+    pub search_attributes: usize,
+    /// Measures lists and counts as well, afterwards.
+    #[arg(long)]
+    pub lists: bool,
     /// Process id of the server, to report its CPU time and memory (on this machine only).
     #[arg(long)]
     pub pid: Option<u32>,
@@ -81,16 +93,21 @@ pub fn run(options: Options) -> Result<Report, String> {
 }
 
 async fn measure(options: Arc<Options>) -> Result<Report, String> {
+    attributes::add(&options).await?;
     let server = Arc::new(Server::connect(&options).await?);
     load::leave_open(&server, &options).await?;
     workers::start(&server, &options);
     let process = options.pid.map(Process::of).transpose()?;
-    let load = Load::start(server, options.clone());
+    let load = Load::start(server.clone(), options.clone());
     tokio::time::sleep(Duration::from_secs_f64(options.warmup.max(0.0))).await;
     let before = process.as_ref().map(Process::cpu);
     load.begin();
     let measured = load.end().await;
     let server_cpu = process.as_ref().zip(before).map(|(process, before)| process.cpu().saturating_sub(before));
     let memory = process.as_ref().and_then(Process::memory);
-    Ok(Report::new(&options, measured, server_cpu, memory))
+    let report = Report::new(&options, measured, server_cpu, memory);
+    if !options.lists {
+        return Ok(report);
+    }
+    Ok(report.with_lists(lists::measure(&server, &options).await?))
 }

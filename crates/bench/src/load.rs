@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use crate::Options;
 use crate::server::{Client, Server, read_number, seconds};
+use crate::{Options, attributes};
 
 /// A workflow that takes longer is an error.
 const RESULT_WITHIN: Duration = Duration::from_secs(60);
@@ -107,12 +107,12 @@ pub(crate) async fn leave_open(server: &Arc<Server>, options: &Options) -> Resul
     let mut starting = tokio::task::JoinSet::new();
     for client in 0..options.clients as u64 {
         let numbers = (client..options.open).step_by(options.clients);
-        let (server, mut connection) = (server.clone(), server.client());
+        let (server, options, mut connection) = (server.clone(), options.clone(), server.client());
         starting.spawn(async move {
             let queue = TaskQueue { name: format!("{}-nobody", server.run), ..TaskQueue::default() };
             for number in numbers {
                 let id = format!("{}-open-{number}", server.run);
-                connection.start_workflow_execution(start(&server, id, queue.clone())).await?;
+                connection.start_workflow_execution(start(&server, &options, id, number, queue.clone())).await?;
             }
             Ok::<(), Status>(())
         });
@@ -123,12 +123,24 @@ pub(crate) async fn leave_open(server: &Arc<Server>, options: &Options) -> Resul
     Ok(())
 }
 
-fn start(server: &Server, id: String, task_queue: TaskQueue) -> api::StartWorkflowExecutionRequest {
+/// The type of a workflow.
+pub(crate) fn workflow_type(options: &Options, number: u64) -> String {
+    if options.types == 1 { "count".into() } else { format!("count-{}", number % options.types) }
+}
+
+fn start(
+    server: &Server,
+    options: &Options,
+    id: String,
+    number: u64,
+    task_queue: TaskQueue,
+) -> api::StartWorkflowExecutionRequest {
     api::StartWorkflowExecutionRequest {
         namespace: server.namespace.clone(),
         request_id: id.clone(),
         workflow_id: id,
-        workflow_type: Some(WorkflowType { name: "count".into() }),
+        workflow_type: Some(WorkflowType { name: workflow_type(options, number) }),
+        search_attributes: attributes::of(options.search_attributes, number),
         task_queue: Some(task_queue),
         identity: server.identity.clone(),
         ..Default::default()
@@ -153,7 +165,8 @@ impl OneClient {
             }
             let began = Instant::now();
             let id = format!("{}-{}-{turn}", self.server.run, self.number);
-            let result = tokio::time::timeout(RESULT_WITHIN, self.workflow(&mut client, id)).await;
+            let number = turn * self.options.clients as u64 + self.number as u64;
+            let result = tokio::time::timeout(RESULT_WITHIN, self.workflow(&mut client, id, number)).await;
             let took = began.elapsed();
             // A workflow that ends after the measurement was not done in its time; an error counts at any time.
             let counts = *self.phase.borrow_and_update() == Phase::Measuring;
@@ -176,12 +189,12 @@ impl OneClient {
     }
 
     /// The result of one workflow; none if it did not complete.
-    async fn workflow(&self, client: &mut Client, id: String) -> Result<Option<u32>, Status> {
+    async fn workflow(&self, client: &mut Client, id: String, number: u64) -> Result<Option<u32>, Status> {
         let server = &self.server;
         let request = api::StartWorkflowExecutionRequest {
             input: server.number(self.options.activities),
             workflow_run_timeout: seconds(WORKFLOW_TIMEOUT_S),
-            ..start(server, id.clone(), server.task_queue())
+            ..start(server, &self.options, id.clone(), number, server.task_queue())
         };
         let run_id = client.start_workflow_execution(request).await?.into_inner().run_id;
         let mut next_page_token = bytes::Bytes::new();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::Options;
 use crate::load::Measured;
 use crate::process::Memory;
+use crate::{Lists, Options};
 
 /// The outcome of a run.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Report {
     errors: BTreeMap<String, u64>,
     server_cpu: Option<Duration>,
     memory: Option<Memory>,
+    lists: Lists,
 }
 
 impl Report {
@@ -40,7 +41,12 @@ impl Report {
             errors: measured.errors,
             server_cpu,
             memory,
+            lists: Lists::default(),
         }
+    }
+
+    pub(crate) fn with_lists(self, lists: Lists) -> Self {
+        Self { lists, ..self }
     }
 
     /// Workflows that completed with the right result.
@@ -123,7 +129,7 @@ impl fmt::Display for Report {
         for (what, times) in &self.errors {
             writeln!(f, "error      {times} times {what}")?;
         }
-        Ok(())
+        write!(f, "{}", self.lists)
     }
 }
 
@@ -141,6 +147,7 @@ mod tests {
             errors: BTreeMap::new(),
             server_cpu: Some(Duration::from_millis(300)),
             memory: None,
+            lists: Lists::default(),
         }
     }
 

@@ -77,7 +77,7 @@ impl Server {
     }
 }
 
-fn payload(encoding: &'static str, data: Bytes) -> Payload {
+pub(crate) fn payload(encoding: &'static str, data: Bytes) -> Payload {
     let metadata = [("encoding".to_owned(), Bytes::from_static(encoding.as_bytes()))].into();
     Payload { metadata, data, ..Default::default() }
 }

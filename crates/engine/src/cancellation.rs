@@ -1,6 +1,6 @@
 //! How clients stop a workflow: cancel asks, terminate ends, delete forgets. (Reference §2.17.)
 
-use mainstay_api::log::Reply;
+use mainstay_api::log::{self, Reply};
 use mainstay_api::record::EntityMessage;
 use mainstay_api::temporal::common::v1::{Link, WorkflowExecution};
 use mainstay_api::temporal::history::v1::WorkflowExecutionCancelRequestedEventAttributes;
@@ -12,6 +12,7 @@ use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
 use crate::run::{Run, already_completed};
+use crate::store::EntityKey;
 use crate::transaction::Transaction;
 use crate::{Answer, empty, external, workflow_task};
 
@@ -101,11 +102,32 @@ pub(crate) fn terminate(tx: &mut Transaction<'_>, request: &TerminateWorkflowExe
 /// A closed run is erased; an open one is terminated and then erased.
 pub(crate) fn delete(tx: &mut Transaction<'_>, request: &DeleteWorkflowExecutionRequest) -> Answer<Reply> {
     let execution = given(&request.workflow_execution);
-    let mut run = Run::load(tx, &execution.run_id)?;
+    let run = Run::load(tx, &execution.run_id)?;
+    end_and_erase(tx, run)?;
+    Ok(empty())
+}
+
+/// Removes runs of a namespace that is being deleted. Those that are gone are skipped.
+pub(crate) fn erase_runs(tx: &mut Transaction<'_>, command: &log::EraseRuns) -> Answer<Reply> {
+    let namespace_id = tx.entity.namespace_id.clone();
+    for execution in &command.executions {
+        tx.switch(EntityKey { namespace_id: namespace_id.clone(), workflow_id: execution.workflow_id.clone() });
+        let id = execution.run_id.parse().ok();
+        if let Some(record) = id.map(|id| tx.run_record(id)).transpose()?.flatten() {
+            let run = Run::load(tx, &record.run_id)?;
+            end_and_erase(tx, run)?;
+        }
+    }
+    Ok(empty())
+}
+
+fn end_and_erase(tx: &mut Transaction<'_>, mut run: Run) -> Answer<()> {
     if run.is_open() {
         lifecycle::terminate(tx, &mut run, Termination::by_history("Delete workflow execution"))?;
         run.clone().save(tx);
     }
     lifecycle::erase(tx, &run)?;
-    Ok(empty())
+    // A history that became too long by this is gone.
+    tx.oversized.clear();
+    Ok(())
 }

@@ -158,6 +158,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
             schedule::erase(tx)?;
             Ok(empty())
         }
+        Op::EraseRuns(c) => cancellation::erase_runs(tx, c),
         Op::RemoveNamespace(c) => {
             tx.remove_namespace(c.namespace_id.clone());
             Ok(empty())

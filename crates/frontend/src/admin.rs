@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use mainstay_api::admin::admin_service_server::AdminService;
-use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse};
+use mainstay_api::admin::{
+    ExplainQueryRequest, ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse,
+};
+use mainstay_engine::Error;
 use mainstay_node::Service;
 use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
 
+use crate::status::{Refusal, status_of};
 use crate::workflow_service::Frontend;
 
 /// Answers operators.
@@ -20,5 +24,18 @@ impl<R: Runtime, S: Service> AdminService for Admin<R, S> {
         _: Request<GetClusterStatusRequest>,
     ) -> Result<Response<GetClusterStatusResponse>, Status> {
         Ok(Response::new(self.0.service.cluster_status().await))
+    }
+
+    async fn explain_query(
+        &self,
+        request: Request<ExplainQueryRequest>,
+    ) -> Result<Response<ExplainQueryResponse>, Status> {
+        let ExplainQueryRequest { namespace: name, query } = request.into_inner();
+        let explain = async {
+            let namespace = self.0.service.namespace(&name).ok_or(Error::NamespaceNotFound(name))?;
+            let (list, count) = self.0.service.explain(namespace, query).await?;
+            Ok::<_, Refusal>(Response::new(ExplainQueryResponse { list, count }))
+        };
+        explain.await.map_err(|refusal| status_of(&refusal))
     }
 }

@@ -1,35 +1,34 @@
-//! Lists and counts: each shard's rows in list order, merged, filtered, cut into pages.
+//! Lists: rows that match a filter, in list order, cut into pages.
 //!
-//! A page token is the place of the last row that was shown, so paging skips and repeats nothing that exists throughout. A filter
-//! that names one workflow id reads that id's rows alone. Scans run away from the async workers.
+//! A page token is the place of the last row that was shown, or looked at, so paging skips and repeats nothing that exists throughout.
+//! A page looks at [`LOOKED_AT_MAX`] rows at most: where the index does not help and rows that match are far between, it ends early,
+//! even empty, and its token goes on behind what was looked at. Reads run away from the async workers.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
-use mainstay_api::temporal::workflowservice::v1::{
-    CountWorkflowExecutionsResponse, count_workflow_executions_response::AggregationGroup,
-};
 use mainstay_base::Timestamp;
-use mainstay_engine::{EntityKey, Error};
+use mainstay_engine::Error;
 use mainstay_runtime::Runtime;
 use mainstay_shard::{ListPosition, ListSpace};
-use mainstay_visibility::{Openness, Query, shown};
+use mainstay_visibility::{Query, shown};
 
 use crate::node::Node;
+use crate::rows::Moment;
 use crate::service::{ListPage, Namespace};
-use crate::unreadable;
 
 const TOKEN_VERSION: u8 = 1;
+/// Rows that one page looks at.
+pub(crate) const LOOKED_AT_MAX: usize = 50_000;
 /// What a list of workflow executions shows, in this order.
 const EXECUTIONS: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
 
 const EVERYTHING: [ListSpace; 4] = [ListSpace::Open, ListSpace::Closed, ListSpace::Schedules, ListSpace::Batches];
 
 /// The lists in which a filter for workflow executions looks: also those of the system, if it asks for them.
-fn spaces_of(query: &Query) -> &'static [ListSpace] {
+pub(crate) fn spaces_of(query: &Query) -> &'static [ListSpace] {
     if query.shows_system() { &EVERYTHING } else { &EXECUTIONS }
 }
 
@@ -67,129 +66,36 @@ impl<R: Runtime> Node<R> {
     ) -> Result<(Vec<VisibilityRecord>, Vec<u8>), Error> {
         let position = read_token(page.token)?;
         let size = page.size.max(1);
-        let rows = self.matching_rows(page, spaces, position, size)?;
-        let next_page_token = match rows.last() {
-            Some(last) if rows.len() >= size => write_token(last),
-            _ => Vec::new(),
-        };
-        Ok((rows, next_page_token))
-    }
-
-    fn matching_rows(
-        &self,
-        page: &RowPage<'_>,
-        spaces: &[ListSpace],
-        position: Option<(ListSpace, ListPosition)>,
-        limit: usize,
-    ) -> Result<Vec<VisibilityRecord>, Error> {
-        let RowPage { namespace_id, query, .. } = *page;
-        if let Some(workflow_id) = query.workflow_id().filter(|_| *spaces == EXECUTIONS) {
-            return self.rows_of_workflow(namespace_id, workflow_id, query, position, limit);
-        }
-        let mut found = Vec::new();
-        for space in spaces.iter().copied() {
-            let at = match &position {
-                Some((begun, _)) if *begun > space => continue,
-                Some((begun, at)) if *begun == space => Some(at),
-                _ => None,
-            };
-            let left = limit - found.len();
-            if left == 0 {
+        let lists = self.lists(page.namespace_id)?;
+        let plan = lists.plan(page.query, spaces)?;
+        let mut rows = lists.rows(&plan, spaces, position);
+        let mut found: Vec<VisibilityRecord> = Vec::new();
+        let mut looked_at = 0;
+        let mut end = Vec::new();
+        while let Some(row) = rows.next()? {
+            looked_at += 1;
+            let is_last = looked_at >= LOOKED_AT_MAX;
+            if is_last {
+                end = write_token(&row);
+            }
+            if page.query.matches(&row) {
+                found.push(row);
+            }
+            if is_last || found.len() >= size {
                 break;
             }
-            if is_excluded(query, space) {
-                continue;
-            }
-            let mut merged = Vec::new();
-            for group in 1..=self.config().shards {
-                let mut taken = 0;
-                let visit = &mut |row: VisibilityRecord| {
-                    if query.matches(&row) {
-                        taken += 1;
-                        merged.push(row);
-                    }
-                    taken < left
-                };
-                self.shard(group)?.list(namespace_id, space, at, visit).map_err(unreadable)?;
-            }
-            merged.sort_by_cached_key(place);
-            merged.truncate(left);
-            found.extend(merged);
         }
-        Ok(found)
-    }
-
-    fn rows_of_workflow(
-        &self,
-        namespace_id: &str,
-        workflow_id: &str,
-        query: &Query,
-        position: Option<(ListSpace, ListPosition)>,
-        limit: usize,
-    ) -> Result<Vec<VisibilityRecord>, Error> {
-        let entity = EntityKey { namespace_id: namespace_id.to_string(), workflow_id: workflow_id.to_string() };
-        let shard = self.shard(self.route(&entity))?;
-        let mut rows = shard.listed_runs(namespace_id, workflow_id).map_err(unreadable)?;
-        let begin = position.map(|(space, at)| (space, Reverse(at.time_ns), at.run_id));
-        rows.retain(|row| query.matches(row) && begin.as_ref().is_none_or(|begin| place(row) > *begin));
-        rows.sort_by_cached_key(place);
-        rows.truncate(limit);
-        Ok(rows)
-    }
-
-    pub(crate) async fn count_rows(
-        &self,
-        namespace: Namespace,
-        filter: String,
-    ) -> Result<CountWorkflowExecutionsResponse, Error> {
-        let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let node = self.clone();
-        R::disk(move || {
-            let mut count = 0;
-            let mut groups: BTreeMap<Vec<u8>, AggregationGroup> = BTreeMap::new();
-            node.visit_rows(&namespace.id, &query, spaces_of(&query), &mut |row| {
-                count += 1;
-                if query.group_by().is_some() {
-                    let value = query.group_value(row);
-                    let group = groups
-                        .entry(value.data.to_vec())
-                        .or_insert_with(|| AggregationGroup { group_values: vec![value], count: 0 });
-                    group.count += 1;
-                }
-            })?;
-            Ok(CountWorkflowExecutionsResponse { count, groups: groups.into_values().collect() })
-        })
-        .await
-    }
-
-    /// Visits all rows that match, in no particular order. Blocks.
-    pub(crate) fn visit_rows(
-        &self,
-        namespace_id: &str,
-        query: &Query,
-        spaces: &[ListSpace],
-        visit: &mut dyn FnMut(&VisibilityRecord),
-    ) -> Result<(), Error> {
-        let mut each = |row: VisibilityRecord| {
-            if query.matches(&row) {
-                visit(&row);
-            }
-            true
+        let next_page_token = match found.last() {
+            Some(last) if found.len() >= size => write_token(last),
+            _ => end,
         };
-        for space in spaces.iter().copied().filter(|space| !is_excluded(query, *space)) {
-            for group in 1..=self.config().shards {
-                self.shard(group)?.list(namespace_id, space, None, &mut each).map_err(unreadable)?;
-            }
-        }
-        Ok(())
+        Ok((found, next_page_token))
     }
-}
 
-fn is_excluded(query: &Query, space: ListSpace) -> bool {
-    match query.status() {
-        Some(Openness::Open) => space == ListSpace::Closed,
-        Some(Openness::Closed) => space == ListSpace::Open,
-        None => false,
+    /// All shards' lists at this moment.
+    pub(crate) fn lists(&self, namespace_id: &str) -> Result<Moment<'_>, Error> {
+        let shards = (1..=self.config().shards).map(|group| self.shard(group)).collect::<Result<_, _>>()?;
+        Ok(Moment::of(shards, namespace_id))
     }
 }
 

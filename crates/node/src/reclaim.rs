@@ -1,27 +1,27 @@
 //! Deleted namespaces: what is in them goes in the background, a little at a time, and at last their record.
 //!
-//! Each shard's leader removes what its lists show: runs, schedules, batch jobs. A workflow that was about to start while its
-//! namespace was deleted may still come, so the record goes only after two passes that found nothing.
+//! Each shard's leader removes what its lists show: runs (some in each entry), schedules, batch jobs. A workflow that was about to
+//! start while its namespace was deleted may still come, so the record goes only after two passes that found nothing. A pass goes on
+//! where the last one ended, since what it removed would have to be skipped again; only one that found nothing begins anew.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mainstay_api::log::{Command, EraseEntity, RemoveNamespace, command::Op};
+use mainstay_api::log::{Command, EraseEntity, EraseRuns, RemoveNamespace, command::Op};
 use mainstay_api::record::VisibilityRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::NamespaceState;
-use mainstay_api::temporal::workflowservice::v1::DeleteWorkflowExecutionRequest;
 use mainstay_engine::{Error, batch};
 use mainstay_runtime::{Instant, Runtime};
-use mainstay_shard::ListSpace;
+use mainstay_shard::{ListPosition, ListSpace};
 
 use crate::node::{METADATA_GROUP, Node};
 use crate::unreadable;
 
 /// Deleted namespaces are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Rows removed of one list before the next is looked at.
-const ROWS_MAX: usize = 100;
+/// Rows removed of one list before the next is looked at: also runs removed by one entry, which is how long others wait.
+const ROWS_MAX: usize = 64;
 const EMPTY_PASSES: u32 = 2;
 const SPACES: [ListSpace; 4] = [ListSpace::Schedules, ListSpace::Batches, ListSpace::Open, ListSpace::Closed];
 
@@ -33,27 +33,40 @@ struct Pass {
     removed: usize,
 }
 
+/// How far a namespace is.
+#[derive(Default)]
+struct Progress {
+    empty_passes: u32,
+    /// Up to where this node has removed what a list of a group held.
+    positions: BTreeMap<(u32, ListSpace), ListPosition>,
+}
+
 /// Reclaims for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>) {
-    let mut empty_passes: BTreeMap<String, u32> = BTreeMap::new();
+    let mut all: BTreeMap<String, Progress> = BTreeMap::new();
     while !node.is_stopped() {
         let mut more = false;
-        let all = node.board().registry.all();
-        for namespace in all.into_iter().filter(|namespace| namespace.state() == NamespaceState::Deleted) {
-            match node.reclaim(&namespace.id).await {
+        let known = node.board().registry.all();
+        let deleted = known.into_iter().filter(|namespace| namespace.state() == NamespaceState::Deleted);
+        for id in deleted.map(|namespace| namespace.id.clone()) {
+            let progress = all.entry(id.clone()).or_default();
+            match node.reclaim(&id, progress).await {
+                Ok(Pass { found: 0, .. }) if !progress.positions.is_empty() => {
+                    progress.positions.clear();
+                    more = true;
+                }
                 Ok(Pass { found: 0, .. }) => {
-                    let passes = empty_passes.entry(namespace.id.clone()).or_default();
-                    *passes += 1;
-                    if *passes >= EMPTY_PASSES && node.forget_namespace(&namespace.id).await.is_ok() {
-                        empty_passes.remove(&namespace.id);
+                    progress.empty_passes += 1;
+                    if progress.empty_passes >= EMPTY_PASSES && node.forget_namespace(&id).await.is_ok() {
+                        all.remove(&id);
                     }
                 }
                 Ok(Pass { removed, .. }) => {
-                    empty_passes.remove(&namespace.id);
+                    progress.empty_passes = 0;
                     more |= removed > 0;
                 }
                 // What cannot be removed now is met again in the next pass.
-                Err(_) => drop(empty_passes.remove(&namespace.id)),
+                Err(_) => *progress = Progress::default(),
             }
         }
         if !more {
@@ -64,23 +77,26 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 
 impl<R: Runtime> Node<R> {
     /// Removes some of what a deleted namespace holds.
-    async fn reclaim(&self, namespace_id: &str) -> Result<Pass, Error> {
+    async fn reclaim(&self, namespace_id: &str, progress: &mut Progress) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         for group in 1..=self.config().shards {
             for space in SPACES {
+                let leads = self.board().leads(group);
+                // Who does not lead has removed nothing, and looks from the start at whether there is anything.
+                let position = progress.positions.get(&(group, space)).filter(|_| leads);
                 let mut rows: Vec<VisibilityRecord> = Vec::new();
                 let visit = &mut |row: VisibilityRecord| {
                     rows.push(row);
                     rows.len() < ROWS_MAX
                 };
-                self.shard(group)?.list(namespace_id, space, None, visit).map_err(unreadable)?;
+                self.shard(group)?.list(namespace_id, space, position, visit).map_err(unreadable)?;
                 pass.found += rows.len();
-                if self.board().leads(group) {
-                    pass.removed += rows.len();
-                    for row in rows {
-                        self.propose(group, removal(space, row)).await?;
-                    }
+                let Some(last) = rows.last().filter(|_| leads).map(ListPosition::of) else { continue };
+                pass.removed += rows.len();
+                for command in removals(namespace_id, space, rows) {
+                    self.propose(group, command).await?;
                 }
+                progress.positions.insert((group, space), last);
             }
         }
         Ok(pass)
@@ -102,20 +118,20 @@ impl<R: Runtime> Node<R> {
     }
 }
 
-/// The command that removes what a row stands for.
-fn removal(space: ListSpace, row: VisibilityRecord) -> Command {
-    let namespace_id = row.namespace_id;
+/// The commands that remove what rows of a list stand for.
+fn removals(namespace_id: &str, space: ListSpace, rows: Vec<VisibilityRecord>) -> Vec<Command> {
+    let id = namespace_id.to_string();
     match space {
         ListSpace::Open | ListSpace::Closed => {
-            let execution = WorkflowExecution { workflow_id: row.workflow_id.clone(), run_id: row.run_id };
-            let delete = DeleteWorkflowExecutionRequest {
-                workflow_execution: Some(execution),
-                ..DeleteWorkflowExecutionRequest::default()
-            };
-            Command { namespace_id, workflow_id: row.workflow_id, op: Some(Op::Delete(delete)), ..Command::default() }
+            let execution =
+                |row: VisibilityRecord| WorkflowExecution { workflow_id: row.workflow_id, run_id: row.run_id };
+            let erase = EraseRuns { executions: rows.into_iter().map(execution).collect() };
+            vec![Command { namespace_id: id, op: Some(Op::EraseRuns(erase)), ..Command::default() }]
         }
-        ListSpace::Schedules => erase(namespace_id, row.workflow_id),
-        ListSpace::Batches => erase(namespace_id, batch::entity_id(&row.workflow_id)),
+        ListSpace::Schedules => rows.into_iter().map(|row| erase(id.clone(), row.workflow_id)).collect(),
+        ListSpace::Batches => {
+            rows.into_iter().map(|row| erase(id.clone(), batch::entity_id(&row.workflow_id))).collect()
+        }
     }
 }
 

@@ -258,6 +258,10 @@ impl<R: Runtime> Service for Node<R> {
         self.count_rows(namespace, filter).await
     }
 
+    async fn explain(&self, namespace: Namespace, filter: String) -> Result<(String, String), Error> {
+        self.explain_filter(namespace, filter).await
+    }
+
     async fn start_batch(&self, namespace: Namespace, request: api::StartBatchOperationRequest) -> Result<(), Error> {
         self.catch_up_all().await?;
         self.begin_batch(namespace, request).await

@@ -246,6 +246,13 @@ pub trait Service: Clone + Send + Sync + 'static {
         filter: String,
     ) -> impl Future<Output = Result<api::CountWorkflowExecutionsResponse, Error>> + Send;
 
+    /// How a filter's executions are listed, and how they are counted: a line each.
+    fn explain(
+        &self,
+        namespace: Namespace,
+        filter: String,
+    ) -> impl Future<Output = Result<(String, String), Error>> + Send;
+
     /// Begins a batch job, unless one runs in the namespace.
     fn start_batch(
         &self,

@@ -6,10 +6,9 @@ use mainstay_engine::{Change, MessageId};
 use mainstay_storage::StorageError;
 use prost::Message;
 
-use crate::Shard;
-use crate::corrupt;
 use crate::keys::after;
 use crate::overlay::Overlay;
+use crate::{Shard, corrupt, listed};
 
 /// Which rows a list reads: each kind has an order of its own. The number is part of the stored key and of page tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +33,15 @@ pub struct ListPosition {
     pub run_id: String,
 }
 
+impl ListPosition {
+    /// Of a row.
+    #[must_use]
+    pub fn of(row: &VisibilityRecord) -> Self {
+        let time_ns = if ListSpace::of(row) == ListSpace::Closed { row.close_ns } else { row.start_ns };
+        Self { time_ns, run_id: row.run_id.clone() }
+    }
+}
+
 /// Writes one change of the engine.
 pub(crate) fn write(overlay: &mut Overlay<'_>, change: &Change) -> Result<(), StorageError> {
     let keys = overlay.keys;
@@ -44,8 +52,8 @@ pub(crate) fn write(overlay: &mut Overlay<'_>, change: &Change) -> Result<(), St
         Change::RemoveTask(row) => overlay.delete(keys.task(row)),
         Change::AddTimer(row) => overlay.put(keys.timer(row), row.encode_to_vec().into()),
         Change::RemoveTimer(row) => overlay.delete(keys.timer(row)),
-        Change::PutVisibility(row) => put_listed(overlay, row)?,
-        Change::RemoveVisibility(row) => remove_listed(overlay, row)?,
+        Change::PutVisibility(row) => listed::put(overlay, row)?,
+        Change::RemoveVisibility(row) => listed::remove(overlay, row)?,
         Change::PutNamespace(record) => overlay.put_namespace(record),
         Change::PutMessage(message) => {
             if let Some(id) = message_id(message) {
@@ -77,34 +85,6 @@ fn raise_floor(overlay: &mut Overlay<'_>, floor: MessageId) -> Result<(), Storag
         true
     })?;
     settled.into_iter().for_each(|key| overlay.delete(key));
-    Ok(())
-}
-
-fn put_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), StorageError> {
-    let keys = overlay.keys;
-    let pointer = keys.listed(&row.namespace_id, &row.run_id);
-    let place = keys.list_row(row);
-    if let Some(old) = overlay.value(&pointer)?
-        && old != place
-    {
-        overlay.delete(old.to_vec());
-    }
-    overlay.put(pointer, place.clone().into());
-    overlay.put(place, row.encode_to_vec().into());
-    if row.space() == Space::Unspecified {
-        overlay.put(keys.listed_run_of_workflow(row), Bytes::new());
-    }
-    Ok(())
-}
-
-fn remove_listed(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), StorageError> {
-    let keys = overlay.keys;
-    let pointer = keys.listed(&row.namespace_id, &row.run_id);
-    if let Some(place) = overlay.value(&pointer)? {
-        overlay.delete(place.to_vec());
-    }
-    overlay.delete(pointer);
-    overlay.delete(keys.listed_run_of_workflow(row));
     Ok(())
 }
 
@@ -178,28 +158,6 @@ impl Shard {
             Some(at) => after(&self.keys().list(namespace_id, space, at.time_ns, &at.run_id)),
         };
         self.records("a list row", &from, &after(&prefix), visit)
-    }
-
-    /// The listed runs of a workflow id, in no particular order.
-    ///
-    /// # Errors
-    /// If the store fails or holds bytes that do not decode.
-    pub fn listed_runs(&self, namespace_id: &str, workflow_id: &str) -> Result<Vec<VisibilityRecord>, StorageError> {
-        let view = self.store().view();
-        let prefix = self.keys().listed_by_workflow(namespace_id, workflow_id);
-        let mut runs = Vec::new();
-        view.scan(&prefix, &after(&prefix), &mut |key, _| {
-            runs.push(String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned());
-            true
-        })?;
-        let mut found = Vec::with_capacity(runs.len());
-        for run in runs {
-            let Some(place) = view.get(&self.keys().listed(namespace_id, &run))? else { continue };
-            if let Some(value) = view.get(&place)? {
-                found.push(decode("a list row", &value)?);
-            }
-        }
-        Ok(found)
     }
 
     /// Visits the namespaces that this shard's log knows.

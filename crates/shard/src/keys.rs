@@ -22,10 +22,17 @@ const MESSAGE_OUTCOME: u8 = 9;
 const MESSAGE_FLOOR: u8 = 10;
 /// What came of commands that may be retried, by command id, which begins with a time.
 const OUTCOME: u8 = 30;
+/// Index entries of listed runs.
+const POSTING: u8 = 33;
+/// How many listed runs have a status.
+const COUNTER: u8 = 34;
 const META: u8 = 0;
 
 /// What most keys of rows have behind the entity: a run, a table, and a number or a request id.
 const ROW_LENGTH: usize = 64;
+
+/// The time and the run at the end of a posting's key.
+const POSTING_END: usize = 8 + 16;
 
 /// Builds keys of one shard.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,9 @@ fn name(key: &mut Vec<u8>, text: &[u8]) {
     key.extend_from_slice(rest);
     key.extend_from_slice(&[0, 1]);
 }
+
+/// Bytes that end a name.
+const NAME_END: usize = 2;
 
 /// A name at the beginning of a key's rest, and what follows it.
 fn read_name(key: &[u8]) -> Option<(String, &[u8])> {
@@ -69,6 +79,17 @@ fn signed(key: &mut Vec<u8>, number: i64) {
 /// Newest first.
 fn descending(key: &mut Vec<u8>, number: i64) {
     key.extend_from_slice(&(!((number as u64) ^ (1 << 63))).to_be_bytes());
+}
+
+fn read_descending(bytes: [u8; 8]) -> i64 {
+    (!u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
+}
+
+/// The time and run of a posting's key.
+pub(crate) fn read_posting(key: &[u8]) -> Option<(i64, String)> {
+    let (_, end) = key.split_at_checked(key.len().checked_sub(POSTING_END)?)?;
+    let (time, run) = end.split_first_chunk::<8>()?;
+    Some((read_descending(*time), RunId::from_bytes(<[u8; 16]>::try_from(run).ok()?).to_string()))
 }
 
 fn by_message(mut key: Vec<u8>, id: MessageId) -> Vec<u8> {
@@ -263,6 +284,52 @@ impl Keys {
         self.list(&row.namespace_id, space, time_ns, &row.run_id)
     }
 
+    /// The beginning of a list, cut off behind a time: where the rows of that time begin.
+    pub(crate) fn listed_at(mut prefix: Vec<u8>, time_ns: i64) -> Vec<u8> {
+        descending(&mut prefix, time_ns);
+        prefix
+    }
+
+    /// The time and run of a list key, if it is of this list.
+    pub(crate) fn read_place(self, namespace_id: &str, space: ListSpace, key: &[u8]) -> Option<(i64, String)> {
+        let rest = key.strip_prefix(self.list_space(namespace_id, space).as_slice())?;
+        let (time, run_id) = rest.split_first_chunk::<8>()?;
+        Some((read_descending(*time), String::from_utf8(run_id.to_vec()).ok()?))
+    }
+
+    /// How the keys begin of a posting's rows in a list, which are in list order.
+    pub(crate) fn postings(self, namespace_id: &str, space: ListSpace, posting: &[u8]) -> Vec<u8> {
+        let mut key = self.space(POSTING);
+        name(&mut key, namespace_id.as_bytes());
+        key.push(space as u8);
+        key.extend_from_slice(posting);
+        key
+    }
+
+    /// One of them, behind that beginning. A run is 16 bytes here; ids of another form, which no run of ours has, are alike.
+    pub(crate) fn posting(self, postings: &[u8], time_ns: i64, run_id: &str) -> Vec<u8> {
+        let mut key = Vec::with_capacity(postings.len() + POSTING_END);
+        key.extend_from_slice(postings);
+        descending(&mut key, time_ns);
+        key.extend_from_slice(&run_id.parse().map_or([0; 16], RunId::to_bytes));
+        key
+    }
+
+    /// The counters of a namespace.
+    pub(crate) fn counters(self, namespace_id: &str) -> Vec<u8> {
+        let mut key = self.space(COUNTER);
+        name(&mut key, namespace_id.as_bytes());
+        key
+    }
+
+    /// One of them: of a range of slots, and a status, which is the last byte.
+    pub(crate) fn counter(self, namespace_id: &str, slots: u16, status: i32) -> Vec<u8> {
+        let mut key = self.counters(namespace_id);
+        key.extend_from_slice(&slots.to_be_bytes());
+        key.push(status as u8);
+        key
+    }
+
     /// The list key that a run has now.
     pub(crate) fn listed(self, namespace_id: &str, run_id: &str) -> Vec<u8> {
         let mut key = self.space(LISTED);
@@ -277,6 +344,18 @@ impl Keys {
         name(&mut key, namespace_id.as_bytes());
         name(&mut key, workflow_id.as_bytes());
         key
+    }
+
+    /// The same of all workflow ids that begin so.
+    pub(crate) fn listed_by_workflows(self, namespace_id: &str, prefix: &str) -> Vec<u8> {
+        let mut key = self.listed_by_workflow(namespace_id, prefix);
+        key.truncate(key.len() - NAME_END);
+        key
+    }
+
+    /// Whether a key is of those of workflow ids.
+    pub(crate) fn is_listed_by_workflow(self, key: &[u8]) -> bool {
+        key.starts_with(&self.space(LISTED_BY_WORKFLOW))
     }
 
     /// One of them.
@@ -336,6 +415,7 @@ mod tests {
             descending(&mut x, a);
             descending(&mut y, b);
             prop_assert_eq!(x.cmp(&y), b.cmp(&a));
+            prop_assert_eq!(x.first_chunk().map(|bytes| read_descending(*bytes)), Some(a));
         }
     }
 

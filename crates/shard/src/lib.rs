@@ -6,14 +6,17 @@
 
 mod apply;
 mod audit;
+mod cursor;
 mod index;
 mod keys;
+mod listed;
 mod members;
 mod outcomes;
 mod overlay;
 mod reader;
 
 pub use apply::{Applied, Effect, Shard};
+pub use cursor::{Cursor, ListPlace, Lists, Section};
 pub use index::{ListPosition, ListSpace};
 pub use members::live;
 pub use outcomes::{KEPT_NS, command_id};

@@ -1,8 +1,8 @@
 //! Visibility: the language in which people filter and count workflow executions, and its meaning for one row.
 //!
 //! It knows Temporal's filter language with its error texts, names and types of attributes, and the order of rows. It does
-//! not know where rows are or how many there are: the caller brings each row, and uses what a filter pins
-//! ([`Query::workflow_id`], [`Query::status`]) to bring fewer.
+//! not know where rows are or how many there are: the caller keeps the index of [`index`], asks for a [`plan`] of a filter, and
+//! brings the rows that it leads to.
 //!
 //! Where Temporal's smallest store answers by an accident of how it keeps values (a custom time never equals itself, a
 //! double quote is never found), this crate answers as the other stores do.
@@ -12,16 +12,18 @@ mod attributes;
 mod condition;
 mod convert;
 mod grammar;
+pub mod index;
 mod keywords;
 mod lexer;
 mod literal;
 mod pins;
+pub mod plan;
 mod row;
 mod schedules;
 mod workers;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_api::temporal::common::v1::Payload;
@@ -33,6 +35,7 @@ use convert::{Converter, Refusal, refuse_clause, refuse_group};
 use row::Cell;
 
 pub use pins::Openness;
+pub use plan::{Access, Plan};
 pub use row::shown;
 pub use workers::WorkerQuery;
 
@@ -130,6 +133,11 @@ impl Query {
         self.group_by.as_ref().map(|group| group.alias.as_str())
     }
 
+    /// The group of rows with a status, as [`Query::group_value`].
+    pub fn status_group(status: i32) -> Payload {
+        keyword(&literal::status_name(WorkflowExecutionStatus::try_from(status).unwrap_or_default()))
+    }
+
     /// The group of a row, as a search attribute's payload; an empty keyword where the row has no value.
     pub fn group_value(&self, row: &VisibilityRecord) -> Payload {
         let text = match self.group_by.as_ref() {
@@ -146,14 +154,56 @@ impl Query {
         keyword(&text)
     }
 
-    /// The one workflow id that rows must have, if the filter says so.
-    pub fn workflow_id(&self) -> Option<&str> {
-        self.condition.as_ref().and_then(pins::workflow_id)
+    /// How its rows are found. `count` tells how many rows an access brings, and need not count beyond
+    /// [`Access::counted_max`].
+    pub fn plan(&self, count: &mut dyn FnMut(&Access) -> usize) -> Plan {
+        match &self.condition {
+            // The index does not hold rows of the system.
+            Some(condition) if self.hides_system => Plan::of(condition, count),
+            _ => Plan::scan(self.status()),
+        }
+    }
+
+    /// What counters of rows by type and status can answer alone: the types asked for (none: all), and the statuses.
+    pub fn tally(&self) -> Option<Tally> {
+        if !self.hides_system || self.group_by.as_ref().is_some_and(|group| !group.is_status()) {
+            return None;
+        }
+        let Some(condition) = &self.condition else { return Some(Tally::default()) };
+        let (types, statuses) = pins::only_type_and_status(condition)?;
+        let types: BTreeSet<String> = types.into_iter().map(str::to_string).collect();
+        types.iter().all(|name| index::is_whole(name)).then_some(Tally { types, statuses })
     }
 
     /// Whether rows must be open or closed, if the filter says so.
     pub fn status(&self) -> Option<Openness> {
         self.condition.as_ref().and_then(pins::openness)
+    }
+}
+
+/// A count by type and status.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// The types to count; all if there is none.
+    pub types: BTreeSet<String>,
+    /// The statuses to count; all if absent.
+    pub statuses: Option<Vec<i32>>,
+}
+
+impl Tally {
+    /// Whether rows of a status count.
+    pub fn counts(&self, status: i32) -> bool {
+        self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&status))
+    }
+
+    /// The postings whose rows are those of the types asked for, with the status of each.
+    pub fn postings(&self) -> Vec<(i32, Vec<u8>)> {
+        let statuses = self.statuses.clone().unwrap_or_else(plan::every_status);
+        let of_type = |name: &String| {
+            let posting = |status: &i32| (*status, index::of_type(name, *status));
+            statuses.iter().map(posting).collect::<Vec<_>>()
+        };
+        self.types.iter().flat_map(of_type).collect()
     }
 }
 

@@ -25,7 +25,7 @@ fn first<'a, T>(condition: &'a Condition, ask: &impl Fn(&'a Condition) -> Option
 }
 
 /// The values that an attribute must equal one of.
-fn values(condition: &Condition) -> Option<(&Attribute, &[Literal])> {
+pub fn values(condition: &Condition) -> Option<(&Attribute, &[Literal])> {
     match condition {
         Condition::Compare { attribute, comparison: Comparison::Equal, value } => {
             Some((attribute, std::slice::from_ref(value)))
@@ -33,14 +33,6 @@ fn values(condition: &Condition) -> Option<(&Attribute, &[Literal])> {
         Condition::In { attribute, negated: false, any } => Some((attribute, any)),
         _ => None,
     }
-}
-
-/// The one workflow id.
-pub fn workflow_id(condition: &Condition) -> Option<&str> {
-    first(condition, &|part| match values(part)? {
-        (attribute, [Literal::Text(id)]) if attribute.place == Place::Column(Column::WorkflowId) => Some(id.as_str()),
-        _ => None,
-    })
 }
 
 /// Whether only open or only closed runs pass.
@@ -54,20 +46,58 @@ pub fn openness(condition: &Condition) -> Option<Openness> {
             (!comparison.holds(END_OF_TIME.cmp(time))).then_some(Openness::Closed)
         }
         other => match values(other)? {
-            (attribute, any) if attribute.is_status() => statuses(any),
+            (attribute, any) if attribute.is_status() => openness_of(&known_statuses(any)?),
             _ => None,
         },
     })
 }
 
-fn statuses(any: &[Literal]) -> Option<Openness> {
-    let open = [Status::Running, Status::Paused].map(|status| Literal::Int(i64::from(status as i32)));
-    let is_known = any.iter().all(|value| matches!(value, Literal::Int(_)));
-    if !is_known || any.is_empty() {
-        return None;
+/// The statuses that rows may have.
+pub fn statuses(condition: &Condition) -> Option<Vec<i32>> {
+    first(condition, &|part| match values(part)? {
+        (attribute, any) if attribute.is_status() => known_statuses(any),
+        _ => None,
+    })
+}
+
+/// The types and, if given, the statuses that rows must have, if the filter asks for nothing else.
+pub fn only_type_and_status<'a>(condition: &'a Condition) -> Option<(Vec<&'a str>, Option<Vec<i32>>)> {
+    let parts = match condition {
+        Condition::And(parts) => parts.as_slice(),
+        other => std::slice::from_ref(other),
+    };
+    let (mut types, mut statuses) = (None, None);
+    for part in parts {
+        let (attribute, any) = values(part)?;
+        if attribute.is_status() && statuses.is_none() {
+            statuses = Some(known_statuses(any)?);
+        } else if attribute.place == Place::Column(Column::WorkflowType) && types.is_none() {
+            let text = |value: &'a Literal| if let Literal::Text(text) = value { Some(text.as_str()) } else { None };
+            types = Some(any.iter().map(text).collect::<Option<Vec<_>>>()?);
+        } else {
+            return None;
+        }
     }
-    if any.iter().all(|value| open.contains(value)) {
+    Some((types.unwrap_or_default(), statuses))
+}
+
+/// The statuses of some values, each once; none if a value is no status.
+fn known_statuses(any: &[Literal]) -> Option<Vec<i32>> {
+    let mut known = Vec::new();
+    for value in any {
+        let Literal::Int(number) = value else { return None };
+        let status = i32::try_from(*number).ok()?;
+        if !known.contains(&status) {
+            known.push(status);
+        }
+    }
+    (!known.is_empty()).then_some(known)
+}
+
+fn openness_of(statuses: &[i32]) -> Option<Openness> {
+    let open = [Status::Running as i32, Status::Paused as i32];
+    if statuses.iter().all(|status| open.contains(status)) {
         return Some(Openness::Open);
     }
-    (!any.iter().any(|value| open.contains(value))).then_some(Openness::Closed)
+    (!statuses.iter().any(|status| open.contains(status))).then_some(Openness::Closed)
 }

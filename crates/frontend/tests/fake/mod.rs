@@ -234,6 +234,10 @@ impl Service for Fake {
         Ok(Default::default())
     }
 
+    async fn explain(&self, _: Namespace, _: String) -> Result<(String, String), Error> {
+        Ok(Default::default())
+    }
+
     async fn start_batch(&self, _: Namespace, _: api::StartBatchOperationRequest) -> Result<(), Error> {
         Err(Error::Unimplemented("not faked".into()))
     }

@@ -1,0 +1,139 @@
+//! Counts of rows: by counters and the index alone where a filter asks for types and statuses, else by a look at every row that the
+//! plan leads to.
+
+use std::collections::BTreeMap;
+
+use mainstay_api::record::VisibilityRecord;
+use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
+use mainstay_api::temporal::workflowservice::v1::{
+    CountWorkflowExecutionsResponse, count_workflow_executions_response::AggregationGroup,
+};
+use mainstay_engine::Error;
+use mainstay_runtime::Runtime;
+use mainstay_shard::ListSpace;
+use mainstay_visibility::plan::{Access, Point};
+use mainstay_visibility::{Query, Tally};
+
+use crate::list::{LOOKED_AT_MAX, spaces_of};
+use crate::node::Node;
+use crate::rows::Moment;
+use crate::service::Namespace;
+
+/// Rows that one count looks at. A count has no pages, so beyond that it is refused.
+const COUNTED_MAX: usize = 5_000_000;
+
+/// Counts by group.
+#[derive(Default)]
+struct Groups {
+    count: i64,
+    by_value: BTreeMap<Vec<u8>, AggregationGroup>,
+}
+
+impl<R: Runtime> Node<R> {
+    pub(crate) async fn count_rows(
+        &self,
+        namespace: Namespace,
+        filter: String,
+    ) -> Result<CountWorkflowExecutionsResponse, Error> {
+        let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
+        let node = self.clone();
+        R::disk(move || {
+            let lists = node.lists(&namespace.id)?;
+            let mut groups = Groups::default();
+            match query.tally() {
+                Some(tally) => count_by_status(&lists, &query, &tally, &mut groups)?,
+                None => count_each(&lists, &query, &mut groups)?,
+            }
+            Ok(CountWorkflowExecutionsResponse { count: groups.count, groups: groups.by_value.into_values().collect() })
+        })
+        .await
+    }
+
+    /// Visits all rows that match, in no particular order. Blocks.
+    pub(crate) fn visit_rows(
+        &self,
+        namespace_id: &str,
+        query: &Query,
+        spaces: &[ListSpace],
+        visit: &mut dyn FnMut(&VisibilityRecord),
+    ) -> Result<(), Error> {
+        visit_matching(&self.lists(namespace_id)?, query, spaces, usize::MAX, visit)
+    }
+
+    /// How a filter's rows are listed, and how they are counted: a line each, for people.
+    pub(crate) async fn explain_filter(&self, namespace: Namespace, filter: String) -> Result<(String, String), Error> {
+        let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
+        let node = self.clone();
+        R::disk(move || {
+            let plan = node.lists(&namespace.id)?.plan(&query, spaces_of(&query))?;
+            let pages = format!("; a page looks at {LOOKED_AT_MAX} rows at most");
+            let list = format!("{plan}{}", if plan.access == Access::Scan { pages.as_str() } else { "" });
+            let count = match query.tally() {
+                Some(tally) if tally.types.is_empty() => "counters by status".to_string(),
+                Some(_) => "index entries by type and status; no row is read".to_string(),
+                None => format!("{plan}; at most {COUNTED_MAX} rows"),
+            };
+            Ok((list, count))
+        })
+        .await
+    }
+}
+
+fn count_by_status(lists: &Moment<'_>, query: &Query, tally: &Tally, groups: &mut Groups) -> Result<(), Error> {
+    let mut by_status = BTreeMap::new();
+    if tally.types.is_empty() {
+        by_status = lists.counts()?;
+        by_status.retain(|status, _| tally.counts(*status));
+    } else {
+        for (status, posting) in tally.postings() {
+            let access = Access::Points(vec![Point::Posting(posting)]);
+            let count = lists.count(&access, &[ListSpace::Open, ListSpace::Closed], usize::MAX)?;
+            *by_status.entry(status).or_default() += count as i64;
+        }
+    }
+    for (status, count) in by_status.into_iter().filter(|(_, count)| *count > 0) {
+        groups.count += count;
+        if query.group_by().is_some() {
+            let value = Query::status_group(status);
+            let group = AggregationGroup { group_values: vec![value.clone()], count };
+            groups.by_value.insert(value.data.to_vec(), group);
+        }
+    }
+    Ok(())
+}
+
+fn count_each(lists: &Moment<'_>, query: &Query, groups: &mut Groups) -> Result<(), Error> {
+    visit_matching(lists, query, spaces_of(query), COUNTED_MAX, &mut |row| {
+        groups.count += 1;
+        if query.group_by().is_some() {
+            let value = query.group_value(row);
+            let group = groups.by_value.entry(value.data.to_vec());
+            group.or_insert_with(|| AggregationGroup { group_values: vec![value], count: 0 }).count += 1;
+        }
+    })
+}
+
+fn visit_matching(
+    lists: &Moment<'_>,
+    query: &Query,
+    spaces: &[ListSpace],
+    max: usize,
+    visit: &mut dyn FnMut(&VisibilityRecord),
+) -> Result<(), Error> {
+    let plan = lists.plan(query, spaces)?;
+    let mut rows = lists.rows(&plan, spaces, None);
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        looked_at += 1;
+        if looked_at > max {
+            return Err(Error::ResourceExhausted {
+                cause: ResourceExhaustedCause::SystemOverloaded,
+                message: format!("the count would look at more than {max} rows: no index helps with this filter"),
+            });
+        }
+        if query.matches(&row) {
+            visit(&row);
+        }
+    }
+    Ok(())
+}

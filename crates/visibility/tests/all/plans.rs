@@ -1,0 +1,104 @@
+//! Which way a filter's rows are found.
+
+use std::collections::BTreeMap;
+
+use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
+use mainstay_visibility::plan::{Access, Point, Range, Span};
+use mainstay_visibility::{Plan, Query};
+
+fn query(filter: &str) -> Query {
+    let kinds = [
+        ("K", Kind::Keyword),
+        ("L", Kind::KeywordList),
+        ("T", Kind::Text),
+        ("I", Kind::Int),
+        ("D", Kind::Double),
+        ("B", Kind::Bool),
+        ("W", Kind::Datetime),
+    ];
+    let custom: BTreeMap<String, i32> = kinds.into_iter().map(|(name, kind)| (name.to_string(), kind as i32)).collect();
+    Query::parse(filter, &custom).expect(filter)
+}
+
+/// Where every candidate brings 500 rows, but what has one point 100.
+fn plan(filter: &str) -> Plan {
+    query(filter).plan(&mut |access| match access {
+        Access::Points(points) if points.len() == 1 => 100,
+        _ => 500,
+    })
+}
+
+fn line(filter: &str) -> String {
+    plan(filter).to_string()
+}
+
+#[test]
+fn a_plan_is_a_line() {
+    let lines = [
+        ("", "scan of open runs, then closed ones"),
+        ("ExecutionStatus = 'Running'", "scan of open runs"),
+        ("ExecutionStatus = 'Failed'", "index on ExecutionStatus Failed of closed runs"),
+        ("ExecutionStatus != 'Failed'", "scan of open runs, then closed ones"),
+        ("WorkflowType = 'x'", "index on WorkflowType of open runs, then closed ones"),
+        (
+            "WorkflowType = 'x' AND ExecutionStatus IN ('Failed', 'Canceled')",
+            "index on WorkflowType and ExecutionStatus Failed or Canceled (500 rows) of closed runs",
+        ),
+        ("WorkflowId = 'a' AND I > 5", "index on WorkflowId (100 rows) of open runs, then closed ones"),
+        ("I > 5", "index range on I, sorted (500 rows) of open runs, then closed ones"),
+        ("K STARTS_WITH 'ab'", "index range on K, sorted (500 rows) of open runs, then closed ones"),
+        ("K = 'a' OR WorkflowId = 'b'", "index on K or WorkflowId of open runs, then closed ones"),
+        ("K = 'a' OR TaskQueue = 'b'", "scan of open runs, then closed ones"),
+        ("TaskQueue = 'b' AND K = 'a'", "index on K of open runs, then closed ones"),
+        ("K = 'a' AND TemporalNamespaceDivision = 'd'", "scan of open runs, then closed ones"),
+        ("NOT K = 'a'", "scan of open runs, then closed ones"),
+        (
+            "StartTime >= '1970-01-01T00:00:01Z' AND CloseTime < '1970-01-01T00:00:02Z'",
+            "scan of closed runs, start 1000000000 to any ns, close 1000000000 to 2000000999 ns",
+        ),
+    ];
+    for (filter, expected) in lines {
+        assert_eq!(line(filter), format!("{expected}; each row is tested"), "{filter}");
+    }
+}
+
+#[test]
+fn each_type_is_found_by_its_values() {
+    for filter in ["K = 'a'", "L = 'a'", "I = 1", "I = 1.5", "D IN (1, 2.5)", "B = true", "T = 'some words'"] {
+        assert!(matches!(plan(filter).access, Access::Points(_)), "{filter}");
+    }
+    for filter in ["I BETWEEN 1 AND 2", "D < 1", "W >= '2020-01-01T00:00:00Z'", "WorkflowId STARTS_WITH 'a'"] {
+        assert!(matches!(plan(filter).access, Access::Range(_)), "{filter}");
+    }
+    assert_eq!(plan("W = '2020-01-01T00:00:00Z'").open, Span::ALL);
+    assert_eq!(plan("WorkflowId STARTS_WITH 'a'").access, Access::Range(Range::WorkflowIds("a".into())));
+    assert_eq!(plan("RunId = 'a'").access, Access::Points(vec![Point::Run("a".into())]));
+}
+
+#[test]
+fn a_range_that_brings_much_is_not_used() {
+    let many = |filter: &str| query(filter).plan(&mut |access| access.counted_max());
+    assert_eq!(many("I > 5").access, Access::Scan);
+    assert!(matches!(many("I > 5 AND K = 'a'").access, Access::Points(_)));
+    let few = query("I > 5 AND K = 'a'").plan(&mut |access| usize::from(matches!(access, Access::Points(_))) + 3);
+    assert!(matches!(few.access, Access::Range(_)));
+}
+
+#[test]
+fn counters_answer_types_and_statuses() {
+    for filter in [
+        "",
+        "ExecutionStatus = 'Failed'",
+        "WorkflowType IN ('a', 'b')",
+        "WorkflowType = 'a' AND ExecutionStatus = 'Running'",
+        "GROUP BY ExecutionStatus",
+    ] {
+        assert!(query(filter).tally().is_some(), "{filter}");
+    }
+    for filter in ["ExecutionStatus != 'Failed'", "K = 'a'", "WorkflowType = 'a' AND K = 'a'", "CloseTime IS NULL"] {
+        assert!(query(filter).tally().is_none(), "{filter}");
+    }
+    let tally = query("WorkflowType = 'a' AND ExecutionStatus IN (1, 3)").tally().expect("counts");
+    assert_eq!(tally.postings().len(), 2);
+    assert!(tally.counts(1) && !tally.counts(2));
+}
