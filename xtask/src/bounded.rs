@@ -30,9 +30,13 @@ pub fn run(command: &mut Command, within: Duration) -> Result<(), Failure> {
         std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy()).collect();
     let line = words.join(" ");
     eprintln!("xtask: {line}");
+    let began = Instant::now();
     let mut child = command.spawn().map_err(|error| format!("{line} did not start: {error}"))?;
     match wait(within, LOOK_AGAIN, || child.try_wait().ok().flatten()) {
-        Some(status) if status.success() => Ok(()),
+        Some(status) if status.success() => {
+            eprintln!("xtask: {line} took {:.0} s", began.elapsed().as_secs_f64());
+            Ok(())
+        }
         Some(status) => Err(format!("{line} failed ({status})")),
         None => {
             end(&mut child, "INT", GRACE);

@@ -10,6 +10,7 @@ mod suites;
 mod tidy;
 
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 /// Anything that stops a task, as the sentence to print.
 type Failure = String;
@@ -93,6 +94,11 @@ fn cargo_command(arguments: &[&str]) -> Command {
 /// Runs a command to its end; anything but success is a failure that names it.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
+    let began = Instant::now();
     let status = command.status().map_err(|e| format!("{name} did not start: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+    if !status.success() {
+        return Err(format!("{name} failed ({status})"));
+    }
+    eprintln!("xtask: that took {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
 }
