@@ -49,13 +49,13 @@ class Server:
     """
 
     def __init__(self, *flags: str, data_dir: str | Path | None = None, port: int | None = None,
-                 log: str | Path | None = None, level: str = "warn"):
+                 log: str | Path | None = None, level: str = "warn", headless: bool = True):
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log = log
         self.process: subprocess.Popen | None = None
-        self._command = [binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port), "--headless",
-                         "--log-level", level, *flags]
+        self._command = [binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port),
+                         "--log-level", level, *(["--headless"] if headless else []), *flags]
         if data_dir is not None:
             self._command += ["--db-filename", str(data_dir)]
 

@@ -1,4 +1,5 @@
-//! What a fresh machine needs before the first build: libclang, which RocksDB's bindings are generated with.
+//! What a fresh machine needs: libclang before the first build, which RocksDB's bindings are generated with, and Chromium before
+//! the tests of the web interface.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,10 +26,34 @@ pub fn prepare() -> Result<(), Failure> {
         return Err(format!("libclang is missing (RocksDB's bindings need it); install it, on Debian: sudo {install}"));
     }
     eprintln!("xtask: installing libclang (RocksDB's first build then takes about 15 minutes)");
+    install_packages(&["libclang-dev", "clang"])
+}
+
+/// Installs a browser where there is none and this user may; otherwise says what to install.
+pub fn prepare_browser() -> Result<(), Failure> {
+    if has_browser() {
+        return Ok(());
+    }
+    if !is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        return Err("Chromium is missing (the tests of the web interface need it); install it, on Debian: \
+            sudo apt-get install -y chromium, or name another with MAINSTAY_CHROMIUM"
+            .into());
+    }
+    eprintln!("xtask: installing Chromium");
+    install_packages(&["chromium"])
+}
+
+fn has_browser() -> bool {
+    let on_path = |name: &str| {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&paths).any(|directory| directory.join(name).is_file())
+    };
+    std::env::var_os("MAINSTAY_CHROMIUM").is_some() || ["chromium", "chromium-browser", "google-chrome"].into_iter().any(on_path)
+}
+
+fn install_packages(names: &[&str]) -> Result<(), Failure> {
     run(Command::new("apt-get").arg("update"))?;
-    run(Command::new("apt-get")
-        .args(["install", "-y", "libclang-dev", "clang"])
-        .env("DEBIAN_FRONTEND", "noninteractive"))
+    run(Command::new("apt-get").args(["install", "-y"]).args(names).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn has_libclang() -> bool {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::bounded::run;
-use crate::{Failure, server};
+use crate::{Failure, server, setup};
 
 const WITHIN: Duration = Duration::from_secs(600);
 
@@ -19,6 +19,7 @@ pub fn test() -> Result<(), Failure> {
         go(&binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/kill"], &binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/cluster"], &binary),
+        setup::prepare_browser().and_then(|()| in_venv(&["python", "-m", "pytest", "-q", "tests/browser"], &binary)),
     ]
     .into_iter()
     .filter_map(Result::err)

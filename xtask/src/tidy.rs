@@ -35,6 +35,9 @@ fn examine(file: &Path, text: &str, offences: &mut Vec<String>) {
     if crate_name != "storage-rocksdb" && names(text, "rocksdb::") {
         offences.push(format!("{}: only storage-rocksdb names RocksDB", file.display()));
     }
+    if crate_name == "ui" && ["mainstay_node", "mainstay_frontend", "mainstay_engine"].iter().any(|below| names(text, below)) {
+        offences.push(format!("{}: the web interface is a client; it knows the API alone", file.display()));
+    }
     if text.contains("cfg(madsim)") {
         offences.push(format!("{}: production code does not know the simulator", file.display()));
     }
@@ -88,5 +91,7 @@ mod tests {
         assert_eq!(offences.len(), 1);
         examine(Path::new("crates/node/src/lib.rs"), "use rocksdb::DB;", &mut offences);
         assert_eq!(offences.len(), 2);
+        examine(Path::new("crates/ui/src/lib.rs"), "use mainstay_node::Node;", &mut offences);
+        assert_eq!(offences.len(), 3);
     }
 }

@@ -142,9 +142,11 @@ pub struct StartDev {
     pub http: HttpFlags,
     #[command(flatten)]
     pub disk: Disk,
-    /// No web interface (there is none so far).
+    /// No web interface.
     #[arg(long)]
     pub headless: bool,
+    #[command(flatten)]
+    pub ui: Ui,
     /// Logs the settings at the start.
     #[arg(long)]
     pub log_config: bool,
@@ -158,15 +160,7 @@ pub struct IgnoredDev {
     #[arg(long, hide = true)]
     pub metrics_port: Option<u16>,
     #[arg(long, hide = true)]
-    pub ui_port: Option<u16>,
-    #[arg(long, hide = true)]
-    pub ui_ip: Option<String>,
-    #[arg(long, hide = true)]
-    pub ui_public_path: Option<String>,
-    #[arg(long, hide = true)]
     pub ui_asset_path: Option<String>,
-    #[arg(long, hide = true)]
-    pub ui_codec_endpoint: Option<String>,
     #[arg(long, hide = true)]
     pub ui_disable_news_fetch: bool,
     #[arg(long, hide = true)]
@@ -178,11 +172,30 @@ impl IgnoredDev {
     pub fn given(&self) -> Vec<&'static str> {
         let given = [
             ("--metrics-port", self.metrics_port.is_some()),
-            ("--ui-port", self.ui_port.is_some()),
             ("--sqlite-pragma", !self.sqlite_pragma.is_empty()),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
     }
+}
+
+/// Flags of the web interface.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Ui {
+    /// Port of the web interface. Default: that of the gRPC API and 1000 for start-dev; none for start.
+    #[arg(long)]
+    pub ui_port: Option<u16>,
+    /// Address of the web interface. Default: that of the gRPC API.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ui_ip: Option<String>,
+    /// Path below which the web interface is, as /mainstay.
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pub ui_public_path: String,
+    /// A codec server that browsers ask to decode payloads.
+    #[arg(long, value_name = "URL", default_value = "")]
+    pub ui_codec_endpoint: String,
+    /// A name, besides localhost and IP addresses, at which browsers may open the web interface. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub ui_allowed_host: Vec<String>,
 }
 
 /// Flags of `server start`.
@@ -219,6 +232,8 @@ pub struct Start {
     pub http: HttpFlags,
     #[command(flatten)]
     pub disk: Disk,
+    #[command(flatten)]
+    pub ui: Ui,
 }
 
 /// How much of the disk a server may take.
@@ -255,7 +270,7 @@ mod tests {
         assert_eq!((global.log_level, global.log_format), (Some(LogLevel::Warn), LogFormat::Pretty));
         assert_eq!((dev.port, dev.namespace, dev.ip.as_str()), (7, vec!["n".to_owned()], "127.0.0.1"));
         assert_eq!(dev.dynamic_config_value.len(), 2);
-        assert_eq!(dev.ignored.given(), ["--ui-port"]);
+        assert_eq!(dev.ui.ui_port, Some(8));
     }
 
     #[test]
@@ -266,5 +281,6 @@ mod tests {
             --sqlite-pragma a=b --log-config --color never");
         assert_eq!((dev.namespace.len(), dev.headless, dev.log_config), (2, true, true));
         assert_eq!(dev.http.http_port, Some(2));
+        assert_eq!(dev.ignored.given(), ["--metrics-port", "--sqlite-pragma"]);
     }
 }

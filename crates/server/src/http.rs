@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::Failure;
-use crate::cli::IgnoredDev;
+use crate::cli::{IgnoredDev, Ui};
 use crate::serve::not_bound;
 
 /// Flags of both start commands.
@@ -38,12 +38,12 @@ pub struct HttpSettings {
 
 impl HttpSettings {
     /// Of `server start-dev`, where port 0 and no port mean any that is free.
-    pub fn dev(flags: HttpFlags, ip: IpAddr, ui: &IgnoredDev) -> Self {
+    pub fn dev(flags: HttpFlags, ip: IpAddr, ui: &Ui, other: &IgnoredDev) -> Self {
         Self {
             listen: SocketAddr::new(ip, flags.http_port.unwrap_or_default()),
             allowed_hosts: flags.http_allowed_hosts,
-            codec_endpoint: ui.ui_codec_endpoint.clone().unwrap_or_default(),
-            ui_assets: ui.ui_asset_path.clone().map(PathBuf::from),
+            codec_endpoint: ui.ui_codec_endpoint.clone(),
+            ui_assets: other.ui_asset_path.clone().map(PathBuf::from),
             announce: flags.http_port.is_some(),
         }
     }

@@ -12,6 +12,7 @@ mod serve;
 mod settings;
 mod stores;
 mod telemetry;
+mod ui;
 
 use std::io::Write;
 use std::process::ExitCode;

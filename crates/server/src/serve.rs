@@ -59,6 +59,10 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         Some(http) => Some(Http::bind(http).await?),
         None => None,
     };
+    let ui_socket = match &settings.ui {
+        Some(ui) => Some(ui.bind().await?),
+        None => None,
+    };
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
     let config = config(&settings, &data);
@@ -85,7 +89,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     };
 
     println!("Temporal Server:  {address}");
-    settings.banner.iter().for_each(|line| println!("{line}"));
+    ui_socket.iter().for_each(|socket| println!("Temporal UI:      {}", socket.address()));
     tracing::info!(%address, cluster = mainstay_node::Service::cluster_id(&node), "ready");
 
     let limits = frontend::Config {
@@ -93,13 +97,15 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         workflow_pause: settings.workflow_pause,
         ..frontend::Config::default()
     };
-    let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits);
+    let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits.clone());
     let http = http.map(|http| http.spawn(router.clone(), asked(stop.clone())));
+    let ui = ui_socket.map(|socket| socket.serve(node.clone(), limits, asked(stop.clone())));
     frontend::serve_router(listener, router, asked(stop)).await;
     if let Some(http) = http {
         // It ends by itself, as long after the stop signal as the calls above.
         let _ = http.await;
     }
+    ui.into_iter().for_each(|pages| pages.abort());
     tokio::select! {
         biased;
         () = node.stop() => {}

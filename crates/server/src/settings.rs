@@ -12,6 +12,7 @@ use mainstay_storage::Budget;
 use crate::Failure;
 use crate::cli::{Disk, Global, LogFormat, LogLevel, Start, StartDev};
 use crate::http::HttpSettings;
+use crate::ui::UiSettings;
 
 const DEV_SHARDS: u32 = 4;
 const SHARDS: u32 = 16;
@@ -43,10 +44,10 @@ pub struct Settings {
     /// None for a node that is alone.
     pub cluster: Option<ClusterSettings>,
     pub stop_with_stdin: bool,
+    /// None for a server without a web interface.
+    pub ui: Option<UiSettings>,
     /// Lines to log once logging works.
     pub remarks: Vec<String>,
-    /// Lines to print once the server is ready, after its address.
-    pub banner: Vec<String>,
 }
 
 /// What a node of a cluster needs to know besides.
@@ -79,18 +80,12 @@ impl Settings {
         if flags.log_config {
             remarks.push(format!("{flags:?}"));
         }
-        let banner = if flags.headless {
-            Vec::new()
-        } else {
-            vec![
-                "Temporal UI:      none built in; the temporalio/ui image works with TEMPORAL_ADDRESS set to the above"
-                    .into(),
-            ]
-        };
         let listen = resolve(&flags.ip, flags.port)?;
+        let ui = if flags.headless { None } else { Some(UiSettings::dev(&flags.ui, listen)?) };
         Ok(Self {
             listen,
-            http: Some(HttpSettings::dev(flags.http, listen.ip(), &flags.ignored)),
+            ui,
+            http: Some(HttpSettings::dev(flags.http, listen.ip(), &flags.ui, &flags.ignored)),
             data: flags.db_filename,
             shards: DEV_SHARDS,
             budget: budget(&flags.disk)?,
@@ -102,7 +97,6 @@ impl Settings {
             log_level: global.log_level.unwrap_or(LogLevel::Warn),
             log_format: global.log_format,
             remarks,
-            banner,
         })
     }
 
@@ -111,9 +105,14 @@ impl Settings {
         let listen = address("--listen", &flags.listen)?;
         trusted("--listen", listen, flags.insecure)?;
         let cluster = cluster(&flags)?;
+        let ui = UiSettings::start(&flags.ui, listen)?;
+        if let Some(ui) = &ui {
+            trusted("--ui-ip", ui.listen, flags.insecure)?;
+        }
         let advertised = cluster.as_ref().and_then(|cluster| Some(cluster.advertise.as_ref()?.0.clone()));
         Ok(Self {
             listen,
+            ui,
             http: HttpSettings::start(flags.http, listen.ip(), advertised),
             data: Some(flags.data_dir),
             shards: SHARDS,
@@ -126,7 +125,6 @@ impl Settings {
             log_level: global.log_level.unwrap_or(LogLevel::Info),
             log_format: global.log_format,
             remarks: Vec::new(),
-            banner: Vec::new(),
         })
     }
 }
@@ -194,7 +192,7 @@ fn namespaces(more: Vec<String>) -> Vec<String> {
 }
 
 /// An address by name; IPv4 wins, as clients that are told `localhost` try it first.
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
+pub fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
     let found: Vec<SocketAddr> = (host, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
     let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
     best.copied()
