@@ -308,7 +308,8 @@ fn find(tx: &Transaction<'_>, target: Option<&ActivityTarget>) -> Answer<(Run, A
     }
 }
 
-/// Writes the Started event of an activity that closes. An attempt that nobody took was started by whoever closes it.
+/// Writes the Started event of an activity that closes, with the time at which a worker took the attempt. One that nobody took was
+/// started by whoever closes it.
 fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRecord, closer: Option<&str>) -> i64 {
     let identity = if activity.started_ns == 0 { closer.unwrap_or_default() } else { &activity.identity };
     let attributes = ActivityTaskStartedEventAttributes {
@@ -319,7 +320,8 @@ fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRec
         last_failure: activity.last_failure.clone().filter(|_| activity.attempt > 1),
         ..ActivityTaskStartedEventAttributes::default()
     };
-    run.add(tx, Attributes::ActivityTaskStartedEventAttributes(attributes)).id()
+    let at_ns = if activity.started_ns == 0 { tx.now() } else { activity.started_ns };
+    run.add_at(tx, Attributes::ActivityTaskStartedEventAttributes(attributes), at_ns).id()
 }
 
 /// Forgets a closed activity.

@@ -137,10 +137,16 @@ impl Run {
 
     /// Adds an event to history, or to the buffer if it must wait.
     pub(crate) fn add(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>) -> Added {
+        let now = tx.now();
+        self.add_at(tx, event, now)
+    }
+
+    /// As [`Self::add`], for what happened at another time than now.
+    pub(crate) fn add_at(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>, at_ns: i64) -> Added {
         let event = event.into();
         speculative::make_normal(tx, self);
         if self.task_started() && event::is_buffered(&event.attributes) {
-            let encoded: Bytes = event.into_event(0, tx.now(), 0).encode_to_vec().into();
+            let encoded: Bytes = event.into_event(0, at_ns, 0).encode_to_vec().into();
             self.record.buffered_count += 1;
             self.record.buffered_bytes += encoded.len() as i64;
             let row = numbered(Table::Buffered, self.id, self.record.buffered_sequence);
@@ -148,7 +154,7 @@ impl Run {
             tx.put_bytes(row, encoded);
             return Added::Buffered;
         }
-        Added::Written(self.write(tx, event))
+        Added::Written(self.write_at(tx, event, at_ns))
     }
 
     /// Writes an event into history now, whatever is started.
@@ -156,7 +162,7 @@ impl Run {
         self.write_at(tx, event, tx.now())
     }
 
-    /// Writes an event that a worker was shown before, with the time it had then.
+    /// Writes an event with a time of its own: that of when it happened, or that a worker was shown before.
     pub(crate) fn write_at(&mut self, tx: &Transaction<'_>, event: impl Into<NewEvent>, at_ns: i64) -> i64 {
         debug_assert!(speculative::pending(self).is_none(), "an event would take a foreseen id");
         let (id, task_id) = (self.record.next_event_id, self.task_id(tx));

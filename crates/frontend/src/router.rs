@@ -69,11 +69,6 @@ impl<R: Runtime, S: Service> Router<R, S> {
         &self.closing
     }
 
-    /// A router for callers in the same process, whose calls come over no connection. It answers until it is dropped.
-    pub fn in_process(service: S, config: Config) -> Self {
-        Self::new(service, config, Closing::default())
-    }
-
     /// Answers one call. Dropping the future cancels the call.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         if !is_grpc(request.headers()) {

@@ -97,9 +97,9 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         workflow_pause: settings.workflow_pause,
         ..frontend::Config::default()
     };
-    let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits.clone());
+    let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits);
     let http = http.map(|http| http.spawn(router.clone(), asked(stop.clone())));
-    let ui = ui_socket.map(|socket| socket.serve(node.clone(), limits, asked(stop.clone())));
+    let ui = ui_socket.map(|socket| socket.serve(router.clone(), asked(stop.clone())));
     frontend::serve_router(listener, router, asked(stop)).await;
     if let Some(http) = http {
         // It ends by itself, as long after the stop signal as the calls above.

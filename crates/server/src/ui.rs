@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mainstay_frontend as frontend;
 use mainstay_node::Node;
 use mainstay_runtime_tokio::TokioRuntime;
 use mainstay_ui as ui;
@@ -15,6 +14,8 @@ use crate::Failure;
 use crate::cli;
 use crate::serve::not_bound;
 use crate::settings::resolve;
+
+type Router = mainstay_frontend::Router<TokioRuntime, Node<TokioRuntime>>;
 
 /// How far above the port of the gRPC API that of the web interface is, unless it is given.
 const PORT_ABOVE: u16 = 1_000;
@@ -78,19 +79,14 @@ impl UiSocket {
         format!("http://{}/{path}", self.address)
     }
 
-    /// Serves pages of a node.
-    pub fn serve(
-        self,
-        node: Node<TokioRuntime>,
-        config: frontend::Config,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> JoinHandle<()> {
-        let server = Arc::new(InProcess(frontend::Router::in_process(node, config)));
+    /// Serves pages of whatever a router answers.
+    pub fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let server = Arc::new(InProcess(router));
         tokio::spawn(ui::serve(self.listener, server, self.config, stop))
     }
 }
 
-struct InProcess(frontend::Router<TokioRuntime, Node<TokioRuntime>>);
+struct InProcess(Router);
 
 impl ui::Server for InProcess {
     fn call(&self, request: ui::Call) -> ui::Answer {

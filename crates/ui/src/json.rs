@@ -29,6 +29,11 @@ pub fn of(type_name: &str, encoded: &[u8]) -> Value {
         .unwrap_or_default()
 }
 
+/// Whatever a value is.
+pub fn any(value: &Value) -> Markup {
+    drawn(value, 0)
+}
+
 /// The fields of an object as a list of definitions.
 pub fn fields(value: &Value) -> Markup {
     html! { @if let Some(object) = value.as_object() { (definitions(object, 0)) } }
@@ -39,7 +44,7 @@ fn definitions(object: &Map<String, Value>, depth: usize) -> Markup {
         dl.fields {
             @for (name, value) in object.iter().filter(|(_, value)| !is_empty(value)) {
                 dt { (words(name)) }
-                dd { (any(value, depth)) }
+                dd { (drawn(value, depth)) }
             }
         }
     }
@@ -55,27 +60,22 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn any(value: &Value, depth: usize) -> Markup {
+fn drawn(value: &Value, depth: usize) -> Markup {
     if depth > DEPTH_MAX {
         return html! { span.muted { "… see JSON" } };
     }
     match value {
         Value::Object(object) => match payload_of(object) {
             Some(shown) => shown.markup(),
-            None if object.contains_key("payloads") && object.len() == 1 => any(&object["payloads"], depth),
-            None if object.contains_key("name") && object.len() == 1 => any(&object["name"], depth),
+            None if object.contains_key("payloads") && object.len() == 1 => drawn(&object["payloads"], depth),
+            None if object.contains_key("name") && object.len() == 1 => drawn(&object["name"], depth),
             None => definitions(object, depth + 1),
         },
-        Value::Array(all) => html! { @for one in all { div.item { (any(one, depth + 1)) } } },
+        Value::Array(all) => html! { @for one in all { div.item { (drawn(one, depth + 1)) } } },
         Value::String(text) if text.contains('\n') => html! { pre.trace { (text) } },
-        Value::String(text) => html! { span.value { (plain_enum(text)) } },
+        Value::String(text) => html! { span.value { (text) } },
         other => html! { span.value { (other.to_string()) } },
     }
-}
-
-/// `TASK_QUEUE_KIND_NORMAL` stays; other texts too. Durations get readable.
-fn plain_enum(text: &str) -> &str {
-    text
 }
 
 /// A payload, if that is what an object is.

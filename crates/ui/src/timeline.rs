@@ -29,7 +29,6 @@ pub enum Phase {
     Backoff,
     Timer,
     Child,
-    Run,
 }
 
 impl Phase {
@@ -40,7 +39,6 @@ impl Phase {
             Self::Backoff => "backoff",
             Self::Timer => "timer",
             Self::Child => "child",
-            Self::Run => "run",
         }
     }
 
@@ -51,7 +49,6 @@ impl Phase {
             Self::Backoff => "earlier attempts and pauses between",
             Self::Timer => "timer",
             Self::Child => "child runs",
-            Self::Run => "run",
         }
     }
 }

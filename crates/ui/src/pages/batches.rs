@@ -48,7 +48,12 @@ fn state(state: BatchOperationState) -> Markup {
 }
 
 /// The list.
-pub async fn list(State(ui): State<Arc<Ui>>, Path(namespace): Path<String>, visitor: Visitor) -> Result<Response, Problem> {
+pub async fn list(
+    State(ui): State<Arc<Ui>>,
+    Path(namespace): Path<String>,
+    Query(fields): Query<Fields>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
     let namespace = unsegment(namespace);
     let links = Links { base: &ui.config.public_path, namespace: &namespace };
     let request = ListBatchOperationsRequest { namespace: namespace.clone(), page_size: PAGE, ..Default::default() };
@@ -74,10 +79,10 @@ pub async fn list(State(ui): State<Arc<Ui>>, Path(namespace): Path<String>, visi
                 }
             }
         }
-        section.panel.narrow {
+        section.panel.narrow #new {
             h2 { "New batch job" }
             form method="get" action=(links.page("new-batch")) {
-                label { "Filter of the workflows" input.mono name="query" required placeholder="WorkflowType = 'Order' AND ExecutionStatus = 'Running'"; }
+                label { "Filter of the workflows" input.mono name="query" value=(fields.query) required placeholder="WorkflowType = 'Order' AND ExecutionStatus = 'Running'"; }
                 fieldset {
                     legend.sr { "Operation" }
                     label.check { input type="radio" name="operation" value="cancel" checked; "Request cancellation" }

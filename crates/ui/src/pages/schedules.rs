@@ -209,7 +209,6 @@ impl Shown<'_> {
             }
             (self.buttons(paused))
             section.summary { (self.facts()) }
-            @if !info.invalid_schedule_error.is_empty() { p.bad { (info.invalid_schedule_error) } }
             div.columns {
                 section { h2 { "Next times" } (times(next)) }
                 section {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use mainstay_api::temporal::enums::v1::{DescribeTaskQueueMode, TaskQueueType};
+use mainstay_api::temporal::enums::v1::TaskQueueType;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::worker::v1::WorkerListInfo;
 use mainstay_api::temporal::workflowservice::v1::{
@@ -43,8 +43,6 @@ async fn describe(ui: &Ui, namespace: &str, name: &str, kind: TaskQueueType) -> 
         task_queue_type: kind as i32,
         report_stats: true,
         report_config: true,
-        report_pollers: true,
-        api_mode: DescribeTaskQueueMode::Unspecified as i32,
         ..Default::default()
     };
     ask(ui.api.workflows().describe_task_queue(request)).await

@@ -205,8 +205,8 @@ fn pending_row(activity: &PendingActivityInfo) -> Markup {
                 @if let Some(at) = &activity.last_started_time { br; span.muted { "started " (time_of(Some(at))) } }
                 @if let Some(at) = &activity.last_heartbeat_time { br; span.muted { "heartbeat " (time_of(Some(at))) } }
             }
-            td.number { (activity.attempt) (most) }
-            td {
+            td.number data-label="Attempt" { (activity.attempt) (most) }
+            td data-label="Next attempt" {
                 @if activity.last_started_time.is_none() || activity.next_attempt_schedule_time.is_some() { (time(next.map(nanos))) }
                 @if let Some(pause) = format::span_of(activity.current_retry_interval.as_ref()) {
                     br; span.muted { "pause " (pause) }

@@ -167,7 +167,7 @@ pub async fn page(
     let body = html! {
         h1 { "Recent workflows" }
         (view.filter(error.as_ref()))
-        (view.chips(counts.ok().and_then(Result::ok).as_deref()))
+        @if error.is_none() { (view.chips(counts.ok().and_then(Result::ok).as_deref())) }
         div #rows data-region {
             @if error.is_none() { (view.table(&rows)) (view.pager(&rows)) }
         }
@@ -239,6 +239,8 @@ impl View<'_> {
                         li { a href=(export("json")) download { "JSON" } }
                     }
                 }
+                a.button href={ (self.links.page("batches")) (parameters(&[("query", query)])) "#new" }
+                    title="Cancel or terminate all that match" { "Batch" }
             }
             @if let Some(error) = error { (self.error(error)) }
         }
@@ -361,17 +363,22 @@ impl View<'_> {
     }
 }
 
-/// Where in a filter an error is. Positions in the server's texts count from the beginning of a statement before the filter, and
-/// name the end of the word behind `near`.
+/// Where in a filter an error is. Positions in the server's texts count from the beginning of a statement before the filter, and are
+/// a little behind the word that `near` names; so that word is looked for around there.
 fn place(message: &str, filter: &str) -> Option<usize> {
-    const BEFORE: usize = "select * from table1 where ".len() + 2;
+    const BEFORE: usize = "select * from table1 where ".len() + 1;
     const LINE_MAX: usize = 300;
     let rest = message.split("syntax error at position ").nth(1)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    let near = rest.split_once("near '").and_then(|(_, word)| word.strip_suffix('\'')).map_or(1, str::len);
     let end = digits.parse::<usize>().ok()?.checked_sub(BEFORE)?;
-    let one_line = filter.is_ascii() && filter.len() <= LINE_MAX && !filter.contains('\n');
-    one_line.then(|| end.saturating_sub(near).min(filter.len()))
+    if !filter.is_ascii() || filter.len() > LINE_MAX || filter.contains('\n') {
+        return None;
+    }
+    let word = rest.split_once("near '").and_then(|(_, word)| word.strip_suffix('\'')).unwrap_or_default();
+    let lower = filter.to_ascii_lowercase();
+    let found = lower.match_indices(&word.to_ascii_lowercase()).map(|(at, _)| at);
+    let nearest = found.filter(|_| !word.is_empty()).min_by_key(|at| end.abs_diff(at + word.len()));
+    Some(nearest.unwrap_or_else(|| end.saturating_sub(2).min(filter.len())))
 }
 
 #[cfg(test)]
@@ -382,6 +389,7 @@ mod tests {
     fn an_error_points_at_its_word() {
         let place = |position: &str, filter: &str| place(&format!("malformed SQL query: syntax error at position {position}"), filter);
         assert_eq!(place("51 near 'xor'", "CustomIntField = 1 XOR CustomIntField = 2"), Some(19));
+        assert_eq!(place("54 near 'xor'", "WorkflowType = 'Order' XOR a"), Some(23));
         assert_eq!(place("46", "CustomIntField == 1"), Some(16));
         assert_eq!(place("3", "A"), None);
         assert_eq!(super::place("something else", "A"), None);

@@ -205,7 +205,7 @@ fn values(payloads: &Value, known: bool) -> Markup {
     html! {
         @match payloads {
             Value::Null => span.muted { (if known { "none" } else { "on another page of events" }) },
-            value => div.payloads { (json::fields(value)) },
+            value => div.payloads { (json::any(value)) },
         }
     }
 }
