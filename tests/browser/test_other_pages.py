@@ -66,7 +66,7 @@ async def test_a_batch_counts_first_and_then_terminates(ui, page, client, worker
         page.leaves(lambda: page.click(".panel button", "Count them first"))
         assert "Terminate 5 workflows?" in page.text("h1")
         page.leaves(lambda: page.click("button.danger", "Terminate"))
-        page.until("document.querySelector('#job').innerText.includes('Completed')")
+        page.until("document.querySelector('#job').innerText.includes('Completed')", 60)
         assert "5 of 5" in page.text("#job")
 
     await off(acts)

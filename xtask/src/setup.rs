@@ -48,7 +48,8 @@ fn has_browser() -> bool {
         let paths = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&paths).any(|directory| directory.join(name).is_file())
     };
-    std::env::var_os("MAINSTAY_CHROMIUM").is_some() || ["chromium", "chromium-browser", "google-chrome"].into_iter().any(on_path)
+    std::env::var_os("MAINSTAY_CHROMIUM").is_some()
+        || ["chromium", "chromium-browser", "google-chrome"].into_iter().any(on_path)
 }
 
 fn install_packages(names: &[&str]) -> Result<(), Failure> {

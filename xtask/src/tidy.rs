@@ -35,7 +35,9 @@ fn examine(file: &Path, text: &str, offences: &mut Vec<String>) {
     if crate_name != "storage-rocksdb" && names(text, "rocksdb::") {
         offences.push(format!("{}: only storage-rocksdb names RocksDB", file.display()));
     }
-    if crate_name == "ui" && ["mainstay_node", "mainstay_frontend", "mainstay_engine"].iter().any(|below| names(text, below)) {
+    if crate_name == "ui"
+        && ["mainstay_node", "mainstay_frontend", "mainstay_engine"].iter().any(|below| names(text, below))
+    {
         offences.push(format!("{}: the web interface is a client; it knows the API alone", file.display()));
     }
     if text.contains("cfg(madsim)") {

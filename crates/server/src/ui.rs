@@ -57,7 +57,10 @@ impl UiSettings {
     /// Listens, so that a port in use is known before anything else begins.
     pub async fn bind(&self) -> Result<UiSocket, Failure> {
         let failed = |error| {
-            format!("the web interface cannot start: {}; --headless goes without it, --ui-port chooses", not_bound(self.listen, &error))
+            format!(
+                "the web interface cannot start: {}; --headless goes without it, --ui-port chooses",
+                not_bound(self.listen, &error)
+            )
         };
         let listener = TcpListener::bind(self.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -15,7 +15,18 @@ macro_rules! embedded {
     };
 }
 
-embedded!("style.css", "mark.svg", "main.js", "codec.js", "dialogs.js", "keys.js", "list.js", "live.js", "switches.js", "times.js");
+embedded!(
+    "style.css",
+    "mark.svg",
+    "main.js",
+    "codec.js",
+    "dialogs.js",
+    "keys.js",
+    "list.js",
+    "live.js",
+    "switches.js",
+    "times.js"
+);
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();

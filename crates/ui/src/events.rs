@@ -175,8 +175,8 @@ impl Page {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use prost_types::Timestamp;
     use mainstay_api::temporal::history::v1::history_event::Attributes;
+    use prost_types::Timestamp;
 
     /// An event at a second.
     pub fn event(id: i64, second: i64, kind: EventType, attributes: Attributes) -> Event {
@@ -198,8 +198,11 @@ pub mod tests {
             ..Default::default()
         };
         let started = h::ActivityTaskStartedEventAttributes { scheduled_event_id: 5, ..Default::default() };
-        let completed =
-            h::ActivityTaskCompletedEventAttributes { scheduled_event_id: 5, started_event_id: 6, ..Default::default() };
+        let completed = h::ActivityTaskCompletedEventAttributes {
+            scheduled_event_id: 5,
+            started_event_id: 6,
+            ..Default::default()
+        };
         let events = vec![
             event(5, 1, EventType::ActivityTaskScheduled, Attributes::ActivityTaskScheduledEventAttributes(scheduled)),
             event(6, 2, EventType::ActivityTaskStarted, Attributes::ActivityTaskStartedEventAttributes(started)),

@@ -141,10 +141,20 @@ mod tests {
     #[test]
     fn addresses_and_known_names_are_hosts() {
         let names = ["mainstay.example".to_owned()];
-        for good in ["localhost", "localhost:8233", "127.0.0.1:1", "[::1]:8233", "10.1.2.3", "Mainstay.example:80", "a.localhost"] {
+        for good in [
+            "localhost",
+            "localhost:8233",
+            "127.0.0.1:1",
+            "[::1]:8233",
+            "10.1.2.3",
+            "Mainstay.example:80",
+            "a.localhost",
+        ] {
             assert!(is_allowed(good, &names), "{good}");
         }
-        for bad in ["", "evil.example", "localhost.evil.example:8233", "127.0.0.1.evil.example", "mainstay.example.evil"] {
+        for bad in
+            ["", "evil.example", "localhost.evil.example:8233", "127.0.0.1.evil.example", "mainstay.example.evil"]
+        {
             assert!(!is_allowed(bad, &names), "{bad}");
         }
     }

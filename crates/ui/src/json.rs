@@ -11,8 +11,8 @@ use maud::{Markup, html};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value};
 
-use crate::payload::{self, Shown};
 use crate::format::words;
+use crate::payload::{self, Shown};
 
 /// Levels of a message that are drawn; a chain of causes may be long.
 const DEPTH_MAX: usize = 24;

@@ -72,7 +72,8 @@ pub fn router(server: Arc<dyn Server>, config: Config) -> Router {
     let base = link::public_path(&config.public_path);
     let ui = Arc::new(Ui { api: Api::new(server), config: Config { public_path: base.clone(), ..config } });
     let routes = pages::routes().route("/assets/{version}/{name}", get(assets::asset)).fallback(problem::no_such_page);
-    let routes = if base.is_empty() { routes } else { Router::new().nest(&base, routes).fallback(problem::no_such_page) };
+    let routes =
+        if base.is_empty() { routes } else { Router::new().nest(&base, routes).fallback(problem::no_such_page) };
     routes
         .layer(from_fn_with_state(ui.clone(), problem::as_page))
         .layer(from_fn_with_state(ui.clone(), guard::admit))

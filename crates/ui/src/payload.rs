@@ -134,7 +134,10 @@ mod tests {
         assert_eq!(shown("json/plain", b"{broken"), Shown::Text("{broken".into()));
         assert_eq!(shown("binary/plain", &[0, 255]), Shown::Bytes("AP8=".into(), 2));
         let Shown::Encoded(name, json) = shown("binary/encrypted", b"x") else { panic!("encoded") };
-        assert_eq!((name.as_str(), json.as_str()), ("binary/encrypted", r#"{"data":"eA==","metadata":{"encoding":"YmluYXJ5L2VuY3J5cHRlZA=="}}"#));
+        assert_eq!(
+            (name.as_str(), json.as_str()),
+            ("binary/encrypted", r#"{"data":"eA==","metadata":{"encoding":"YmluYXJ5L2VuY3J5cHRlZA=="}}"#)
+        );
     }
 
     #[test]
@@ -149,7 +152,8 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_json_or_a_string() {
-        let text = |typed: Option<Payloads>| typed.map(|all| String::from_utf8_lossy(&all.payloads[0].data).into_owned());
+        let text =
+            |typed: Option<Payloads>| typed.map(|all| String::from_utf8_lossy(&all.payloads[0].data).into_owned());
         assert_eq!(text(typed(" ")), None);
         assert_eq!(text(typed("{\"a\": 1}")).as_deref(), Some("{\"a\":1}"));
         assert_eq!(text(typed("a word")).as_deref(), Some("\"a word\""));

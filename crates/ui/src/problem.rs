@@ -32,7 +32,8 @@ impl Problem {
 
     pub fn host(host: &str) -> Self {
         let message = format!("This server does not answer to the name {host:?}.");
-        let advice = "Open it as localhost or by its IP address, or start the server with --ui-allowed-host and this name.";
+        let advice =
+            "Open it as localhost or by its IP address, or start the server with --ui-allowed-host and this name.";
         Self::new(StatusCode::FORBIDDEN, "Unknown host", message, advice)
     }
 
@@ -57,11 +58,21 @@ impl Problem {
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "That is not valid", message, "Nothing was done. Go back, correct it and try again.")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "That is not valid",
+            message,
+            "Nothing was done. Go back, correct it and try again.",
+        )
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Not found", message, "It may have been deleted, or the address has a mistake.")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Not found",
+            message,
+            "It may have been deleted, or the address has a mistake.",
+        )
     }
 
     /// A page that needs neither the server nor any other file.
@@ -73,7 +84,11 @@ impl Problem {
                 body { h1 { (self.title) } p { (self.message) } p { (self.advice) } }
             }
         };
-        (self.status, [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))], page.into_string())
+        (
+            self.status,
+            [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))],
+            page.into_string(),
+        )
             .into_response()
     }
 }
@@ -81,7 +96,9 @@ impl Problem {
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
         let (code, title, advice) = match status.code() {
-            Code::NotFound => (StatusCode::NOT_FOUND, "Not found", "It may have been deleted, or its retention is over."),
+            Code::NotFound => {
+                (StatusCode::NOT_FOUND, "Not found", "It may have been deleted, or its retention is over.")
+            }
             Code::InvalidArgument | Code::OutOfRange => {
                 (StatusCode::BAD_REQUEST, "That is not valid", "Go back, correct it and try again.")
             }
@@ -93,12 +110,16 @@ impl From<Status> for Problem {
             Code::ResourceExhausted => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too much", "A limit is reached. Try again later, or ask for less.")
             }
-            Code::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Not available", "The server is starting, stopping or without a leader. Try again.")
-            }
-            Code::DeadlineExceeded | Code::Cancelled => {
-                (StatusCode::GATEWAY_TIMEOUT, "No answer in time", "If this needs a worker, check that one polls the task queue.")
-            }
+            Code::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not available",
+                "The server is starting, stopping or without a leader. Try again.",
+            ),
+            Code::DeadlineExceeded | Code::Cancelled => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "No answer in time",
+                "If this needs a worker, check that one polls the task queue.",
+            ),
             Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "Not there yet", "This server does not offer it."),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "Something is wrong in the server", "Its log says more."),
         };
@@ -120,7 +141,8 @@ pub async fn as_page(State(ui): State<Arc<Ui>>, visitor: Visitor, request: Reque
     let response = next.run(request).await;
     let problem = response.extensions().get::<Problem>().cloned();
     let refused = || response.status().is_client_error() && !response.headers().contains_key("x-mainstay-page");
-    let Some(problem) = problem.or_else(|| refused().then(|| Problem::invalid("The address or the form is not complete.")))
+    let Some(problem) =
+        problem.or_else(|| refused().then(|| Problem::invalid("The address or the form is not complete.")))
     else {
         return response;
     };

@@ -5,11 +5,11 @@ use axum::response::{IntoResponse, Response};
 use mainstay_api::temporal::workflowservice::v1::ListNamespacesRequest;
 use maud::{DOCTYPE, Markup, html};
 
+use crate::Ui;
 use crate::api::ask;
 use crate::assets;
 use crate::link::Links;
 use crate::visitor::Visitor;
-use crate::Ui;
 
 /// Namespaces that the picker offers; the page of namespaces has them all.
 const PICKED_MAX: i32 = 100;

@@ -197,8 +197,19 @@ impl Timeline {
             .take(MARKS_MAX / 40)
             .map(|part| {
                 let end = part.to.unwrap_or(self.to);
-                let state = if part.bad { ", ended badly" } else if part.to.is_none() { ", not over" } else { "" };
-                format!("{} for {} from {}{state}", part.phase.words(), span(end - part.from), span(part.from - self.from))
+                let state = if part.bad {
+                    ", ended badly"
+                } else if part.to.is_none() {
+                    ", not over"
+                } else {
+                    ""
+                };
+                format!(
+                    "{} for {} from {}{state}",
+                    part.phase.words(),
+                    span(end - part.from),
+                    span(part.from - self.from)
+                )
             })
             .collect();
         if parts.is_empty() { format!("{} times", row.marks.len()) } else { parts.join("; ") }
@@ -300,7 +311,8 @@ fn item(rows: &mut BTreeMap<i64, Row>, event: &Event) {
             rows.entry(event.group()).and_modify(|row| row.marks.push(mark));
         }
         _ => {
-            let bad = event.is_bad() || event.kind.as_str_name().ends_with("_CANCELED") && event.kind != Kind::TimerCanceled;
+            let bad =
+                event.is_bad() || event.kind.as_str_name().ends_with("_CANCELED") && event.kind != Kind::TimerCanceled;
             rows.entry(event.group()).and_modify(|row| turn(row, event.at, bad, None));
         }
     }
@@ -346,7 +358,8 @@ mod tests {
             ..Default::default()
         };
         let started = h::ActivityTaskStartedEventAttributes { scheduled_event_id: 5, attempt, ..Default::default() };
-        let failed = h::ActivityTaskFailedEventAttributes { scheduled_event_id: 5, started_event_id: 6, ..Default::default() };
+        let failed =
+            h::ActivityTaskFailedEventAttributes { scheduled_event_id: 5, started_event_id: 6, ..Default::default() };
         vec![
             event(5, 1, Kind::ActivityTaskScheduled, Attributes::ActivityTaskScheduledEventAttributes(scheduled)),
             event(6, 2, Kind::ActivityTaskStarted, Attributes::ActivityTaskStartedEventAttributes(started)),

@@ -76,9 +76,10 @@ pub fn is_endpoint(text: &str) -> bool {
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).find_map(|(found, value)| {
-        (found == name).then_some(value)
-    })
+    lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(found, value)| (found == name).then_some(value))
 }
 
 #[cfg(test)]
@@ -101,7 +102,9 @@ mod tests {
         for good in ["http://localhost:8081", "https://codec.example.com/path/v1", "http://[::1]:80"] {
             assert!(is_endpoint(good), "{good}");
         }
-        for bad in ["", "localhost", "javascript:alert(1)", "https://a; script-src *", "https://a b", "http://", "https:///x"] {
+        for bad in
+            ["", "localhost", "javascript:alert(1)", "https://a; script-src *", "https://a b", "http://", "https:///x"]
+        {
             assert!(!is_endpoint(bad), "{bad}");
         }
     }

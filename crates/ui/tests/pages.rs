@@ -33,7 +33,10 @@ fn payload(text: &str) -> Payload {
 fn info(at: i64) -> WorkflowExecutionInfo {
     let time = |seconds| Some(prost_types::Timestamp { seconds: 1_800_000_000 + seconds, nanos: 0 });
     WorkflowExecutionInfo {
-        execution: Some(WorkflowExecution { workflow_id: format!("{HOSTILE}-{at}"), run_id: "0b9e9a4e-5c5b-4f9e-8f6c-7d0c2a1b3c4d".into() }),
+        execution: Some(WorkflowExecution {
+            workflow_id: format!("{HOSTILE}-{at}"),
+            run_id: "0b9e9a4e-5c5b-4f9e-8f6c-7d0c2a1b3c4d".into(),
+        }),
         r#type: Some(WorkflowType { name: HOSTILE.into() }),
         start_time: time(at),
         close_time: time(at + 1),
@@ -60,7 +63,10 @@ impl WorkflowService for Fake {
             return Err(Status::invalid_argument(format!("syntax error at position 34 near '{HOSTILE}'")));
         }
         let executions = (0..100).map(info).collect();
-        Ok(tonic::Response::new(ListWorkflowExecutionsResponse { executions, next_page_token: Bytes::from_static(b"more") }))
+        Ok(tonic::Response::new(ListWorkflowExecutionsResponse {
+            executions,
+            next_page_token: Bytes::from_static(b"more"),
+        }))
     }
 
     async fn count_workflow_executions(
@@ -105,14 +111,20 @@ impl WorkflowService for Fake {
             ..Default::default()
         };
         let failed = history::WorkflowExecutionFailedEventAttributes { failure: Some(failure()), ..Default::default() };
-        let signal = history::WorkflowExecutionSignaledEventAttributes { signal_name: HOSTILE.into(), ..Default::default() };
+        let signal =
+            history::WorkflowExecutionSignaledEventAttributes { signal_name: HOSTILE.into(), ..Default::default() };
         let events = [
             (EventType::WorkflowExecutionStarted, Attributes::WorkflowExecutionStartedEventAttributes(started)),
             (EventType::WorkflowExecutionSignaled, Attributes::WorkflowExecutionSignaledEventAttributes(signal)),
             (EventType::WorkflowExecutionFailed, Attributes::WorkflowExecutionFailedEventAttributes(failed)),
         ];
         let encoded = events.into_iter().zip(1..).map(|((kind, attributes), event_id)| {
-            let event = HistoryEvent { event_id, event_type: kind as i32, attributes: Some(attributes), ..HistoryEvent::default() };
+            let event = HistoryEvent {
+                event_id,
+                event_type: kind as i32,
+                attributes: Some(attributes),
+                ..HistoryEvent::default()
+            };
             event.encode_to_vec().into()
         });
         let history = Some(RawHistory { events: encoded.collect() });
@@ -162,7 +174,14 @@ fn is_harmless(page: &str) {
 
 #[tokio::test]
 async fn what_users_wrote_is_escaped_everywhere() {
-    for path in [LIST.to_owned(), run(), run() + "?view=full", run() + "?view=json", run() + "/relations", run() + "/queries?name=%3Cscript%3E"] {
+    for path in [
+        LIST.to_owned(),
+        run(),
+        run() + "?view=full",
+        run() + "?view=json",
+        run() + "/relations",
+        run() + "/queries?name=%3Cscript%3E",
+    ] {
         let (response, page) = get(&path).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert!(page.contains("&lt;script&gt;"), "{path} shows it");
@@ -204,11 +223,17 @@ async fn every_answer_has_a_strict_policy() {
     for path in [LIST, "/no/such/page"] {
         let (response, _) = get(path).await;
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'") && policy.contains("style-src 'self'"));
+        assert!(
+            policy.contains("default-src 'none'")
+                && policy.contains("script-src 'self'")
+                && policy.contains("style-src 'self'")
+        );
         assert!(!policy.contains("unsafe"));
         assert_eq!(response.headers()[header::X_FRAME_OPTIONS], "DENY");
     }
-    let with_codec = Request::get(LIST).header(header::HOST, "localhost").header(header::COOKIE, "mainstay-codec=http%3A%2F%2Fc.example%3A1");
+    let with_codec = Request::get(LIST)
+        .header(header::HOST, "localhost")
+        .header(header::COOKIE, "mainstay-codec=http%3A%2F%2Fc.example%3A1");
     let (response, _) = ask(with_codec.body(Body::empty()).unwrap()).await;
     let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("connect-src 'self' http://c.example:1"), "{policy}");
@@ -268,12 +293,17 @@ async fn a_page_brings_the_secret_of_its_forms() {
 #[tokio::test]
 async fn below_a_public_path_every_link_has_it() {
     let config = Config { public_path: "/mainstay".into(), ..Config::default() };
-    let request = Request::get(format!("/mainstay{LIST}")).header(header::HOST, "localhost").body(Body::empty()).unwrap();
+    let request =
+        Request::get(format!("/mainstay{LIST}")).header(header::HOST, "localhost").body(Body::empty()).unwrap();
     let Ok(response) = router(Arc::new(Fake), config).call(request).await;
     assert_eq!(response.status(), StatusCode::OK);
     let page = String::from_utf8(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();
     for attribute in ["href=\"/", "src=\"/", "action=\"/"] {
-        assert_eq!(page.matches(attribute).count(), page.matches(&format!("{attribute}mainstay/")).count(), "{attribute}");
+        assert_eq!(
+            page.matches(attribute).count(),
+            page.matches(&format!("{attribute}mainstay/")).count(),
+            "{attribute}"
+        );
     }
 }
 

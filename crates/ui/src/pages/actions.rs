@@ -60,7 +60,11 @@ fn request_id() -> String {
     Secret::random().unwrap_or_default().0
 }
 
-pub async fn signal(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields): Form<Fields>) -> Result<Response, Problem> {
+pub async fn signal(
+    State(ui): State<Arc<Ui>>,
+    Path(run): Path<Run>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
     let shown = Shown::from(run);
     let request = SignalWorkflowExecutionRequest {
         namespace: shown.namespace.clone(),
@@ -75,7 +79,11 @@ pub async fn signal(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields
     Ok(back(&ui, &shown, "signal"))
 }
 
-pub async fn cancel(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields): Form<Fields>) -> Result<Response, Problem> {
+pub async fn cancel(
+    State(ui): State<Arc<Ui>>,
+    Path(run): Path<Run>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
     let shown = Shown::from(run);
     let request = RequestCancelWorkflowExecutionRequest {
         namespace: shown.namespace.clone(),
@@ -89,7 +97,11 @@ pub async fn cancel(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields
     Ok(back(&ui, &shown, "cancel"))
 }
 
-pub async fn terminate(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields): Form<Fields>) -> Result<Response, Problem> {
+pub async fn terminate(
+    State(ui): State<Arc<Ui>>,
+    Path(run): Path<Run>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
     let shown = Shown::from(run);
     let request = TerminateWorkflowExecutionRequest {
         namespace: shown.namespace.clone(),
@@ -102,7 +114,11 @@ pub async fn terminate(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fie
     Ok(back(&ui, &shown, "terminate"))
 }
 
-pub async fn reset(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Form(fields): Form<Fields>) -> Result<Response, Problem> {
+pub async fn reset(
+    State(ui): State<Arc<Ui>>,
+    Path(run): Path<Run>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
     let mut shown = Shown::from(run);
     let again = !fields.reapply.is_empty();
     let left_out = [ResetReapplyExcludeType::Signal as i32, ResetReapplyExcludeType::Update as i32];
@@ -144,7 +160,11 @@ pub async fn update(
         wait_policy: Some(WaitPolicy { lifecycle_stage: Stage::Completed as i32 }),
         request: Some(Request {
             meta: Some(Meta { update_id: request_id(), identity: IDENTITY.into() }),
-            input: Some(Input { name: fields.name.trim().to_owned(), args: payload::typed(&fields.input), ..Default::default() }),
+            input: Some(Input {
+                name: fields.name.trim().to_owned(),
+                args: payload::typed(&fields.input),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         ..Default::default()

@@ -9,8 +9,8 @@ use mainstay_api::temporal::batch::v1::{BatchOperationCancellation, BatchOperati
 use mainstay_api::temporal::enums::v1::BatchOperationState;
 use mainstay_api::temporal::workflowservice::v1::start_batch_operation_request::Operation;
 use mainstay_api::temporal::workflowservice::v1::{
-    CountWorkflowExecutionsRequest, DescribeBatchOperationRequest, DescribeBatchOperationResponse, ListBatchOperationsRequest,
-    StartBatchOperationRequest, StopBatchOperationRequest,
+    CountWorkflowExecutionsRequest, DescribeBatchOperationRequest, DescribeBatchOperationResponse,
+    ListBatchOperationsRequest, StartBatchOperationRequest, StopBatchOperationRequest,
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -135,7 +135,11 @@ fn verb(operation: &str) -> Result<&'static str, Problem> {
 }
 
 /// Starts a job.
-pub async fn start(State(ui): State<Arc<Ui>>, Path(namespace): Path<String>, Form(fields): Form<Fields>) -> Result<Response, Problem> {
+pub async fn start(
+    State(ui): State<Arc<Ui>>,
+    Path(namespace): Path<String>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
     let namespace = unsegment(namespace);
     let links = Links { base: &ui.config.public_path, namespace: &namespace };
     let identity = IDENTITY.to_owned();
@@ -186,7 +190,7 @@ pub async fn page(
                 dl.facts {
                     (fact("Operation", html! { (enum_words(job.operation_type().as_str_name(), "BATCH_OPERATION_TYPE_")) }))
                     (fact("Done", html! { (count(done)) " of " (count(job.total_operation_count)) }))
-                    (fact("Failed", html! { span class=[(job.failure_operation_count > 0).then_some("bad")] { (count(job.failure_operation_count)) } }))
+                    (fact("Failed", html! { span.bad[job.failure_operation_count > 0] { (count(job.failure_operation_count)) } }))
                     (fact("Reason", html! { (job.reason) }))
                     (fact("Filter", html! { a.mono href=(links.workflows(&job.query)) { (job.query) } }))
                     (fact("By", html! { (job.identity) }))

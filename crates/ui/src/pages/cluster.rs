@@ -61,7 +61,8 @@ fn state(node: &NodeStatus) -> (&'static str, &'static str, &'static str) {
 
 impl Map {
     fn of(status: GetClusterStatusResponse) -> Self {
-        let groups: BTreeSet<u32> = status.nodes.iter().flat_map(|node| &node.groups).map(|group| group.group).collect();
+        let groups: BTreeSet<u32> =
+            status.nodes.iter().flat_map(|node| &node.groups).map(|group| group.group).collect();
         Self { status, groups: groups.into_iter().collect() }
     }
 
@@ -132,7 +133,7 @@ impl Map {
                 }
                 td title=(meaning) { span class={ "st " (class) } { i.dot {} (word) } }
                 td.number { (leads) }
-                td.number class=[(behind > BEHIND_LITTLE).then_some("bad")] { @if node.answers { (count(i64::try_from(behind).unwrap_or(i64::MAX))) } @else { "–" } }
+                td.number.bad[behind > BEHIND_LITTLE] { @if node.answers { (count(i64::try_from(behind).unwrap_or(i64::MAX))) } @else { "–" } }
                 @for group in &self.groups {
                     td.cell { (self.replica(node.groups.iter().find(|other| other.group == *group))) }
                 }
@@ -143,15 +144,33 @@ impl Map {
     fn replica(&self, group: Option<&GroupStatus>) -> Markup {
         let Some(group) = group else { return html! { span.replica.none { "·" } } };
         let behind = self.most(group.group).saturating_sub(group.applied);
-        let role = if group.leads { "leads" } else if group.voter { "follows" } else { "learns" };
+        let role = if group.leads {
+            "leads"
+        } else if group.voter {
+            "follows"
+        } else {
+            "learns"
+        };
         let class = match (group.leads, group.voter) {
             (true, _) => "replica leads",
             (false, true) if behind > BEHIND_LITTLE => "replica late",
             (false, true) => "replica",
             (false, false) => "replica learner",
         };
-        let sign = if group.leads { "★" } else if group.voter { "•" } else { "◦" };
-        let words = format!("{}: {role}, term {}, applied {} of {}, {behind} behind", name(group.group), group.term, group.applied, group.last);
+        let sign = if group.leads {
+            "★"
+        } else if group.voter {
+            "•"
+        } else {
+            "◦"
+        };
+        let words = format!(
+            "{}: {role}, term {}, applied {} of {}, {behind} behind",
+            name(group.group),
+            group.term,
+            group.applied,
+            group.last
+        );
         html! {
             span class=(class) title=(words) {
                 span aria-hidden="true" { (sign) @if behind > BEHIND_LITTLE { small { (count(i64::try_from(behind).unwrap_or(i64::MAX))) } } }
@@ -182,8 +201,10 @@ mod tests {
 
     #[test]
     fn the_map_shows_leaders_lag_and_who_is_down() {
-        let group = |leads, applied| GroupStatus { group: 1, leads, voter: true, applied, last: 500, ..GroupStatus::default() };
-        let nodes = vec![node(1, true, vec![group(true, 500)]), node(2, true, vec![group(false, 100)]), node(3, false, vec![])];
+        let group =
+            |leads, applied| GroupStatus { group: 1, leads, voter: true, applied, last: 500, ..GroupStatus::default() };
+        let nodes =
+            vec![node(1, true, vec![group(true, 500)]), node(2, true, vec![group(false, 100)]), node(3, false, vec![])];
         let map = Map::of(GetClusterStatusResponse { nodes, ..Default::default() });
         let page = map.markup().into_string();
         assert!(page.contains("2 of 3 answer") && page.contains("400 behind"), "{page}");

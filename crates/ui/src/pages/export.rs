@@ -13,8 +13,8 @@ use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1::ListWorkflowExecutionsRequest;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::STATUSES;
 use crate::api::ask;
@@ -26,7 +26,8 @@ use crate::{Ui, payload};
 const PAGE: i32 = 1_000;
 /// A file ends after so many rows.
 const ROWS_MAX: usize = 1_000_000;
-const HEAD: &str = "status,workflow_id,run_id,type,task_queue,start_time,close_time,history_length,search_attributes\r\n";
+const HEAD: &str =
+    "status,workflow_id,run_id,type,task_queue,start_time,close_time,history_length,search_attributes\r\n";
 
 /// What the address says.
 #[derive(Debug, Deserialize)]
@@ -95,7 +96,8 @@ pub async fn export(
 
 fn line(row: &WorkflowExecutionInfo, format: Format, first: bool) -> String {
     let execution = row.execution.clone().unwrap_or_default();
-    let time = |time: &Option<prost_types::Timestamp>| time.as_ref().map(|time| rfc3339(nanos(time))).unwrap_or_default();
+    let time =
+        |time: &Option<prost_types::Timestamp>| time.as_ref().map(|time| rfc3339(nanos(time))).unwrap_or_default();
     let status = STATUSES.iter().find(|(known, ..)| *known == row.status()).map_or("", |(_, name, ..)| name);
     let kind = row.r#type.clone().unwrap_or_default().name;
     let attributes: serde_json::Map<String, serde_json::Value> = row

@@ -75,7 +75,7 @@ impl Tree<'_> {
         let run = run_of(info);
         html! {
             li {
-                div.node class=[(run.run_id == self.shown.run_id).then_some("here")] {
+                div.node.here[run.run_id == self.shown.run_id] {
                     (status(info.status()))
                     a.mono href=(self.shown.links(self.ui).run(&run.workflow_id, &run.run_id)) { (run.workflow_id) }
                     span.muted { (info.r#type.clone().unwrap_or_default().name) }
@@ -87,7 +87,9 @@ impl Tree<'_> {
     }
 
     fn children(&self, run_id: &str, level: usize) -> Markup {
-        let is_child = |info: &&WorkflowExecutionInfo| info.parent_execution.as_ref().is_some_and(|parent| parent.run_id == run_id);
+        let is_child = |info: &&WorkflowExecutionInfo| {
+            info.parent_execution.as_ref().is_some_and(|parent| parent.run_id == run_id)
+        };
         let children: Vec<_> = self.runs.iter().filter(is_child).filter_map(|info| info.execution.clone()).collect();
         html! {
             @if !children.is_empty() && level < LEVELS_MAX {
@@ -144,7 +146,11 @@ async fn ask_worker(ui: &Ui, shown: &Shown, name: &str, input: &str) -> Result<M
     let request = QueryWorkflowRequest {
         namespace: shown.namespace.clone(),
         execution: Some(execution(&shown.workflow_id, &shown.run_id)),
-        query: Some(WorkflowQuery { query_type: name.to_owned(), query_args: payload::typed(input), ..Default::default() }),
+        query: Some(WorkflowQuery {
+            query_type: name.to_owned(),
+            query_args: payload::typed(input),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let answer = ask(ui.api.workflows().query_workflow(request)).await?;
@@ -166,7 +172,14 @@ fn text(value: &Value) -> Markup {
     }
 }
 
-async fn answer(ui: &Ui, shown: &Shown, visitor: &Visitor, tab: &str, title: &str, body: Markup) -> Result<Response, Problem> {
+async fn answer(
+    ui: &Ui,
+    shown: &Shown,
+    visitor: &Visitor,
+    tab: &str,
+    title: &str,
+    body: Markup,
+) -> Result<Response, Problem> {
     let described = shown.describe(ui).await?;
     let head = Head { ui, shown, described: &described, visitor };
     let page = html! { (head.markup(tab, None)) (body) (head.dialogs(&Page::default())) };

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use maud::{Markup, html};
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
+use maud::{Markup, html};
 
 use crate::Ui;
 use crate::guard::SECRET_FIELD;

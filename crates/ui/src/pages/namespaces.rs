@@ -58,7 +58,11 @@ fn retention(found: &DescribeNamespaceResponse) -> String {
 }
 
 /// One.
-pub async fn page(State(ui): State<Arc<Ui>>, Path(namespace): Path<String>, visitor: Visitor) -> Result<Response, Problem> {
+pub async fn page(
+    State(ui): State<Arc<Ui>>,
+    Path(namespace): Path<String>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
     let namespace = unsegment(namespace);
     let request = DescribeNamespaceRequest { namespace: namespace.clone(), ..Default::default() };
     let found = ask(ui.api.workflows().describe_namespace(request)).await?;

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mainstay_api::temporal::enums::v1::ScheduleOverlapPolicy;
 use mainstay_api::temporal::schedule::v1::schedule_action::Action;
 use mainstay_api::temporal::schedule::v1::{
-    Range, ScheduleActionResult, ScheduleListEntry, SchedulePatch, ScheduleSpec, StructuredCalendarSpec, TriggerImmediatelyRequest,
+    Range, ScheduleActionResult, ScheduleListEntry, SchedulePatch, ScheduleSpec, StructuredCalendarSpec,
+    TriggerImmediatelyRequest,
 };
 use mainstay_api::temporal::workflowservice::v1::{
     DeleteScheduleRequest, DescribeScheduleRequest, DescribeScheduleResponse, ListScheduleMatchingTimesRequest,
@@ -50,7 +51,8 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     let namespace = unsegment(namespace);
     let links = Links { base: &ui.config.public_path, namespace: &namespace };
-    let token = URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
+    let token =
+        URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
     let request = ListSchedulesRequest {
         namespace: namespace.clone(),
         maximum_page_size: PAGE,
@@ -146,7 +148,8 @@ fn all(ranges: &[Range], from: i32, to: i32) -> String {
 
 fn ranges(ranges: &[Range], none: &str) -> String {
     let written = ranges.iter().map(|range| {
-        let span = if range.end > range.start { format!("{}-{}", range.start, range.end) } else { range.start.to_string() };
+        let span =
+            if range.end > range.start { format!("{}-{}", range.start, range.end) } else { range.start.to_string() };
         if range.step > 1 { format!("{span}/{}", range.step) } else { span }
     });
     let written: Vec<String> = written.collect();
@@ -172,14 +175,20 @@ pub async fn page(
 }
 
 /// What a schedule has told of its next times is ten at most; more are computed for as long as they are wanted.
-async fn next_times(ui: &Ui, namespace: &str, id: &str, described: &DescribeScheduleResponse) -> Vec<prost_types::Timestamp> {
+async fn next_times(
+    ui: &Ui,
+    namespace: &str,
+    id: &str,
+    described: &DescribeScheduleResponse,
+) -> Vec<prost_types::Timestamp> {
     let known = described.info.clone().unwrap_or_default().future_action_times;
     let Some(last) = known.get(9) else { return known };
     let seconds = last.seconds.saturating_sub(known[0].seconds).max(60).saturating_mul(3).min(LOOK_AHEAD_DAYS * 86_400);
     let request = ListScheduleMatchingTimesRequest {
         namespace: namespace.to_owned(),
         schedule_id: id.to_owned(),
-        start_time: Some(known[0]),
+        // The beginning itself does not count.
+        start_time: Some(prost_types::Timestamp { seconds: known[0].seconds.saturating_sub(1), nanos: 0 }),
         end_time: Some(prost_types::Timestamp { seconds: last.seconds.saturating_add(seconds), nanos: 0 }),
     };
     match ask(ui.api.workflows().list_schedule_matching_times(request)).await {
@@ -226,9 +235,11 @@ impl Shown<'_> {
     }
 
     fn buttons(&self, paused: bool) -> Markup {
-        let form = |action: &str, fields: Markup, words: &str| html! {
-            form method="post" action={ (self.links.schedule(self.id)) "/" (action) } {
-                (secret(self.visitor)) (fields) button { (words) }
+        let form = |action: &str, fields: Markup, words: &str| {
+            html! {
+                form method="post" action={ (self.links.schedule(self.id)) "/" (action) } {
+                    (secret(self.visitor)) (fields) button { (words) }
+                }
             }
         };
         html! {
@@ -256,7 +267,11 @@ impl Shown<'_> {
         let info = self.described.info.clone().unwrap_or_default();
         let policies = schedule.policies.clone().unwrap_or_default();
         let state = schedule.state.clone().unwrap_or_default();
-        let start = schedule.action.and_then(|action| action.action).map(|Action::StartWorkflow(start)| start).unwrap_or_default();
+        let start = schedule
+            .action
+            .and_then(|action| action.action)
+            .map(|Action::StartWorkflow(start)| start)
+            .unwrap_or_default();
         let queue = start.task_queue.unwrap_or_default().name;
         let fact = |name: &str, value: Markup| html! { div { dt { (name) } dd { (value) } } };
         html! {
@@ -319,7 +334,8 @@ pub async fn act(
             SchedulePatch { trigger_immediately: Some(trigger), ..SchedulePatch::default() }
         }
         "delete" => {
-            let request = DeleteScheduleRequest { namespace: namespace.clone(), schedule_id: id, identity: IDENTITY.into() };
+            let request =
+                DeleteScheduleRequest { namespace: namespace.clone(), schedule_id: id, identity: IDENTITY.into() };
             ask(ui.api.workflows().delete_schedule(request)).await?;
             return Ok(Redirect::to(&links.page("schedules")).into_response());
         }

@@ -27,7 +27,8 @@ use crate::{Ui, live};
 const RECENT: i32 = 500;
 const QUEUES_MAX: usize = 50;
 const WORKERS_MAX: i32 = 200;
-const TYPES: [(TaskQueueType, &str); 2] = [(TaskQueueType::Workflow, "Workflow tasks"), (TaskQueueType::Activity, "Activity tasks")];
+const TYPES: [(TaskQueueType, &str); 2] =
+    [(TaskQueueType::Workflow, "Workflow tasks"), (TaskQueueType::Activity, "Activity tasks")];
 
 /// What the address says.
 #[derive(Debug, Default, Deserialize)]
@@ -36,7 +37,12 @@ pub struct Asked {
     name: String,
 }
 
-async fn describe(ui: &Ui, namespace: &str, name: &str, kind: TaskQueueType) -> Result<DescribeTaskQueueResponse, Problem> {
+async fn describe(
+    ui: &Ui,
+    namespace: &str,
+    name: &str,
+    kind: TaskQueueType,
+) -> Result<DescribeTaskQueueResponse, Problem> {
     let request = DescribeTaskQueueRequest {
         namespace: namespace.to_owned(),
         task_queue: Some(TaskQueue { name: name.to_owned(), ..TaskQueue::default() }),
@@ -49,7 +55,8 @@ async fn describe(ui: &Ui, namespace: &str, name: &str, kind: TaskQueueType) -> 
 }
 
 async fn workers(ui: &Ui, namespace: &str, query: String) -> Vec<WorkerListInfo> {
-    let request = ListWorkersRequest { namespace: namespace.to_owned(), page_size: WORKERS_MAX, query, ..Default::default() };
+    let request =
+        ListWorkersRequest { namespace: namespace.to_owned(), page_size: WORKERS_MAX, query, ..Default::default() };
     // A server without workers' reports has no list of them, and this page still has something to say.
     let listed = ask(ui.api.workflows().list_workers(request)).await.unwrap_or_default();
     listed.workers
@@ -67,7 +74,8 @@ pub async fn list(
     if !asked.name.trim().is_empty() {
         return Ok(Redirect::to(&links.task_queue(asked.name.trim())).into_response());
     }
-    let request = ListWorkflowExecutionsRequest { namespace: namespace.clone(), page_size: RECENT, ..Default::default() };
+    let request =
+        ListWorkflowExecutionsRequest { namespace: namespace.clone(), page_size: RECENT, ..Default::default() };
     let recent = ask(ui.api.workflows().list_workflow_executions(request)).await?;
     let workers = workers(&ui, &namespace, String::new()).await;
     let mut names: BTreeSet<String> = recent.executions.into_iter().map(|row| row.task_queue).collect();
@@ -104,7 +112,7 @@ fn queues(links: &Links<'_>, rows: &[Row<'_>]) -> Markup {
         let waits = stats.approximate_backlog_count > 0 && side.pollers.is_empty();
         html! {
             td.number { (side.pollers.len()) }
-            td.number class=[waits.then_some("bad")] { (count(stats.approximate_backlog_count)) }
+            td.number.bad[waits] { (count(stats.approximate_backlog_count)) }
             td.number { (rate(stats.tasks_dispatch_rate)) }
         }
     };
@@ -125,7 +133,11 @@ fn queues(links: &Links<'_>, rows: &[Row<'_>]) -> Markup {
 }
 
 fn rate(per_second: f32) -> String {
-    if per_second == 0.0 { "–".into() } else { format!("{per_second:.1}/s") }
+    match per_second {
+        0.0 => "–".into(),
+        ..0.05 => "< 0.1/s".into(),
+        _ => format!("{per_second:.1}/s"),
+    }
 }
 
 fn workers_table(links: &Links<'_>, workers: &[WorkerListInfo]) -> Markup {

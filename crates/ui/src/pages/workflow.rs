@@ -13,7 +13,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::workflow::v1::PendingActivityInfo;
-use mainstay_api::temporal::workflowservice::v1::{DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse};
+use mainstay_api::temporal::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
@@ -103,7 +105,8 @@ pub async fn page(
 ) -> Result<Response, Problem> {
     let shown = Shown::from(run);
     let described = shown.describe(&ui).await?;
-    let token = URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
+    let token =
+        URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
     let newest = asked.order == "new";
     let run = execution(&shown.workflow_id, &shown.run_id);
     let history = Page::read(&ui.api, &shown.namespace, run, token.into(), newest).await?;
@@ -250,8 +253,10 @@ impl EventList<'_> {
             _ => "",
         };
         let order = if self.asked.order == "new" { "new" } else { "" };
-        let tab = |name: &str, words| html! {
-            a href=(self.address(name, order, &self.asked.token)) aria-current=[(view == name).then_some("true")] { (words) }
+        let tab = |name: &str, words| {
+            html! {
+                a href=(self.address(name, order, &self.asked.token)) aria-current=[(view == name).then_some("true")] { (words) }
+            }
         };
         html! {
             div.bar-line {
@@ -291,14 +296,13 @@ impl EventList<'_> {
 
     fn group(&self, first: &Event, group: &[&Event]) -> Markup {
         let last = group.iter().copied().max_by_key(|event| event.id).unwrap_or(first);
-        let class = if last.is_bad() { "bad" } else { "" };
         let what = if first.is_workflow_task() { "Workflow task".into() } else { first.name() };
         html! {
-            li id={ "e" (first.id) } class=[first.is_workflow_task().then_some("quiet")] {
+            li.quiet[first.is_workflow_task()] id={ "e" (first.id) } {
                 details {
                     summary {
                         span.number { (first.id) @if last.id != first.id { "–" (last.id) } }
-                        span.what class=(class) {
+                        span.what.bad[last.is_bad()] {
                             @if group.len() > 1 && !first.is_workflow_task() { (beginning(&what)) } @else { (what) }
                             @if last.id != first.id { " " span.end { (ending(last)) } }
                         }

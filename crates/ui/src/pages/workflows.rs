@@ -60,8 +60,7 @@ pub struct Asked {
 impl Asked {
     /// The filter with what was clicked, if something was.
     fn clicked(&self) -> Option<String> {
-        let clicks =
-            [(STATUS_FIELD, &self.status), ("WorkflowType", &self.r#type), ("TaskQueue", &self.queue)];
+        let clicks = [(STATUS_FIELD, &self.status), ("WorkflowType", &self.r#type), ("TaskQueue", &self.queue)];
         let mut clicks = clicks.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))).peekable();
         clicks.peek()?;
         Some(clicks.fold(self.query.clone(), |filter, (field, value)| match value.as_str() {
@@ -100,7 +99,8 @@ fn took(row: &WorkflowExecutionInfo) -> (i64, bool) {
 
 /// Lists a page.
 pub async fn list(ui: &Ui, namespace: &str, asked: &Asked, size: i32) -> Result<Rows, Problem> {
-    let token = URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
+    let token =
+        URL_SAFE_NO_PAD.decode(&asked.token).map_err(|_| Problem::invalid("The address of the page is cut off."))?;
     let request = |query: String| ListWorkflowExecutionsRequest {
         namespace: namespace.to_owned(),
         page_size: size,
@@ -375,8 +375,9 @@ fn place(message: &str, filter: &str) -> Option<usize> {
         return None;
     }
     let word = rest.split_once("near '").and_then(|(_, word)| word.strip_suffix('\'')).unwrap_or_default();
+    let word = word.to_ascii_lowercase();
     let lower = filter.to_ascii_lowercase();
-    let found = lower.match_indices(&word.to_ascii_lowercase()).map(|(at, _)| at);
+    let found = lower.match_indices(&word).map(|(at, _)| at);
     let nearest = found.filter(|_| !word.is_empty()).min_by_key(|at| end.abs_diff(at + word.len()));
     Some(nearest.unwrap_or_else(|| end.saturating_sub(2).min(filter.len())))
 }
@@ -387,7 +388,9 @@ mod tests {
 
     #[test]
     fn an_error_points_at_its_word() {
-        let place = |position: &str, filter: &str| place(&format!("malformed SQL query: syntax error at position {position}"), filter);
+        let place = |position: &str, filter: &str| {
+            place(&format!("malformed SQL query: syntax error at position {position}"), filter)
+        };
         assert_eq!(place("51 near 'xor'", "CustomIntField = 1 XOR CustomIntField = 2"), Some(19));
         assert_eq!(place("54 near 'xor'", "WorkflowType = 'Order' XOR a"), Some(23));
         assert_eq!(place("46", "CustomIntField == 1"), Some(16));
@@ -397,7 +400,8 @@ mod tests {
 
     #[test]
     fn clicks_change_the_filter() {
-        let asked = Asked { query: "ExecutionStatus = 'Failed'".into(), status: Some("Running".into()), ..Asked::default() };
+        let asked =
+            Asked { query: "ExecutionStatus = 'Failed'".into(), status: Some("Running".into()), ..Asked::default() };
         assert_eq!(asked.clicked().as_deref(), Some("ExecutionStatus = 'Running'"));
         let all = Asked { status: Some(String::new()), ..asked.clone() };
         assert_eq!(all.clicked().as_deref(), Some(""));

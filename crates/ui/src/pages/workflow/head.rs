@@ -31,8 +31,10 @@ impl Head<'_> {
         let info = self.described.workflow_execution_info.clone().unwrap_or_default();
         let address = self.shown.address(self.ui);
         let children = self.described.pending_children.len();
-        let link = |name: &str, path: &str, words: Markup| html! {
-            a href={ (address) (path) } aria-current=[(tab == name).then_some("page")] { (words) }
+        let link = |name: &str, path: &str, words: Markup| {
+            html! {
+                a href={ (address) (path) } aria-current=[(tab == name).then_some("page")] { (words) }
+            }
         };
         html! {
             @if let Some(done) = done { p.done role="status" { (done) } }
@@ -56,8 +58,10 @@ impl Head<'_> {
     }
 
     fn buttons(&self) -> Markup {
-        let button = |name: &str, words: &str, class: &str| html! {
-            button type="button" class=(class) popovertarget=(name) { (words) }
+        let button = |name: &str, words: &str, class: &str| {
+            html! {
+                button type="button" class=(class) popovertarget=(name) { (words) }
+            }
         };
         html! {
             @if self.is_running() {
@@ -76,8 +80,10 @@ impl Head<'_> {
         let links = self.shown.links(self.ui);
         let ended = info.close_time.as_ref().map_or_else(format::now, nanos);
         let begun = info.start_time.as_ref().map_or(ended, nanos);
-        let run = |other: &WorkflowExecution| html! {
-            a.mono href=(links.run(&other.workflow_id, &other.run_id)) { (other.workflow_id) }
+        let run = |other: &WorkflowExecution| {
+            html! {
+                a.mono href=(links.run(&other.workflow_id, &other.run_id)) { (other.workflow_id) }
+            }
         };
         let own = |run_id: &str| html! { a.mono href=(links.run(&self.shown.workflow_id, run_id)) { (run_id) } };
         let root = info.root_execution.clone().filter(|root| root.workflow_id != self.shown.workflow_id);
@@ -85,7 +91,7 @@ impl Head<'_> {
             dl.facts {
                 (fact("Type", &html! { (info.r#type.clone().unwrap_or_default().name) }))
                 (fact("Task queue", &html! { a href=(links.task_queue(&info.task_queue)) { (info.task_queue) } }))
-                (fact("Run", &html! { span.mono { (self.shown.run_id) } }))
+                div.wide { dt { "Run" } dd.mono { (self.shown.run_id) } }
                 (fact("Started", &time_of(info.start_time.as_ref())))
                 @if info.close_time.is_some() { (fact("Closed", &time_of(info.close_time.as_ref()))) }
                 (fact("Took", &html! { (span(ended - begun)) @if info.close_time.is_none() { span.muted { " so far" } } }))
@@ -93,9 +99,9 @@ impl Head<'_> {
                 @if let Some(parent) = &info.parent_execution { (fact("Parent", &run(parent))) }
                 @if let Some(root) = &root { (fact("Root", &run(root))) }
                 @if !info.first_run_id.is_empty() && info.first_run_id != self.shown.run_id {
-                    (fact("First run", &own(&info.first_run_id)))
+                    div.wide { dt { "First run" } dd { (own(&info.first_run_id)) } }
                 }
-                @if !more.reset_run_id.is_empty() { (fact("Reset to run", &own(&more.reset_run_id))) }
+                @if !more.reset_run_id.is_empty() { div.wide { dt { "Reset to run" } dd { (own(&more.reset_run_id)) } } }
                 @if let Some(limit) = span_of(config.workflow_run_timeout.as_ref()) { (fact("Run time-out", &html! { (limit) })) }
                 @if let Some(limit) = span_of(config.workflow_execution_timeout.as_ref()) { (fact("Time-out", &html! { (limit) })) }
                 @for (name, value) in info.memo.iter().flat_map(|memo| &memo.fields) {
@@ -115,8 +121,10 @@ impl Head<'_> {
             let name = event.kind.as_str_name();
             name.starts_with("EVENT_TYPE_WORKFLOW_EXECUTION_") && event.id > 1 && !self.is_running()
         });
-        let own = |run_id: &str| html! {
-            a.mono href=(self.shown.links(self.ui).run(&self.shown.workflow_id, run_id)) { (run_id) }
+        let own = |run_id: &str| {
+            html! {
+                a.mono href=(self.shown.links(self.ui).run(&self.shown.workflow_id, run_id)) { (run_id) }
+            }
         };
         let previous = first.map(|event| text(&event.attributes, &["continuedExecutionRunId"])).unwrap_or_default();
         let next = last.map(|event| text(&event.attributes, &["newExecutionRunId"])).unwrap_or_default();
@@ -144,7 +152,11 @@ impl Head<'_> {
 
     /// One dialog for each action. They open without scripts, too.
     pub fn dialogs(&self, history: &Page) -> Markup {
-        let points: Vec<_> = history.events.iter().filter(|event| event.is_reset_point() && event.name().ends_with("completed")).collect();
+        let points: Vec<_> = history
+            .events
+            .iter()
+            .filter(|event| event.is_reset_point() && event.name().ends_with("completed"))
+            .collect();
         html! {
             (self.dialog("signal", "Send a signal", "", html! {
                 label { "Name" input name="name" required autocomplete="off"; }
