@@ -26,6 +26,7 @@ mod replica;
 mod router;
 mod rpc;
 mod snapshot;
+mod suspects;
 mod tail;
 mod types;
 

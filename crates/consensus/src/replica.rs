@@ -22,6 +22,7 @@ use crate::quiet::{Offer, Quiet};
 use crate::router::{Replica, refused};
 use crate::rpc::{self, Append, Appended, Method};
 use crate::snapshot::{self, Begin, End, Part};
+use crate::suspects;
 use crate::types::{Data, Snapshot, SnapshotMeta, Types, Vote};
 
 type Handle<R, M> = Raft<Types<R, <M as Machine>::Reply>, Applier<R, M>>;
@@ -34,12 +35,14 @@ pub(crate) struct Peering<R: Runtime, M: Machine> {
     changes: Arc<Changes>,
     quiet: Arc<Quiet<R>>,
     quiet_after: Option<Duration>,
+    /// How long voters keep to a leader that they do not hear of.
+    lease: Duration,
     incoming: Arc<Mutex<Option<Incoming>>>,
 }
 
 impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
     fn clone(&self) -> Self {
-        let Self { group, raft, machine, changes, quiet, quiet_after, incoming } = self;
+        let Self { group, raft, machine, changes, quiet, quiet_after, lease, incoming } = self;
         Self {
             group: *group,
             raft: raft.clone(),
@@ -47,6 +50,7 @@ impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
             changes: changes.clone(),
             quiet: quiet.clone(),
             quiet_after: *quiet_after,
+            lease: *lease,
             incoming: incoming.clone(),
         }
     }
@@ -124,6 +128,23 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             self.wake();
         }
     }
+
+    fn lost_leader(&self, node: u64, silent: Duration) {
+        let Some(past_lease) = silent.checked_sub(self.lease) else { return };
+        let turn = {
+            let receiver = self.raft.server_metrics();
+            let metrics = receiver.borrow_watched();
+            let voters = metrics.membership_config.voter_ids();
+            let follows = metrics.vote.committed && metrics.vote.leader_id.node_id == node;
+            follows && suspects::is_turn(self.group, metrics.id, node, voters, past_lease)
+        };
+        if turn {
+            self.wake();
+            let raft = self.raft.clone();
+            // If the group has stopped, nobody needs to lead it here.
+            drop(R::spawn(async move { raft.trigger().elect(true).await.is_ok() }));
+        }
+    }
 }
 
 impl<R: Runtime, M: Machine> Peering<R, M> {
@@ -135,6 +156,7 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
             changes: inner.changes.clone(),
             quiet: inner.quiet.clone(),
             quiet_after: inner.config.quiet_after,
+            lease: inner.config.election.1,
             incoming: Arc::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,9 @@ pub(crate) trait Replica: Send + Sync {
 
     /// Wakes if what was agreed does not hold any more.
     fn suspect(&self);
+
+    /// A node cannot be reached, and was not heard of for so long: if it led this group, it may be this replica's turn to do so.
+    fn lost_leader(&self, node: u64, silent: Duration);
 }
 
 /// The groups of a node that take calls.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mainstay_api::admin::admin_service_server::AdminService;
 use mainstay_api::admin::{
-    ExplainQueryRequest, ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse,
+    ChangeMemberRequest, ChangeMemberResponse, CheckClusterRequest, CheckClusterResponse, ExplainQueryRequest,
+    ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse,
 };
 use mainstay_engine::Error;
 use mainstay_node::Service;
@@ -37,5 +38,17 @@ impl<R: Runtime, S: Service> AdminService for Admin<R, S> {
             Ok::<_, Refusal>(Response::new(ExplainQueryResponse { list, count }))
         };
         explain.await.map_err(|refusal| status_of(&refusal))
+    }
+
+    async fn change_member(
+        &self,
+        request: Request<ChangeMemberRequest>,
+    ) -> Result<Response<ChangeMemberResponse>, Status> {
+        let changed = self.0.service.change_member(request.into_inner()).await;
+        changed.map(Response::new).map_err(|error| status_of(&error.into()))
+    }
+
+    async fn check_cluster(&self, _: Request<CheckClusterRequest>) -> Result<Response<CheckClusterResponse>, Status> {
+        Ok(Response::new(CheckClusterResponse { problems: self.0.service.check_cluster().await }))
     }
 }

@@ -176,6 +176,12 @@ impl<R: Runtime> Forming<R> {
         {
             return Err(foreign(&own.cluster_id, &other.cluster_id));
         }
+        if !fits(&self.me.version, &member.version) {
+            return Err(format!(
+                "node {} is of version {}, and node {} of {}; nodes of one cluster may differ in the last number only",
+                member.name, member.version, self.me.name, self.me.version
+            ));
+        }
         if member.node_id == self.me.node_id {
             // This node met itself, or its twin.
             return if member.incarnation == self.me.incarnation { Ok(()) } else { Err(twin(&self.me.peer_address)) };
@@ -214,7 +220,11 @@ impl<R: Runtime> Forming<R> {
 
     fn receive(&self, body: Bytes) -> Result<Bytes, String> {
         let greeting = Greeting::decode(body).map_err(|error| error.to_string())?;
-        self.meet(&greeting)?;
+        if let Err(reason) = self.meet(&greeting) {
+            let member = greeting.member.unwrap_or_default();
+            self.peers.note(format!("node {} at {} was refused: {reason}", member.name, member.peer_address));
+            return Err(reason);
+        }
         if let Some(proposal) = &greeting.proposal
             && proposal.members.iter().any(|member| member.node_id == self.me.node_id)
         {
@@ -222,6 +232,12 @@ impl<R: Runtime> Forming<R> {
         }
         Ok(self.greeting().encode_to_vec().into())
     }
+}
+
+/// Whether binaries of these versions understand each other: the first two numbers are the same. Who does not tell is believed.
+fn fits(own: &str, other: &str) -> bool {
+    let first_two = |version: &str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    own.is_empty() || other.is_empty() || first_two(own) == first_two(other)
 }
 
 fn foreign(own: &str, other: &str) -> String {
@@ -244,5 +260,16 @@ impl<R: Runtime> Handler for Reception<R> {
             let forming = forming.ok_or("the node is stopping")?;
             R::disk(move || forming.receive(body)).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn versions_may_differ_in_the_last_number() {
+        assert!(fits("0.1.0", "0.1.7") && fits("", "0.1.0") && fits("1.2.3-rc1", "1.2.3"));
+        assert!(!fits("0.1.0", "0.2.0") && !fits("1.0.0", "2.0.0") && !fits("1.2", "1.3"));
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod batches;
 mod board;
+mod check;
 mod clock;
 mod counts;
 mod dispatch;
@@ -17,6 +18,7 @@ mod leadership;
 mod list;
 mod machine;
 mod members;
+mod membership;
 mod namespaces;
 mod node;
 mod offers;
@@ -47,6 +49,7 @@ mod wire;
 mod workers;
 
 pub use forming::Forming;
+pub use members::REMOVED;
 pub use node::{Clustering, Config, Node, StartError, Stores};
 pub use service::Service;
 

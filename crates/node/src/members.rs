@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_api::log::{Command, PutMember, command::Op};
 use mainstay_api::record::{ClusterRecord, MemberRecord};
+use mainstay_consensus::Peers;
 use mainstay_runtime::{Instant, Runtime};
 use tokio::sync::Notify;
 
@@ -14,8 +15,9 @@ use crate::lock;
 use crate::node::{METADATA_GROUP, Node};
 use crate::owners::Owners;
 
-/// A member that was not heard of for so long is taken for dead.
+/// A member that was not heard of for so long is taken for dead; sooner if its address refuses connections.
 const DEAD_AFTER: Duration = Duration::from_millis(1_500);
+const GONE_AFTER: Duration = Duration::from_millis(800);
 /// How often the leader looks who lives.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a node looks whether it leads what another should.
@@ -24,6 +26,10 @@ const BALANCE_EVERY: Duration = Duration::from_secs(1);
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// How long a planned stop may take to hand over what the node leads.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// What a node is told that is no member any more.
+pub const REMOVED: &str =
+    "this node was removed from the cluster; start it with an empty data directory to join it as a new node";
 
 /// The members as this node knows them.
 #[derive(Default)]
@@ -94,7 +100,7 @@ fn act_on<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
     let Some(peers) = node.peers() else { return };
     for member in &cluster.members {
         if member.removed {
-            peers.forget(member.node_id);
+            peers.ban(member.node_id, REMOVED);
         } else if member.node_id != node.id() {
             peers.set_address(member.node_id, member.peer_address.clone());
         }
@@ -119,13 +125,13 @@ pub(crate) async fn register<R: Runtime>(node: Node<R>) {
         let cluster = node.board().members.now();
         let known = member(&cluster, me.node_id);
         if known.is_some_and(|known| known.removed) {
-            R::fatal("this node was removed from the cluster; start it with an empty data directory to join again");
+            R::fatal(REMOVED);
         }
-        if known == Some(&me) {
+        if known.is_some_and(|known| MemberRecord { drained: false, leaving: false, ..known.clone() } == me) {
             let _either = R::select2(node.board().members.newer(cluster.epoch), node.stopping()).await;
             continue;
         }
-        let put = PutMember { member: Some(me.clone()), expected_incarnation: 0 };
+        let put = PutMember { member: Some(me.clone()), ..PutMember::default() };
         let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
         if node.propose(METADATA_GROUP, command).await.is_err() {
             R::sleep(LOOK_EVERY).await;
@@ -138,19 +144,27 @@ pub(crate) async fn register<R: Runtime>(node: Node<R>) {
 
 /// As the metadata group's leader: says of members that are not heard of any more that they are dead.
 pub(crate) async fn watch<R: Runtime>(node: Node<R>) {
-    let mut leads_since = None;
+    // A node that was not running itself cannot blame others for their silence.
+    let (mut runs_since, mut looked) = (R::Instant::now(), R::Instant::now());
     while !node.is_stopped() {
         R::sleep(LOOK_EVERY).await;
+        let now = R::Instant::now();
+        if now - looked > 2 * LOOK_EVERY {
+            runs_since = now;
+        }
+        looked = now;
+        if node.peers().and_then(Peers::refusal).is_some_and(|reason| reason == REMOVED) {
+            R::fatal(REMOVED);
+        }
         if !node.board().leads(METADATA_GROUP) {
-            leads_since = None;
             continue;
         }
-        let since = *leads_since.get_or_insert_with(R::Instant::now);
         let cluster = node.board().members.now();
-        for lost in mainstay_shard::live(&cluster).filter(|member| is_dead(&node, member, since)) {
+        for lost in mainstay_shard::live(&cluster).filter(|member| is_dead(&node, member, runs_since)) {
             let put = PutMember {
                 member: Some(MemberRecord { alive: false, ..lost.clone() }),
                 expected_incarnation: lost.incarnation,
+                sets_wishes: false,
             };
             let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
             // If it fails, the next look tries again.
@@ -162,7 +176,8 @@ pub(crate) async fn watch<R: Runtime>(node: Node<R>) {
 fn is_dead<R: Runtime>(node: &Node<R>, member: &MemberRecord, since: R::Instant) -> bool {
     let Some(peers) = node.peers().filter(|_| member.node_id != node.id()) else { return false };
     let heard = peers.last_heard(member.node_id).map_or(since, |heard| heard.max(since));
-    R::Instant::now() - heard > DEAD_AFTER
+    let after = if peers.is_unreachable(member.node_id) { GONE_AFTER } else { DEAD_AFTER };
+    R::Instant::now() - heard > after
 }
 
 /// Hands groups over to whom they belong: leaders are spread evenly over the voters that live.
@@ -174,7 +189,15 @@ pub(crate) async fn balance<R: Runtime>(node: Node<R>) {
         if settled.0 != cluster.epoch {
             settled = (cluster.epoch, R::Instant::now());
         }
-        if R::Instant::now() - settled.1 < SETTLED_AFTER || node.is_leaving() {
+        if node.is_leaving() {
+            continue;
+        }
+        if member(&cluster, node.id()).is_some_and(|me| me.drained || me.leaving) {
+            let others = mainstay_shard::working(&cluster).into_iter().map(|member| member.node_id).collect();
+            node.hand_over_to(others).await;
+            continue;
+        }
+        if R::Instant::now() - settled.1 < SETTLED_AFTER {
             continue;
         }
         let wrong = (0..node.group_count()).find_map(|group| {
@@ -193,9 +216,12 @@ pub(crate) async fn balance<R: Runtime>(node: Node<R>) {
 /// Who should lead a group.
 fn preferred<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord, group: u32) -> Option<u64> {
     let voters = node.group(group).ok()?.members().voters;
-    let live: Vec<u64> =
-        mainstay_shard::live(cluster).map(|member| member.node_id).filter(|id| voters.contains(id)).collect();
-    live.get(group as usize % live.len().max(1)).copied()
+    let able: Vec<u64> = mainstay_shard::working(cluster)
+        .into_iter()
+        .map(|member| member.node_id)
+        .filter(|id| voters.contains(id))
+        .collect();
+    able.get(group as usize % able.len().max(1)).copied()
 }
 
 impl<R: Runtime> Node<R> {
@@ -211,23 +237,28 @@ impl<R: Runtime> Node<R> {
         }
         let handing = async {
             let gone = MemberRecord { alive: false, ..me.clone() };
-            let put = PutMember { member: Some(gone), expected_incarnation: me.incarnation };
+            let put = PutMember { member: Some(gone), expected_incarnation: me.incarnation, sets_wishes: false };
             let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
             let _told = self.propose(METADATA_GROUP, command).await;
-            let mut handing = Vec::new();
-            for number in (0..self.group_count()).filter(|number| self.board().leads(*number)) {
-                let Ok(group) = self.group(number).cloned() else { continue };
-                let voters = group.members().voters;
-                let able: Vec<u64> = others.iter().copied().filter(|id| voters.contains(id)).collect();
-                if let Some(to) = able.get(number as usize % able.len().max(1)).copied() {
-                    // If it does not work, the others elect a leader by themselves.
-                    handing.push(R::spawn(async move { group.transfer_leader(to).await.is_ok() }));
-                }
-            }
-            for one in handing {
-                let _handed = one.await;
-            }
+            self.hand_over_to(others).await;
         };
         let _in_time = R::timeout(HAND_OVER_WITHIN, handing).await;
+    }
+
+    /// Hands every group that this node leads over to one of these nodes, all at once.
+    async fn hand_over_to(&self, others: Vec<u64>) {
+        let mut handing = Vec::new();
+        for number in (0..self.group_count()).filter(|number| self.board().leads(*number)) {
+            let Ok(group) = self.group(number).cloned() else { continue };
+            let voters = group.members().voters;
+            let able: Vec<u64> = others.iter().copied().filter(|id| *id != self.id() && voters.contains(id)).collect();
+            if let Some(to) = able.get(number as usize % able.len().max(1)).copied() {
+                // If it does not work, the others elect a leader by themselves, or it is tried again.
+                handing.push(R::spawn(async move { group.transfer_leader(to).await.is_ok() }));
+            }
+        }
+        for one in handing {
+            let _handed = one.await;
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Which node owns a task queue: a function of the live members alone, so that all nodes with the same epoch agree.
+//! Which node owns a task queue: a function of the live and wanted members alone, so that all nodes with the same epoch agree.
 //!
 //! The owner is the live node with the highest hash of node and queue, so that a node that comes or goes moves only its own queues.
 //! A node that is alone owns all, and pays nothing for the question.
@@ -23,7 +23,7 @@ impl Owners {
     }
 
     pub(crate) fn new(me: u64, cluster: &ClusterRecord) -> Self {
-        let live = mainstay_shard::live(cluster).map(|member| member.node_id).collect();
+        let live = mainstay_shard::working(cluster).into_iter().map(|member| member.node_id).collect();
         Self { epoch: cluster.epoch, me, live }
     }
 

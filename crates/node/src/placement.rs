@@ -1,6 +1,7 @@
 //! Which members have replicas of a group, and which of them vote: the group's leader sees to it, one small step at a time.
 //!
-//! Every live member gets a replica. A member that lost its disk comes back as another with the same name: it has forgotten its
+//! Every live member gets a replica. A member that is to leave goes out of the voters when another takes its place, or at once if there is
+//! none; it hands over what it leads before ([`crate::members`]). A member that lost its disk comes back as another with the same name: it has forgotten its
 //! votes, so the old one leaves the voters when the new one has caught up and takes its place.
 
 use std::collections::BTreeSet;
@@ -31,7 +32,9 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
         R::sleep(LOOK_EVERY).await;
         let cluster = node.board().members.now();
         for number in 0..node.group_count() {
-            if !node.board().leads(number) || node.is_leaving() {
+            // Who is to leave hands over first.
+            let leaves = cluster.members.iter().any(|member| member.node_id == node.id() && member.leaving);
+            if !node.board().leads(number) || node.is_leaving() || leaves {
                 continue;
             }
             let Ok(group) = node.group(number) else { continue };
@@ -60,7 +63,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 /// Whether a live member has taken the place of this one.
 fn is_replaced(cluster: &ClusterRecord, member: &MemberRecord) -> bool {
     let same = |other: &MemberRecord| other.name == member.name && other.node_id != member.node_id;
-    member.removed || (!member.alive && mainstay_shard::live(cluster).any(same))
+    member.removed || member.leaving || (!member.alive && mainstay_shard::live(cluster).any(same))
 }
 
 fn next_step(cluster: &ClusterRecord, members: &Members, near: &BTreeSet<u64>, max: usize) -> Option<Step> {
@@ -68,35 +71,42 @@ fn next_step(cluster: &ClusterRecord, members: &Members, near: &BTreeSet<u64>, m
         return None;
     }
     let known = |id: &u64| members.voters.contains(id) || members.learners.contains(id);
-    if let Some(new) = mainstay_shard::live(cluster).find(|member| !known(&member.node_id)) {
-        return Some(Step::AddLearner(new.node_id, new.peer_address.clone()));
-    }
     let gone = cluster.members.iter().filter(|member| is_replaced(cluster, member)).map(|member| member.node_id);
     let gone: BTreeSet<u64> = gone.collect();
+    let live: Vec<&MemberRecord> =
+        mainstay_shard::live(cluster).filter(|member| !gone.contains(&member.node_id)).collect();
+    if let Some(new) = live.iter().find(|member| !known(&member.node_id)) {
+        return Some(Step::AddLearner(new.node_id, new.peer_address.clone()));
+    }
     let learners: BTreeSet<u64> = gone.intersection(&members.learners).copied().collect();
     if !learners.is_empty() {
         return Some(Step::Remove(learners));
     }
-    let live: BTreeSet<u64> = mainstay_shard::live(cluster).map(|member| member.node_id).collect();
+    let live: BTreeSet<u64> = live.into_iter().map(|member| member.node_id).collect();
     let able = members.learners.iter().copied().filter(|id| live.contains(id) && near.contains(id));
     let mut voters: BTreeSet<u64> = members.voters.difference(&gone).copied().collect();
     // An even number of voters survives no more than the odd one below it.
     let wanted = (live.len().min(max).saturating_sub(1) / 2 * 2 + 1).max(members.voters.len());
     let missing = wanted.saturating_sub(voters.len());
     voters.extend(able.take(missing));
-    // Nobody leaves before somebody comes: fewer voters survive less.
-    (voters != members.voters && voters.len() >= members.voters.len()).then_some(Step::Voters(voters))
+    // Nobody leaves before somebody comes, if anybody can: fewer voters survive less.
+    let nobody_comes = live.iter().all(|id| voters.contains(id)) && !voters.is_empty();
+    let leaving = |id: &u64| cluster.members.iter().any(|member| member.node_id == *id && member.leaving);
+    let only_wanted = members.voters.difference(&voters).all(leaving);
+    let enough = voters.len() >= members.voters.len() || (nobody_comes && only_wanted);
+    (voters != members.voters && enough).then_some(Step::Voters(voters))
 }
 
-/// Writes into the record that a replaced member is gone, once it has left the metadata group.
+/// Writes into the record that a replaced member is gone, once it has left all groups.
 async fn forget_replaced<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
-    let Ok(group) = node.group(METADATA_GROUP) else { return };
-    let members = group.members();
+    let groups: Vec<Members> = node.groups().iter().map(mainstay_consensus::Group::members).collect();
+    let is_in = |id: &u64| groups.iter().any(|group| group.voters.contains(id) || group.learners.contains(id));
     for member in cluster.members.iter().filter(|member| !member.removed && is_replaced(cluster, member)) {
-        if !members.voters.contains(&member.node_id) && !members.learners.contains(&member.node_id) {
+        if !is_in(&member.node_id) {
             let put = PutMember {
-                member: Some(MemberRecord { removed: true, ..member.clone() }),
+                member: Some(MemberRecord { removed: true, alive: false, ..member.clone() }),
                 expected_incarnation: member.incarnation,
+                sets_wishes: false,
             };
             let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
             // If it fails, the next look tries again.
@@ -146,6 +156,31 @@ mod tests {
         assert_eq!(next_step(&lost, &group(&[1, 2, 3], &[12]), &set(&[]), 5), None);
         let step = next_step(&lost, &group(&[1, 2, 3], &[12]), &set(&[12]), 5);
         assert_eq!(step, Some(Step::Voters(set(&[1, 3, 12]))));
+    }
+
+    fn leaving(mut cluster: ClusterRecord, id: u64) -> ClusterRecord {
+        cluster.members.iter_mut().filter(|member| member.node_id == id).for_each(|member| member.leaving = true);
+        cluster
+    }
+
+    #[test]
+    fn who_is_to_leave_goes_when_another_takes_its_place() {
+        let four = leaving(cluster(&[(1, "a", true), (2, "b", true), (3, "c", true), (4, "d", true)]), 2);
+        assert_eq!(next_step(&four, &group(&[1, 2, 3], &[4]), &set(&[]), 3), None, "nobody has caught up");
+        let step = next_step(&four, &group(&[1, 2, 3], &[4]), &set(&[4]), 3);
+        assert_eq!(step, Some(Step::Voters(set(&[1, 3, 4]))));
+        assert_eq!(next_step(&four, &group(&[1, 3, 4], &[]), &set(&[]), 3), None, "it does not come back");
+        let step = next_step(&four, &group(&[1, 3, 4], &[2]), &set(&[]), 3);
+        assert_eq!(step, Some(Step::Remove(set(&[2]))));
+    }
+
+    #[test]
+    fn who_is_to_leave_goes_though_nobody_comes() {
+        let three = leaving(cluster(&[(1, "a", true), (2, "b", false), (3, "c", true)]), 2);
+        let step = next_step(&three, &group(&[1, 2, 3], &[]), &set(&[]), 3);
+        assert_eq!(step, Some(Step::Voters(set(&[1, 3]))));
+        let one = leaving(cluster(&[(2, "b", true)]), 2);
+        assert_eq!(next_step(&one, &group(&[2], &[]), &set(&[]), 3), None, "the last one stays");
     }
 
     #[test]

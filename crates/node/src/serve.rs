@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_api::admin::GetClusterStatusResponse;
+use mainstay_api::admin::{ChangeMemberRequest, ChangeMemberResponse, GetClusterStatusResponse};
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, WorkflowTaskStarted};
 use mainstay_api::peer::{self, AnswerQuery, CompleteWorkflowTask, call};
 use mainstay_api::record::NamespaceRecord;
@@ -378,6 +378,14 @@ impl<R: Runtime> Service for Node<R> {
 
     async fn count_workers(&self, namespace: Namespace, filter: String) -> Result<i64, Error> {
         self.board().workers.count(&namespace.id, &filter, self.now())
+    }
+
+    async fn change_member(&self, request: ChangeMemberRequest) -> Result<ChangeMemberResponse, Error> {
+        self.decide_member(request).await
+    }
+
+    async fn check_cluster(&self) -> Vec<String> {
+        self.check().await
     }
 
     async fn cluster_status(&self) -> GetClusterStatusResponse {

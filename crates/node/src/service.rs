@@ -352,6 +352,15 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// How many such workers there are.
     fn count_workers(&self, namespace: Namespace, filter: String) -> impl Future<Output = Result<i64, Error>> + Send;
 
+    /// Decides what is wanted of a member of the cluster: that it comes, votes, goes, takes another's place, or leads nothing.
+    fn change_member(
+        &self,
+        request: mainstay_api::admin::ChangeMemberRequest,
+    ) -> impl Future<Output = Result<mainstay_api::admin::ChangeMemberResponse, Error>> + Send;
+
+    /// What is wrong with the cluster, in sentences.
+    fn check_cluster(&self) -> impl Future<Output = Vec<String>> + Send;
+
     /// The cluster as this node sees it.
     fn cluster_status(&self) -> impl Future<Output = mainstay_api::admin::GetClusterStatusResponse> + Send;
 }

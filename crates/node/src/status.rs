@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_api::admin::{GetClusterStatusResponse, GroupStatus, NodeStatus};
 use mainstay_api::peer::{Empty, call};
 use mainstay_api::record::MemberRecord;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 
 use crate::node::Node;
 
@@ -18,17 +18,42 @@ impl<R: Runtime> Node<R> {
         let alone = || MemberRecord { node_id: self.id(), alive: true, ..MemberRecord::default() };
         let groups = (0..).zip(self.groups()).map(|(number, group)| {
             let metrics = group.metrics();
+            let members = group.members();
             GroupStatus {
                 group: number,
                 term: metrics.term,
                 leader: metrics.leader.unwrap_or_default(),
                 leads: self.board().leads(number),
-                voter: group.members().voters.contains(&self.id()),
+                voter: members.voters.contains(&self.id()),
+                learner: members.learners.contains(&self.id()),
+                voters: members.voters.into_iter().collect(),
+                durable: group.durable().ok().flatten().unwrap_or_default(),
+                quiet: group.is_quiet(),
+                fenced: self.board().fenced(number).unwrap_or_default(),
                 last: metrics.last.unwrap_or_default(),
                 applied: metrics.applied.unwrap_or_default(),
             }
         });
-        NodeStatus { member: Some(known.unwrap_or_else(alone)), answers: true, groups: groups.collect() }
+        NodeStatus {
+            member: Some(known.unwrap_or_else(alone)),
+            answers: true,
+            groups: groups.collect(),
+            clock_ns: R::wall_clock().as_nanos(),
+            clock_ahead_ns: 0,
+            notices: self.peers().map(mainstay_consensus::Peers::notices).unwrap_or_default(),
+        }
+    }
+
+    /// What another member says of itself.
+    async fn status_of(&self, member: &MemberRecord) -> NodeStatus {
+        let (before, begun) = (R::wall_clock().as_nanos(), R::Instant::now());
+        let asked = self.call_node::<NodeStatus>(member.node_id, 0, call::Call::Status(Empty {}), ASK_WITHIN).await;
+        let Some(mut status) = asked.ok().and_then(|asked| asked.result().ok()) else {
+            return NodeStatus { member: Some(member.clone()), ..NodeStatus::default() };
+        };
+        let half = i64::try_from((R::Instant::now() - begun).as_nanos() / 2).unwrap_or_default();
+        status.clock_ahead_ns = status.clock_ns - (before + half);
+        status
     }
 
     /// What all members say of themselves; the dead are shown as the record has them.
@@ -43,9 +68,7 @@ impl<R: Runtime> Node<R> {
                 nodes.push(self.own_status());
                 continue;
             }
-            let asked = self.call_node::<NodeStatus>(member.node_id, 0, call::Call::Status(Empty {}), ASK_WITHIN).await;
-            let silent = NodeStatus { member: Some(member.clone()), ..NodeStatus::default() };
-            nodes.push(asked.ok().and_then(|asked| asked.result().ok()).unwrap_or(silent));
+            nodes.push(self.status_of(member).await);
         }
         nodes.sort_by_key(|node| node.member.as_ref().map(|member| member.name.clone()));
         GetClusterStatusResponse {

@@ -83,7 +83,71 @@ pub enum ClusterCommand {
     /// Runs a cluster on this machine, one process for each node, until Ctrl-C.
     Dev(ClusterDev),
     /// Shows the nodes of a cluster and what each of them leads.
-    Status(ClusterStatus),
+    Status(Asked),
+    /// The same, as a table that is kept up to date with --watch.
+    Nodes(Watched),
+    /// Shows the shards of a cluster: who leads, who votes, how far each replica is.
+    Shards(Watched),
+    /// Says what is wrong with a cluster, and what to do about it. Fails if something is.
+    Check(Asked),
+    /// Waits until a node that was started has a replica of everything.
+    Add(MemberFlags),
+    /// Waits until a node votes, or says why it cannot.
+    Promote(MemberFlags),
+    /// Takes a node out of the cluster for good.
+    Remove(Remove),
+    /// Takes a node out of the cluster, and another gets its votes.
+    Replace(Replace),
+    /// Hands over everything that a node leads, and keeps it so.
+    Drain(MemberFlags),
+    /// Ends a drain.
+    Resume(MemberFlags),
+}
+
+/// Flags of the commands about one member.
+#[derive(Debug, Args)]
+pub struct MemberFlags {
+    /// The node's name.
+    pub node: String,
+    /// Where a node of the cluster listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
+    pub address: String,
+    /// How many seconds to wait until it is done.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub wait_s: u64,
+}
+
+/// Flags of `cluster remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    #[command(flatten)]
+    pub member: MemberFlags,
+    /// Removes it though the rest cannot lose another node. Needs --cluster.
+    #[arg(long, requires = "cluster")]
+    pub force_quorum_loss: bool,
+    /// The id of the cluster, as `cluster status` shows it.
+    #[arg(long, value_name = "ID")]
+    pub cluster: Option<String>,
+}
+
+/// Flags of `cluster replace`.
+#[derive(Debug, Args)]
+pub struct Replace {
+    #[command(flatten)]
+    pub member: MemberFlags,
+    /// The node that takes its place; it is part of the cluster already.
+    #[arg(long, value_name = "NODE")]
+    pub by: String,
+}
+
+/// Flags of `cluster nodes` and `cluster shards`.
+#[derive(Debug, Args)]
+pub struct Watched {
+    #[command(flatten)]
+    pub asked: Asked,
+    /// Shows it again every second until Ctrl-C.
+    #[arg(long, short = 'w')]
+    pub watch: bool,
 }
 
 /// Flags of `cluster dev`.
@@ -100,9 +164,9 @@ pub struct ClusterDev {
     pub port: u16,
 }
 
-/// Flags of `cluster status`.
+/// Which node is asked.
 #[derive(Debug, Args)]
-pub struct ClusterStatus {
+pub struct Asked {
     /// Where a node of the cluster listens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
     pub address: String,

@@ -1,12 +1,13 @@
 //! A node's way into its cluster: its listener for other nodes, its identity, the forming of a new cluster, the node itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_api::peer::Founding;
 use mainstay_api::record::MemberRecord;
 use mainstay_consensus::Peers;
-use mainstay_node::{Clustering, Config, Forming, Node, Stores};
+use mainstay_node::{Clustering, Config, Forming, Node, Service, Stores};
 use mainstay_runtime::{AsyncRuntime, Instant, Runtime};
 use mainstay_runtime_tokio::TokioRuntime;
 
@@ -18,6 +19,8 @@ type Form = Arc<Forming<TokioRuntime>>;
 
 /// A node whose twin may just be dying is refused for so long before it gives up.
 const TWIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the log is told what is wrong with the cluster.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 const GREET_EVERY: Duration = Duration::from_millis(500);
 /// A member that was not heard of for so long is greeted at the addresses that this node was told.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
@@ -51,8 +54,8 @@ pub async fn start(
         address,
         incarnation: (TokioRuntime::random() as u64).max(1),
         alive: true,
-        removed: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..MemberRecord::default()
     };
     let peers = Peers::<TokioRuntime>::new(identity.node_id, identity.cluster_id.clone());
     let keep = data.keeper();
@@ -84,7 +87,9 @@ pub async fn start(
     tokio::spawn(keep_greeting(peers.clone(), forming.clone(), settings.join.clone(), ids));
     let clustering = Clustering { peers, member, founders: founding.members };
     let node = Node::start_in(config, stores, clustering).await;
-    Ok((node.map_err(|error| format!("the node does not start: {error}"))?, forming))
+    let node = node.map_err(|error| format!("the node does not start: {error}"))?;
+    tokio::spawn(tell_problems(node.clone()));
+    Ok((node, forming))
 }
 
 /// Before this node says anything else to the others: they may refuse it, or be reached at other addresses.
@@ -111,6 +116,18 @@ async fn keep_greeting(peers: Peers<TokioRuntime>, forming: Form, join: Vec<Stri
             // A refusal concerns whoever is there now, and is told to them.
             let _met = forming.greet_all(&join).await;
         }
+    }
+}
+
+/// Logs what is wrong with the cluster when it begins, and when it ends.
+async fn tell_problems(node: Node<TokioRuntime>) {
+    let mut known = BTreeSet::new();
+    loop {
+        TokioRuntime::sleep(CHECK_EVERY).await;
+        let found: BTreeSet<String> = node.check_cluster().await.into_iter().collect();
+        found.difference(&known).for_each(|problem| tracing::warn!("{problem}"));
+        known.difference(&found).for_each(|problem| tracing::info!("no longer: {problem}"));
+        known = found;
     }
 }
 

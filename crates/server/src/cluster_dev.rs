@@ -60,7 +60,7 @@ async fn run_in(global: &Global, flags: &ClusterDev, path: &Path) -> Result<(), 
     if let Ok(true) = started {
         let status = cluster_status::ask(&address(flags, 1)).await;
         match status {
-            Ok(status) => print!("{}", cluster_status::table(&status)),
+            Ok(status) => print!("{}", cluster_status::nodes(&status)),
             Err(reason) => eprintln!("mainstay: {reason}"),
         }
         println!("Ctrl-C stops all nodes.");

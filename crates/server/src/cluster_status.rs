@@ -1,41 +1,98 @@
-//! `cluster status`: what the nodes of a cluster say of themselves, as a table or as JSON.
+//! `cluster status|nodes|shards`: what the nodes of a cluster say of themselves, as a table or as JSON.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
-use mainstay_api::admin::admin_service_client::AdminServiceClient;
-use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, NodeStatus};
+use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
-use tonic::transport::Endpoint;
 
-use crate::Failure;
-use crate::cli::{ClusterStatus, Global};
+use crate::cli::{Asked, Global};
+use crate::{Failure, admin_client};
 
-const WITHIN: Duration = Duration::from_secs(5);
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Clears a terminal.
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// Prints the status of the cluster that the node at an address is part of.
-pub fn run(global: &Global, flags: &ClusterStatus) -> Result<(), Failure> {
-    let mut runtime = TokioRuntime::new(1);
-    let status = runtime.block_on(ask(&flags.address))?;
-    match global.ignored.output.as_deref() {
-        None | Some("table" | "text") => print!("{}", table(&status)),
-        Some("json") => println!("{}", json(&status)),
+/// Prints the status of the cluster that the node at an address is part of; again and again, if it is watched.
+pub fn run(
+    global: &Global,
+    flags: &Asked,
+    watch: bool,
+    table: fn(&GetClusterStatusResponse) -> String,
+) -> Result<(), Failure> {
+    let json_wanted = match global.ignored.output.as_deref() {
+        None | Some("table" | "text") => false,
+        Some("json") => true,
         Some(other) => return Err(format!("-o {other} is not table or json")),
-    }
-    Ok(())
+    };
+    let mut runtime = TokioRuntime::new(1);
+    runtime.block_on(async {
+        loop {
+            let status = ask(&flags.address).await?;
+            let text = if json_wanted { json(&status) + "\n" } else { table(&status) };
+            let clear = if watch && !json_wanted { CLEAR } else { "" };
+            // Whoever reads only the beginning has seen enough.
+            let written = write!(std::io::stdout(), "{clear}{text}").and_then(|()| std::io::stdout().flush());
+            if !watch || written.is_err() {
+                return Ok(());
+            }
+            TokioRuntime::sleep(WATCH_EVERY).await;
+        }
+    })
 }
 
 /// Asks a node.
 pub async fn ask(address: &str) -> Result<GetClusterStatusResponse, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| format!("no node answers at {address}: {error}; say another --address");
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| wrong(&error))?;
-    let channel = endpoint.connect_timeout(WITHIN).timeout(WITHIN).connect().await.map_err(|error| wrong(&error))?;
-    let answer = AdminServiceClient::new(channel).get_cluster_status(GetClusterStatusRequest {}).await;
-    Ok(answer.map_err(|error| wrong(&error.message()))?.into_inner())
+    let answer = admin_client::connect(address).await?.get_cluster_status(GetClusterStatusRequest {}).await;
+    Ok(answer.map_err(|error| admin_client::silent(address, &error.message()))?.into_inner())
+}
+
+/// One line for each shard.
+pub fn shards(status: &GetClusterStatusResponse) -> String {
+    let name = |id: u64| {
+        let known = status.nodes.iter().filter_map(|node| node.member.as_ref()).find(|member| member.node_id == id);
+        known.map_or_else(|| id.to_string(), |member| member.name.clone())
+    };
+    let mut groups: BTreeMap<u32, Vec<(String, &GroupStatus)>> = BTreeMap::new();
+    for node in &status.nodes {
+        let member = node.member.clone().unwrap_or_default();
+        node.groups.iter().for_each(|group| groups.entry(group.group).or_default().push((member.name.clone(), group)));
+    }
+    let mut text = format!(
+        "{:<9} {:<12} {:>5} {:>9} {:<6} {:<28} applied (durable)\n",
+        "shard", "leader", "term", "last", "", "voters"
+    );
+    for (number, replicas) in groups {
+        let led = replicas.iter().find(|(_, group)| group.leads);
+        let (leader, best) = match led {
+            Some((leader, group)) => (leader.as_str(), *group),
+            None => ("none", replicas[0].1),
+        };
+        let voters: Vec<String> = best.voters.iter().map(|id| name(*id)).collect();
+        let applied: Vec<String> = replicas
+            .iter()
+            .map(|(name, group)| {
+                let fenced = if group.fenced.is_empty() { "" } else { " fenced" };
+                format!("{name} {} ({}){fenced}", group.applied, group.durable)
+            })
+            .collect();
+        let shard = if number == 0 { "metadata".to_owned() } else { number.to_string() };
+        let quiet = if best.quiet { "quiet" } else { "awake" };
+        text += &format!(
+            "{shard:<9} {leader:<12} {:>5} {:>9} {quiet:<6} {:<28} {}\n",
+            best.term,
+            best.last,
+            voters.join(","),
+            applied.join(", ")
+        );
+    }
+    text
 }
 
 /// One line for each node.
-pub fn table(status: &GetClusterStatusResponse) -> String {
+pub fn nodes(status: &GetClusterStatusResponse) -> String {
     let mut text = format!("cluster {}\n", status.cluster_id);
     text += &format!(
         "{:<12} {:<8} {:<22} {:<22} {:>6} {:>7}  metadata\n",
@@ -61,6 +118,12 @@ pub fn table(status: &GetClusterStatusResponse) -> String {
 }
 
 fn state(node: &NodeStatus) -> &'static str {
+    if node.member.as_ref().is_some_and(|member| member.leaving) {
+        return "leaves";
+    }
+    if node.answers && node.member.as_ref().is_some_and(|member| member.drained) {
+        return "drained";
+    }
     let alive = node.member.as_ref().is_some_and(|member| member.alive);
     match (node.answers, alive) {
         (true, true) => "serves",
@@ -71,7 +134,7 @@ fn state(node: &NodeStatus) -> &'static str {
 }
 
 /// Entries that others applied and this node did not yet, over all groups.
-fn behind(status: &GetClusterStatusResponse, node: &NodeStatus) -> u64 {
+pub fn behind(status: &GetClusterStatusResponse, node: &NodeStatus) -> u64 {
     let most = |group: u32| {
         let all = status.nodes.iter().flat_map(|node| &node.groups).filter(|other| other.group == group);
         all.map(|other| other.applied).max().unwrap_or_default()
@@ -90,19 +153,31 @@ fn json(status: &GetClusterStatusResponse) -> String {
                 .iter()
                 .map(|group| {
                     format!(
-                        r#"{{"group":{},"term":{},"leader":{},"leads":{},"voter":{},"last":{},"applied":{}}}"#,
-                        group.group, group.term, group.leader, group.leads, group.voter, group.last, group.applied
+                        r#"{{"group":{},"term":{},"leader":{},"leads":{},"voter":{},"learner":{},"last":{},"applied":{},"durable":{},"quiet":{},"voters":{:?},"fenced":{}}}"#,
+                        group.group,
+                        group.term,
+                        group.leader,
+                        group.leads,
+                        group.voter,
+                        group.learner,
+                        group.last,
+                        group.applied,
+                        group.durable,
+                        group.quiet,
+                        group.voters,
+                        quoted(&group.fenced)
                     )
                 })
                 .collect();
             format!(
-                r#"{{"id":{},"name":{},"state":"{}","address":{},"peer_address":{},"version":{},"groups":[{}]}}"#,
+                r#"{{"id":{},"name":{},"state":"{}","address":{},"peer_address":{},"version":{},"clock_ahead_ms":{},"groups":[{}]}}"#,
                 member.node_id,
                 quoted(&member.name),
                 state(node),
                 quoted(&member.address),
                 quoted(&member.peer_address),
                 quoted(&member.version),
+                node.clock_ahead_ns / 1_000_000,
                 groups.join(",")
             )
         })
@@ -116,7 +191,8 @@ fn json(status: &GetClusterStatusResponse) -> String {
     )
 }
 
-fn quoted(text: &str) -> String {
+/// Text as JSON has it.
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

@@ -2,9 +2,12 @@
 //!
 //! Exit codes: 0 after a clean stop, 1 when something is wrong that one line on stderr explains, 2 for wrong usage.
 
+mod admin_client;
 mod cli;
 mod cluster;
+mod cluster_check;
 mod cluster_dev;
+mod cluster_members;
 mod cluster_status;
 mod data_directory;
 mod http;
@@ -18,6 +21,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mainstay_api::admin::MemberChange;
 
 use cli::{Cli, ClusterCommand, Command, ServerCommand};
 use settings::Settings;
@@ -42,9 +46,29 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, *flags)?),
         Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, flags)?),
-        Command::Cluster { command: ClusterCommand::Dev(flags) } => cluster_dev::run(&cli.global, &flags),
-        Command::Cluster { command: ClusterCommand::Status(flags) } => cluster_status::run(&cli.global, &flags),
+        Command::Cluster { command } => cluster_command(&cli.global, command),
         Command::Bench(options) => bench(options),
+    }
+}
+
+fn cluster_command(global: &cli::Global, command: ClusterCommand) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Dev(flags) => cluster_dev::run(global, &flags),
+        ClusterCommand::Status(flags) => cluster_status::run(global, &flags, false, cluster_status::nodes),
+        ClusterCommand::Nodes(flags) => cluster_status::run(global, &flags.asked, flags.watch, cluster_status::nodes),
+        ClusterCommand::Shards(flags) => cluster_status::run(global, &flags.asked, flags.watch, cluster_status::shards),
+        ClusterCommand::Check(flags) => cluster_check::run(global, &flags),
+        ClusterCommand::Add(flags) => cluster_members::run(MemberChange::Add, &flags, None, None),
+        ClusterCommand::Promote(flags) => cluster_members::run(MemberChange::Promote, &flags, None, None),
+        ClusterCommand::Remove(flags) => {
+            let force = flags.cluster.as_deref().filter(|_| flags.force_quorum_loss);
+            cluster_members::run(MemberChange::Remove, &flags.member, None, force)
+        }
+        ClusterCommand::Replace(flags) => {
+            cluster_members::run(MemberChange::Replace, &flags.member, Some(&flags.by), None)
+        }
+        ClusterCommand::Drain(flags) => cluster_members::run(MemberChange::Drain, &flags, None, None),
+        ClusterCommand::Resume(flags) => cluster_members::run(MemberChange::Resume, &flags, None, None),
     }
 }
 

@@ -18,7 +18,7 @@ mod reader;
 pub use apply::{Applied, Effect, Shard};
 pub use cursor::{Cursor, ListPlace, Lists, Section};
 pub use index::{ListPosition, ListSpace};
-pub use members::live;
+pub use members::{live, working};
 pub use outcomes::{KEPT_NS, command_id};
 
 use mainstay_engine::Fault;

@@ -23,16 +23,26 @@ pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutMember) -> Result<Option<E
 }
 
 fn change(cluster: &mut ClusterRecord, put: &PutMember) -> bool {
-    let Some(member) = &put.member else { return false };
+    let Some(mut member) = put.member.clone() else { return false };
     let place = cluster.members.binary_search_by_key(&member.node_id, |known| known.node_id);
     let known = place.ok().and_then(|at| cluster.members.get(at));
     let incarnation = known.map_or(0, |known| known.incarnation);
-    if known == Some(member) || (put.expected_incarnation != 0 && put.expected_incarnation != incarnation) {
+    match known {
+        Some(known) if put.sets_wishes => {
+            let MemberRecord { drained, leaving, .. } = member;
+            member = MemberRecord { drained, leaving, ..known.clone() };
+        }
+        // A node that does not know what is wanted of it does not undo it.
+        Some(known) => (member.drained, member.leaving) = (known.drained, known.leaving),
+        None if put.sets_wishes => return false,
+        None => {}
+    }
+    if known == Some(&member) || (put.expected_incarnation != 0 && put.expected_incarnation != incarnation) {
         return false;
     }
     match place {
-        Ok(at) => cluster.members.splice(at..=at, [member.clone()]).for_each(drop),
-        Err(at) => cluster.members.insert(at, member.clone()),
+        Ok(at) => cluster.members.splice(at..=at, [member]).for_each(drop),
+        Err(at) => cluster.members.insert(at, member),
     }
     cluster.epoch += 1;
     true
@@ -51,6 +61,12 @@ impl Shard {
     pub fn members(&self) -> Result<ClusterRecord, StorageError> {
         decode(self.store().get(&self.keys().members())?)
     }
+}
+
+/// The members that lead groups and own task queues: those that live and are wanted for it. All that live, if there are no others.
+pub fn working(cluster: &ClusterRecord) -> Vec<&MemberRecord> {
+    let wanted: Vec<&MemberRecord> = live(cluster).filter(|member| !member.drained && !member.leaving).collect();
+    if wanted.is_empty() { live(cluster).collect() } else { wanted }
 }
 
 /// The members that are alive.

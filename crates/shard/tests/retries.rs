@@ -128,7 +128,7 @@ fn members_are_set_and_counted() {
     let mut host = Host::new();
     let member = |node_id, alive| {
         let member = MemberRecord { node_id, incarnation: node_id * 10, alive, ..MemberRecord::default() };
-        PutMember { member: Some(member), expected_incarnation: 0 }
+        PutMember { member: Some(member), ..PutMember::default() }
     };
     let epochs: Vec<u64> = [(2, true), (1, true), (1, true), (2, false)]
         .into_iter()
@@ -143,4 +143,15 @@ fn members_are_set_and_counted() {
     assert!(effects.is_empty());
     let members = host.shard.members().expect("reads");
     assert_eq!(mainstay_shard::live(&members).map(|member| member.node_id).collect::<Vec<_>>(), [1]);
+
+    let drained = MemberRecord { node_id: 1, drained: true, ..MemberRecord::default() };
+    let wish = PutMember { member: Some(drained), sets_wishes: true, ..PutMember::default() };
+    let _applied = host.apply(2, Bytes::new(), false, Op::PutMember(wish));
+    let _applied = host.apply(2, Bytes::new(), false, Op::PutMember(member(1, false)));
+    let members = host.shard.members().expect("reads");
+    let one = members.members.first().expect("is kept");
+    assert!(
+        one.drained && !one.alive && one.incarnation == 10,
+        "a node's own word keeps what is wanted of it: {one:?}"
+    );
 }

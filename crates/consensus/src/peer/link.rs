@@ -171,6 +171,11 @@ impl<R: Runtime> Link<R> {
         self.closed.close();
     }
 
+    /// Whether the last attempt to connect failed.
+    pub fn is_down(&self) -> bool {
+        matches!(&*lock(&self.state), State::Down(_))
+    }
+
     pub async fn call(&self, service: u16, body: Bytes, within: Duration) -> Result<Bytes, PeerError> {
         if body.len() > BODY_BYTES_MAX {
             let reason = format!("a call of {} bytes, where at most {BODY_BYTES_MAX} are allowed", body.len());
@@ -223,8 +228,15 @@ impl<R: Runtime> Link<R> {
                     self.fail(&reason, &mut queue);
                     wait = BACKOFF_FIRST;
                 }
-                Err(reason) => {
+                Err(error) => {
+                    let reason = error.to_string();
                     *lock(&self.state) = State::Down(reason.clone());
+                    if let Some(peers) = peers.upgrade() {
+                        peers.broken.notify_one();
+                        if let PeerError::Refused(reason) = &error {
+                            peers.refused(reason);
+                        }
+                    }
                     self.fail(&reason, &mut queue);
                     wait = (wait * 2).min(BACKOFF_LAST);
                 }
@@ -302,9 +314,9 @@ impl<R: Runtime> Link<R> {
 type Halves<R> = (FrameReader<ReadHalf<<R as Runtime>::Stream>>, WriteHalf<<R as Runtime>::Stream>, u64);
 
 /// A connection to an address, greeted; with the id of the node there.
-async fn connect<R: Runtime>(peers: &Weak<Inner<R>>, address: &str, node: u64) -> Result<Halves<R>, String> {
+async fn connect<R: Runtime>(peers: &Weak<Inner<R>>, address: &str, node: u64) -> Result<Halves<R>, PeerError> {
     let Some(hello) = peers.upgrade().map(|peers| peers.hello(node)) else {
-        return Err("this node stops".into());
+        return Err(PeerError::Unreachable("this node stops".into()));
     };
     let greeted = async {
         let stream = dial::<R>(address).await?;
@@ -314,17 +326,18 @@ async fn connect<R: Runtime>(peers: &Weak<Inner<R>>, address: &str, node: u64) -
         match reader.next().await? {
             Frame::Welcome { node: found } if node == 0 || found == node => {
                 reader.trust();
-                Ok((reader, writer, found))
+                Ok(Ok((reader, writer, found)))
             }
             Frame::Welcome { node: found } => Err(io::Error::other(format!("node {found} is there, not node {node}"))),
-            Frame::Unwelcome { reason } => Err(io::Error::other(reason)),
+            Frame::Unwelcome { reason } => Ok(Err(reason)),
             _ => Err(io::Error::other("it does not greet")),
         }
     };
     match R::timeout(CONNECT_WITHIN, greeted).await {
-        Ok(Ok(halves)) => Ok(halves),
-        Ok(Err(error)) => Err(format!("{address}: {error}")),
-        Err(_) => Err(format!("{address}: no answer within {CONNECT_WITHIN:?}")),
+        Ok(Ok(Ok(halves))) => Ok(halves),
+        Ok(Ok(Err(reason))) => Err(PeerError::Refused(reason)),
+        Ok(Err(error)) => Err(PeerError::Unreachable(format!("{address}: {error}"))),
+        Err(_) => Err(PeerError::Unreachable(format!("{address}: no answer within {CONNECT_WITHIN:?}"))),
     }
 }
 
@@ -351,8 +364,8 @@ pub(super) async fn call_once<R: Runtime>(
 ) -> Result<(u64, Bytes), PeerError> {
     let deadline = R::Instant::now() + within;
     let connected = R::timeout_at(deadline, connect(&Arc::downgrade(peers), address, 0)).await;
-    let connected = connected.unwrap_or_else(|_| Err(format!("{address}: not connected in time")));
-    let (mut reader, mut writer, node) = connected.map_err(PeerError::Unreachable)?;
+    let late = || PeerError::Unreachable(format!("{address}: not connected in time"));
+    let (mut reader, mut writer, node) = connected.unwrap_or_else(|_| Err(late()))?;
     let answered = async {
         write_one(&mut writer, &Frame::Call { id: 0, service, body }).await?;
         loop {

@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_runtime::{Instant, Runtime};
-use tokio::sync::Semaphore;
+use mainstay_runtime::{AsyncRuntime, Instant, Runtime};
+use tokio::sync::{Notify, Semaphore};
 
-use crate::quiet;
 use crate::router::Router;
+use crate::{quiet, suspects};
 use link::Link;
 
 pub(crate) use frame::FRAME_BYTES_MAX;
@@ -51,6 +51,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_LAST: Duration = Duration::from_millis(500);
 /// How often each side of a connection gives a sign of life.
 const PING_EVERY: Duration = Duration::from_millis(500);
+/// How long people are told of something.
+const NOTICE_FOR: Duration = Duration::from_secs(60);
+const NOTICES_MAX: usize = 64;
 /// A connection on which nothing was heard for so long is closed.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
@@ -131,9 +134,19 @@ pub(crate) struct Inner<R: Runtime> {
     heard: Mutex<BTreeMap<u64, R::Instant>>,
     stopped: Gate,
     router: Arc<Router>,
-    /// Whether offers to be quiet are made.
+    /// Whether offers to be quiet are made, and leaders suspected.
     offers: AtomicBool,
+    /// Rung when a node is found to be out of reach.
+    broken: Arc<Notify>,
+    /// Nodes that are not welcome any more, and why.
+    banned: Mutex<BTreeMap<u64, String>>,
+    /// What the last node said that refused this one.
+    refusal: Mutex<Option<String>>,
+    notices: Mutex<Notices<R>>,
 }
+
+/// Sentences about what happened lately, and when.
+type Notices<R> = BTreeMap<String, <R as AsyncRuntime>::Instant>;
 
 /// Does not keep the peers.
 pub(crate) struct WeakPeers<R: Runtime>(Weak<Inner<R>>);
@@ -175,6 +188,10 @@ impl<R: Runtime> Peers<R> {
             stopped: Gate::new(),
             router: router.clone(),
             offers: AtomicBool::new(false),
+            broken: Arc::default(),
+            banned: Mutex::default(),
+            refusal: Mutex::default(),
+            notices: Mutex::default(),
         }));
         peers.register(RAFT_SERVICE, router);
         peers
@@ -230,6 +247,35 @@ impl<R: Runtime> Peers<R> {
         lock(&self.0.heard).remove(&node);
     }
 
+    /// Forgets a node for good: it is told this sentence whenever it connects, and is not answered.
+    pub fn ban(&self, node: u64, reason: &str) {
+        self.forget(node);
+        lock(&self.0.banned).insert(node, reason.to_owned());
+    }
+
+    /// What the last node said that refused a connection from this one, if one ever did.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        lock(&self.0.refusal).clone()
+    }
+
+    /// Remembers something that people should hear of.
+    pub fn note(&self, sentence: String) {
+        let mut notices = lock(&self.0.notices);
+        let now = R::Instant::now();
+        notices.retain(|_, at| now - *at < NOTICE_FOR);
+        if notices.len() < NOTICES_MAX {
+            notices.insert(sentence, now);
+        }
+    }
+
+    /// What was noted within the last minute.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let now = R::Instant::now();
+        lock(&self.0.notices).iter().filter(|(_, at)| now - **at < NOTICE_FOR).map(|(said, _)| said.clone()).collect()
+    }
+
     /// Answers peers that connect to this listener, until it is stopped.
     pub fn serve(&self, listener: R::Listener) {
         drop(R::spawn(serve::accept(self.clone(), listener)));
@@ -280,10 +326,34 @@ impl<R: Runtime> Peers<R> {
         links.values().for_each(|link| link.close());
     }
 
-    /// Has offers to be quiet made for the node's groups from now on.
+    /// Whether the last attempt to connect to a node failed, so that calls to it are refused.
+    #[must_use]
+    pub fn is_unreachable(&self, node: u64) -> bool {
+        lock(&self.0.links).get(&node).is_some_and(|link| link.is_down())
+    }
+
+    /// Nodes that cannot be reached though they once could, and for how long nothing was heard of them.
+    pub(crate) fn unreachable(&self) -> Vec<(u64, Duration)> {
+        let down: Vec<u64> =
+            lock(&self.0.links).iter().filter(|(_, link)| link.is_down()).map(|(node, _)| *node).collect();
+        let heard = lock(&self.0.heard);
+        let now = R::Instant::now();
+        down.into_iter().filter_map(|node| heard.get(&node).map(|heard| (node, now - *heard))).collect()
+    }
+
+    pub(crate) fn broken(&self) -> Arc<Notify> {
+        self.0.broken.clone()
+    }
+
+    pub(crate) fn stopping(&self) -> Gate {
+        self.0.stopped.clone()
+    }
+
+    /// From now on has offers to be quiet made for the node's groups, and leaders suspected.
     pub(crate) fn make_offers(&self) {
         if !self.0.offers.swap(true, Ordering::Relaxed) {
             drop(R::spawn(quiet::run(WeakPeers(Arc::downgrade(&self.0)))));
+            drop(R::spawn(suspects::run(WeakPeers(Arc::downgrade(&self.0)))));
         }
     }
 
@@ -309,6 +379,9 @@ impl<R: Runtime> Inner<R> {
 
     /// Whether a node may connect.
     fn admits(&self, hello: &Hello) -> Result<(), String> {
+        if let Some(reason) = lock(&self.banned).get(&hello.from).filter(|_| self.is_member(hello)) {
+            return Err(reason.clone());
+        }
         // Who does not mean this node by its id wants to know who is here, and may do nothing else.
         if !self.is_member(hello) && hello.to != 0 {
             return Err(self.stranger(hello));
@@ -321,6 +394,14 @@ impl<R: Runtime> Inner<R> {
         }
         let admission = lock(&self.admission).clone();
         admission.map_or(Ok(()), |admission| admission(hello))
+    }
+
+    fn is_banned(&self, node: u64) -> bool {
+        lock(&self.banned).contains_key(&node)
+    }
+
+    fn refused(&self, reason: &str) {
+        *lock(&self.refusal) = Some(reason.to_owned());
     }
 
     fn handler(&self, service: u16) -> Option<Arc<dyn Handler>> {

@@ -76,6 +76,9 @@ async fn answer_calls<R: Runtime>(
     loop {
         let frame = reader.next().await?;
         *lock(heard) = R::Instant::now();
+        if inner.is_banned(hello.from) && inner.is_member(hello) {
+            return Ok(());
+        }
         if hello.to != 0 {
             inner.heard(hello.from);
         }

@@ -323,6 +323,17 @@ impl Service for Fake {
         Ok(0)
     }
 
+    async fn change_member(
+        &self,
+        _: mainstay_api::admin::ChangeMemberRequest,
+    ) -> Result<mainstay_api::admin::ChangeMemberResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn check_cluster(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn cluster_status(&self) -> mainstay_api::admin::GetClusterStatusResponse {
         Default::default()
     }
