@@ -1,6 +1,7 @@
 //! What is wrong with a cluster, each thing in a sentence that says what to do about it. Made of what all nodes say of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mainstay_api::admin::{GetClusterStatusResponse, GroupStatus, NodeStatus};
 use mainstay_api::record::MemberRecord;
@@ -11,6 +12,8 @@ use crate::node::{METADATA_GROUP, Node, SHARD_VOTERS_MAX};
 
 /// A clock that is this far from another is told.
 const CLOCKS_APART_NS: i64 = 500_000_000;
+/// A group may be without a leader for so long while one hands over to the next.
+const HAND_OVER: Duration = Duration::from_millis(1_500);
 /// A replica that misses so many entries is told.
 const BEHIND: u64 = 10_000;
 
@@ -20,8 +23,20 @@ impl<R: Runtime> Node<R> {
         if self.is_alone() {
             return Vec::new();
         }
+        let status = self.status_of_all().await;
+        if has_leaders(&status) {
+            return problems(&status);
+        }
+        // A leader may just be handing over.
+        R::sleep(HAND_OVER).await;
         problems(&self.status_of_all().await)
     }
+}
+
+fn has_leaders(status: &GetClusterStatusResponse) -> bool {
+    let all = status.nodes.iter().flat_map(|node| &node.groups);
+    let led: BTreeSet<u32> = all.clone().filter(|group| group.leads).map(|group| group.group).collect();
+    all.into_iter().all(|group| led.contains(&group.group))
 }
 
 /// A node with its member's record.

@@ -48,14 +48,16 @@ impl<R: Runtime> Node<R> {
 }
 
 fn decide(cluster: &ClusterRecord, request: &ChangeMemberRequest) -> Result<Decision, String> {
-    let members: Vec<&MemberRecord> = cluster.members.iter().filter(|member| !member.removed).collect();
+    let mut members: Vec<&MemberRecord> = cluster.members.iter().filter(|member| !member.removed).collect();
+    members.sort_by_key(|member| &member.name);
     let name = &request.node;
     // If a node lost its disk there may be two of its name for a while: the one that lives is meant.
     let named = members.iter().filter(|member| member.name == *name);
     let Some(member) = named.copied().max_by_key(|member| member.alive) else {
         return absent(cluster, request, &members);
     };
-    let live: Vec<&MemberRecord> = mainstay_shard::live(cluster).filter(|member| !member.leaving).collect();
+    let live: Vec<&MemberRecord> =
+        members.iter().copied().filter(|member| member.alive && !member.leaving).collect();
     match request.change() {
         MemberChange::Add => add(member, &live),
         MemberChange::Promote => promote(member, &live),

@@ -15,17 +15,20 @@ class Nodes:
     """So many nodes, each with its own directory, log and ports."""
 
     def __init__(self, count: int, scratch: Path):
-        peers = [f"127.0.0.1:{free_port()}" for _ in range(count)]
-        self.servers = [self._server(number, peers, scratch) for number in range(count)]
+        self._scratch, self._peers = scratch, [f"127.0.0.1:{free_port()}" for _ in range(count)]
+        self.servers = [self.node(f"node-{number + 1}", peer) for number, peer in enumerate(self._peers)]
 
-    @staticmethod
-    def _server(number: int, peers: list[str], scratch: Path) -> Server:
-        name = f"node-{number + 1}"
-        server = Server(log=scratch / f"{name}.log")
-        server._command = [binary(), "server", "start", "--data-dir", str(scratch / name), "--node-name", name,
-                           "--listen", server.address, "--peer-listen", peers[number], "--join", ",".join(peers),
-                           "--bootstrap-expect", str(len(peers))]
+    def node(self, name: str, peer: str | None = None, directory: str | None = None) -> Server:
+        """A node that is not started yet; without an address of its own it is a new one."""
+        server = Server(log=self._scratch / f"{directory or name}.log")
+        server._command = [binary(), "server", "start", "--data-dir", str(self.directory(directory or name)),
+                           "--node-name", name, "--listen", server.address,
+                           "--peer-listen", peer or f"127.0.0.1:{free_port()}", "--join", ",".join(self._peers),
+                           "--bootstrap-expect", str(len(self._peers))]
         return server
+
+    def directory(self, name: str) -> Path:
+        return self._scratch / name
 
     def start(self, within_s: float = 60.0) -> None:
         """Starts all nodes, in any order, and waits until each serves."""
@@ -38,11 +41,17 @@ class Nodes:
         for server in self.servers:
             server.kill()
 
+    def command(self, *words: str, asked: int = 0, within_s: float = 90.0) -> subprocess.CompletedProcess:
+        """Runs `mainstay cluster …` against a node."""
+        return subprocess.run([binary(), "cluster", *words, "--address", self.servers[asked].address],
+                              capture_output=True, text=True, timeout=within_s)
+
     def status(self, asked: int = 0) -> dict:
         """What a node says of the cluster."""
-        out = subprocess.run([binary(), "cluster", "status", "--address", self.servers[asked].address, "-o", "json"],
-                             capture_output=True, text=True, timeout=20, check=True).stdout
-        return json.loads(out)
+        asked = self.command("status", "-o", "json", asked=asked, within_s=20)
+        if asked.returncode:
+            raise RuntimeError(asked.stderr)
+        return json.loads(asked.stdout)
 
 
 class Balancer:
