@@ -250,11 +250,10 @@ impl<R: Runtime, M: Machine> Group<R, M> {
 
     /// Something is about to happen: a quiet group that this node leads wakes, once a majority confirmed that it still leads.
     pub(crate) async fn awake(&self) -> Result<(), Error> {
-        let Inner { raft, quiet, .. } = &*self.0;
+        let quiet = &self.0.quiet;
         if quiet.is_asleep() && self.is_leader() {
             self.read_index().await?;
             quiet.wake();
-            raft.runtime_config().tick(true);
         } else {
             quiet.touch();
         }
@@ -368,8 +367,7 @@ async fn recover<R: Runtime, M: Machine>(
     }
 }
 
-/// Follows what openraft says of the group until it ends: ticks are on while there are other members, members' addresses are
-/// told to the peers, and whoever waits for a change is woken.
+/// Follows what openraft says of the group until it ends: it is awake after every change, members' addresses are told to the peers, and whoever waits for a change is woken.
 async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
     let Some(mut receiver) = group.upgrade().map(|group| group.raft.server_metrics()) else {
         return;
@@ -379,10 +377,8 @@ async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
             let Some(group) = group.upgrade() else { return };
             let config = receiver.borrow_watched().membership_config.clone();
             let members = config.membership();
-            let has_members = members.nodes().next().is_some();
             // Whatever changed, it is not quiet any more.
             group.quiet.wake();
-            group.raft.runtime_config().tick(has_members && !alone(group.node, members));
             if let Some(peers) = &group.peers {
                 for (id, Address(address)) in members.nodes().filter(|(_, address)| !address.0.is_empty()) {
                     if peers.address(*id).is_none() {

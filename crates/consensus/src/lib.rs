@@ -6,6 +6,7 @@
 //! a group that is started without them is alone for ever.
 
 mod applier;
+mod clock;
 mod codec;
 mod config;
 mod error;
@@ -26,7 +27,6 @@ mod replica;
 mod router;
 mod rpc;
 mod snapshot;
-mod suspects;
 mod tail;
 mod types;
 

@@ -88,6 +88,11 @@ impl<R: Runtime> Quiet<R> {
         self.state(|state| state.asleep)
     }
 
+    /// When something last happened.
+    pub fn active(&self) -> R::Instant {
+        self.state(|state| state.active)
+    }
+
     pub fn is_idle(&self, after: Duration) -> bool {
         self.state(|state| R::Instant::now() - state.active > after)
     }

@@ -14,15 +14,16 @@ use tokio::sync::Mutex;
 
 use crate::Machine;
 use crate::applier::Applier;
+use crate::clock::{self, Lost, Pace, Pulse};
 use crate::group::Inner;
 use crate::install::{self, Incoming};
 use crate::leadership::Changes;
+use crate::members::alone;
 use crate::peer::Answer;
 use crate::quiet::{Offer, Quiet};
 use crate::router::{Replica, refused};
 use crate::rpc::{self, Append, Appended, Method};
 use crate::snapshot::{self, Begin, End, Part};
-use crate::suspects;
 use crate::types::{Data, Snapshot, SnapshotMeta, Types, Vote};
 
 type Handle<R, M> = Raft<Types<R, <M as Machine>::Reply>, Applier<R, M>>;
@@ -35,14 +36,14 @@ pub(crate) struct Peering<R: Runtime, M: Machine> {
     changes: Arc<Changes>,
     quiet: Arc<Quiet<R>>,
     quiet_after: Option<Duration>,
-    /// How long voters keep to a leader that they do not hear of.
-    lease: Duration,
+    pace: Pace,
+    pulse: Arc<Pulse<R>>,
     incoming: Arc<Mutex<Option<Incoming>>>,
 }
 
 impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
     fn clone(&self) -> Self {
-        let Self { group, raft, machine, changes, quiet, quiet_after, lease, incoming } = self;
+        let Self { group, raft, machine, changes, quiet, quiet_after, pace, pulse, incoming } = self;
         Self {
             group: *group,
             raft: raft.clone(),
@@ -50,10 +51,18 @@ impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
             changes: changes.clone(),
             quiet: quiet.clone(),
             quiet_after: *quiet_after,
-            lease: *lease,
+            pace: *pace,
+            pulse: pulse.clone(),
             incoming: incoming.clone(),
         }
     }
+}
+
+/// What a look at a replica finds.
+enum Due {
+    Nothing,
+    Heartbeat,
+    Election,
 }
 
 /// A refusal's sentence.
@@ -105,7 +114,11 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             let now = (metrics.current_term, metrics.last_log_index);
             metrics.state.is_leader() && now == (offer.term, Some(offer.last))
         };
-        if agreed && still { self.sleep() } else { self.wake() }
+        if agreed && still {
+            self.quiet.sleep();
+        } else {
+            self.quiet.wake();
+        }
     }
 
     fn hear(&self, from: u64, offer: Offer) -> bool {
@@ -118,32 +131,47 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             follows && metrics.last_log_index == Some(offer.last) && applied == Some(offer.last)
         };
         if agrees {
-            self.sleep();
+            self.pulse.hear();
+            self.quiet.sleep();
         }
         agrees
     }
 
     fn suspect(&self) {
         if self.quiet.is_orphaned() {
-            self.wake();
+            self.quiet.wake();
         }
     }
 
-    fn lost_leader(&self, node: u64, silent: Duration) {
-        let Some(past_lease) = silent.checked_sub(self.lease) else { return };
-        let turn = {
+    fn look(&self, lost: &[Lost]) -> bool {
+        let due = {
             let receiver = self.raft.server_metrics();
             let metrics = receiver.borrow_watched();
-            let voters = metrics.membership_config.voter_ids();
-            let follows = metrics.vote.committed && metrics.vote.leader_id.node_id == node;
-            follows && suspects::is_turn(self.group, metrics.id, node, voters, past_lease)
+            let members = metrics.membership_config.membership();
+            let votes = members.voter_ids().any(|id| id == metrics.id);
+            let lost = lost.iter().find(|(node, _)| *node == metrics.vote.leader_id.node_id && metrics.vote.committed);
+            let past_lease = lost.and_then(|(_, silent)| silent.checked_sub(self.pace.lease));
+            let is_turn = |past| {
+                let leader = metrics.vote.leader_id.node_id;
+                clock::is_turn(self.group, metrics.id, leader, members.voter_ids(), past)
+            };
+            let asleep = self.quiet.is_asleep();
+            if alone(metrics.id, members) || members.nodes().next().is_none() || metrics.running_state.is_err() {
+                return false;
+            } else if votes && past_lease.is_some_and(is_turn) {
+                Due::Election
+            } else if asleep {
+                return false;
+            } else if metrics.state.is_leader() {
+                if self.pulse.owes_heartbeat(self.pace, self.quiet.active()) { Due::Heartbeat } else { Due::Nothing }
+            } else if votes && self.pulse.gives_up(self.pace) {
+                Due::Election
+            } else {
+                Due::Nothing
+            }
         };
-        if turn {
-            self.wake();
-            let raft = self.raft.clone();
-            // If the group has stopped, nobody needs to lead it here.
-            drop(R::spawn(async move { raft.trigger().elect(true).await.is_ok() }));
-        }
+        self.bring_about(due);
+        true
     }
 }
 
@@ -156,27 +184,37 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
             changes: inner.changes.clone(),
             quiet: inner.quiet.clone(),
             quiet_after: inner.config.quiet_after,
-            lease: inner.config.election.1,
+            pace: Pace {
+                heartbeat: inner.config.heartbeat,
+                lease: inner.config.election.1,
+                patience: inner.config.election,
+            },
+            pulse: Arc::new(Pulse::new()),
             incoming: Arc::default(),
         }
     }
 
-    fn wake(&self) {
-        if self.quiet.wake() {
-            self.raft.runtime_config().tick(true);
-        }
-    }
-
-    fn sleep(&self) {
-        if self.quiet.sleep() {
-            self.raft.runtime_config().tick(false);
+    fn bring_about(&self, due: Due) {
+        let raft = self.raft.clone();
+        // If the group has stopped, nobody needs either.
+        match due {
+            Due::Nothing => {}
+            Due::Heartbeat => drop(R::spawn(async move { raft.trigger().heartbeat().await.is_ok() })),
+            Due::Election => {
+                self.quiet.wake();
+                drop(R::spawn(async move { raft.trigger().elect(true).await.is_ok() }));
+            }
         }
     }
 
     /// Is with openraft when it was polled once, so that appends reach it in the order in which they came.
     async fn append(self, append: Append) -> Result<Bytes, String> {
+        // Heard when it comes: the answer may have to wait for the disk.
+        if append.vote.leader_id >= self.held_vote().leader_id {
+            self.pulse.hear();
+        }
         if !append.entries.is_empty() && self.quiet.is_asleep() {
-            self.wake();
+            self.quiet.wake();
         }
         let answer = match self.raft.append_entries(append.into()).await.map_err(said)? {
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => Appended::Done,
@@ -196,7 +234,11 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
             Method::PreVote => self.raft.pre_vote(request).await,
             _ => self.raft.vote(request).await,
         };
-        Ok(rpc::vote_answer(&answer.map_err(said)?))
+        let answer = answer.map_err(said)?;
+        if method == Method::Vote && answer.vote_granted {
+            self.pulse.hear();
+        }
+        Ok(rpc::vote_answer(&answer))
     }
 
     async fn transfer(self, body: Bytes) -> Result<Bytes, String> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock::Lost;
 use crate::peer::{Answer, Handler};
 use crate::quiet::{self, Offer};
 use crate::rpc::{self, Method};
@@ -27,8 +27,8 @@ pub(crate) trait Replica: Send + Sync {
     /// Wakes if what was agreed does not hold any more.
     fn suspect(&self);
 
-    /// A node cannot be reached, and was not heard of for so long: if it led this group, it may be this replica's turn to do so.
-    fn lost_leader(&self, node: u64, silent: Duration);
+    /// The node's clock passes: does what is due here. Whether the replica is awake and the clock must go on.
+    fn look(&self, lost: &[Lost]) -> bool;
 }
 
 /// The groups of a node that take calls.

@@ -56,8 +56,7 @@ fn decide(cluster: &ClusterRecord, request: &ChangeMemberRequest) -> Result<Deci
     let Some(member) = named.copied().max_by_key(|member| member.alive) else {
         return absent(cluster, request, &members);
     };
-    let live: Vec<&MemberRecord> =
-        members.iter().copied().filter(|member| member.alive && !member.leaving).collect();
+    let live: Vec<&MemberRecord> = members.iter().copied().filter(|member| member.alive && !member.leaving).collect();
     match request.change() {
         MemberChange::Add => add(member, &live),
         MemberChange::Promote => promote(member, &live),

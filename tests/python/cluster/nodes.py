@@ -5,6 +5,7 @@ It knows the flags that form a cluster and how its processes are ended; it knows
 
 import asyncio
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,20 +13,40 @@ from support import Server, binary, free_port
 
 
 class Nodes:
-    """So many nodes, each with its own directory, log and ports."""
+    """So many nodes, each with its own directory, log and ports. Others reach a node at the port that it advertises, so that a
+    proxy may stand there; without one, it is where the node listens."""
 
-    def __init__(self, count: int, scratch: Path):
-        self._scratch, self._peers = scratch, [f"127.0.0.1:{free_port()}" for _ in range(count)]
-        self.servers = [self.node(f"node-{number + 1}", peer) for number, peer in enumerate(self._peers)]
+    def __init__(self, count: int, scratch: Path, proxied: bool = False):
+        self._scratch, listens = scratch, [free_port() for _ in range(count)]
+        self.peer_ports = [(free_port() if proxied else listen, listen) for listen in listens]
+        self._join = ",".join(f"127.0.0.1:{advertised}" for advertised, _ in self.peer_ports)
+        self.servers = [self.node(f"node-{number + 1}", ports) for number, ports in enumerate(self.peer_ports)]
 
-    def node(self, name: str, peer: str | None = None, directory: str | None = None) -> Server:
-        """A node that is not started yet; without an address of its own it is a new one."""
+    def node(self, name: str, ports: tuple[int, int] | None = None, directory: str | None = None) -> Server:
+        """A node that is not started yet; without ports of its own it is a new one."""
         server = Server(log=self._scratch / f"{directory or name}.log")
+        listen = free_port()
+        advertised, listen = ports or (listen, listen)
         server._command = [binary(), "server", "start", "--data-dir", str(self.directory(directory or name)),
-                           "--node-name", name, "--listen", server.address,
-                           "--peer-listen", peer or f"127.0.0.1:{free_port()}", "--join", ",".join(self._peers),
-                           "--bootstrap-expect", str(len(self._peers))]
+                           "--node-name", name, "--listen", server.address, "--peer-listen", f"127.0.0.1:{listen}",
+                           "--advertise", f"127.0.0.1:{advertised}", "--join", self._join,
+                           "--bootstrap-expect", str(len(self.peer_ports))]
         return server
+
+    def add(self, name: str) -> Server:
+        """A further node, started."""
+        self.servers.append(self.node(name))
+        self.servers[-1].spawn()
+        return self.servers[-1]
+
+    def pids(self) -> list[int | None]:
+        """The processes that run now."""
+        return [server.process.pid if server.process and server.process.poll() is None else None
+                for server in self.servers]
+
+    def lose_disk(self, number: int) -> None:
+        """What a node that does not run had on its disk is gone."""
+        shutil.rmtree(self.directory(f"node-{number + 1}"))
 
     def directory(self, name: str) -> Path:
         return self._scratch / name

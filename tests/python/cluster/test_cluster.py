@@ -1,9 +1,12 @@
-"""Three real nodes, the SDK's clients and workers behind a balancer, and one node after the other killed and restarted.
+"""Three real nodes, the SDK's clients and workers behind a balancer, and everything that may happen to a node meanwhile.
 
-The work, the ledger and the judgement are those of the test that kills a single server: nothing acknowledged is lost, nothing runs twice.
+Nodes are killed, lose their disks, are paused, cut off, replaced and restarted. The work, the ledger and the judgement are those of the test
+that kills a single server: nothing acknowledged is lost, nothing runs twice.
 
-    MAINSTAY_CLUSTER_KILLS=4 MAINSTAY_CLUSTER_WORKFLOWS=20     the size; about a minute as it is
-    MAINSTAY_CLUSTER_KEEP=DIR                                  keep data, ledger and logs there
+    MAINSTAY_CLUSTER_LONG=1           everything, until 2,000 workflows were started; else what fits into a minute and a half
+    MAINSTAY_CLUSTER_WORKFLOWS=20     workflows in flight
+    MAINSTAY_CLUSTER_SEED=N           other choices
+    MAINSTAY_CLUSTER_KEEP=DIR         keep data, ledger and logs there
 """
 
 import asyncio
@@ -21,12 +24,16 @@ from kill import judge
 from kill.ledger import Ledger
 from kill.load import LOST, Activities, Clients, Steps
 
+from .cutting import Proxies
+from .faults import Faults, say
 from .nodes import Balancer, Nodes
 
-KILLS = int(os.environ.get("MAINSTAY_CLUSTER_KILLS", 4))
-IN_FLIGHT = int(os.environ.get("MAINSTAY_CLUSTER_WORKFLOWS", 20))
+LONG = os.environ.get("MAINSTAY_CLUSTER_LONG") == "1"
+IN_FLIGHT = int(os.environ.get("MAINSTAY_CLUSTER_WORKFLOWS", 60 if LONG else 20))
+SEED = int(os.environ.get("MAINSTAY_CLUSTER_SEED", 7))
+WORKFLOWS = 2000
+KILL_EVERY_S = 5.0
 SETTLE_S = 120.0
-BEGAN = time.monotonic()
 
 
 async def probe(client: Client, gaps: list[float]) -> None:
@@ -41,37 +48,50 @@ async def probe(client: Client, gaps: list[float]) -> None:
                 await asyncio.sleep(0.05)
         gaps.append(time.monotonic() - began)
         if gaps[-1] > 3.0:
-            print(f"  an answer took {gaps[-1]:.1f} s, until {time.monotonic() - BEGAN:.1f}", flush=True)
+            say(f"an answer took {gaps[-1]:.1f} s")
         await asyncio.sleep(0.05)
 
 
-async def kill_one_by_one(nodes: Nodes, rng: random.Random) -> None:
-    """Each node dies in turn and comes back; so the last one to die has long been a follower, a leader, an owner."""
-    for number in range(KILLS):
-        await asyncio.sleep(rng.uniform(2.0, 4.0))
-        server = nodes.servers[number % len(nodes.servers)]
-        server.kill()
-        print(f"  {time.monotonic() - BEGAN:.1f}: node {number % 3 + 1} is killed", flush=True)
-        await asyncio.sleep(rng.uniform(1.0, 4.0))
-        server.spawn()
-        await asyncio.to_thread(server.await_ready, 30.0)
-        print(f"  {time.monotonic() - BEGAN:.1f}: and serves again", flush=True)
+async def short(faults: Faults, rng: random.Random) -> None:
+    """Each of three nodes dies in turn; then one loses its disk, one is paused, one cut off."""
+    for number in range(3):
+        await asyncio.sleep(rng.uniform(1.0, 3.0))
+        await faults.kill(number)
+    await faults.wipe()
+    await faults.pause(5.0)
+    await asyncio.sleep(2.0)
+    await faults.cut(5.0)
+    await asyncio.sleep(2.0)
 
 
-async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float]]:
-    rng, queue = random.Random(7), f"cluster-{time.time_ns()}"
+async def long(faults: Faults, rng: random.Random, started) -> None:
+    """A node dies every few seconds; between, once or more, everything else."""
+    special = [faults.wipe, faults.pause, faults.replace, faults.cut, faults.roll, faults.pause, faults.cut]
+    turn = 0
+    while started() < WORKFLOWS or turn < 5 * len(special):
+        await asyncio.sleep(KILL_EVERY_S)
+        await faults.kill()
+        turn += 1
+        if turn % 5 == 0 and turn // 5 <= len(special):
+            await special[turn // 5 - 1]()
+
+
+async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float], Faults]:
+    rng, queue = random.Random(SEED), f"cluster-{time.time_ns()}"
     gaps: list[float] = []
-    async with Balancer(nodes) as balancer:
+    async with Proxies(nodes.peer_ports, nodes.pids) as proxies, Balancer(nodes) as balancer:
+        await asyncio.to_thread(nodes.start)
+        faults = Faults(nodes, proxies, rng)
         client = await Client.connect(balancer.address)
-        clients = Clients(client, queue, (0.1, 1.5), random.Random(8))
+        clients = Clients(client, queue, (0.1, 1.5), random.Random(SEED + 1), updates=True)
         activities = Activities(ledger)
-        with ThreadPoolExecutor(16) as threads:
+        with ThreadPoolExecutor(32) as threads:
             async with Worker(client, task_queue=queue, workflows=[Steps],
                               activities=[activities.steady, activities.once], activity_executor=threads,
-                              max_concurrent_activities=16, workflow_runner=UnsandboxedWorkflowRunner()):
+                              max_concurrent_activities=32, workflow_runner=UnsandboxedWorkflowRunner()):
                 load = asyncio.create_task(clients.run(IN_FLIGHT))
                 probing = asyncio.create_task(probe(client, gaps))
-                await kill_one_by_one(nodes, rng)
+                await (long(faults, rng, lambda: len(clients.book.started)) if LONG else short(faults, rng))
                 clients.stop()
                 _, unfinished = await asyncio.wait([load], timeout=SETTLE_S)
                 probing.cancel()
@@ -79,29 +99,27 @@ async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float]]:
                     load.cancel()  # the judge names what has no result
                 else:
                     load.result()
-    return clients, gaps
+        await faults.settled()
+    return clients, gaps, faults
 
 
-async def test_any_node_may_be_killed(tmp_path):
+async def test_any_node_may_fail(tmp_path):
     scratch = Path(os.environ.get("MAINSTAY_CLUSTER_KEEP") or tmp_path)
     scratch.mkdir(parents=True, exist_ok=True)
-    ledger, nodes = Ledger(scratch / "ledger"), Nodes(3, scratch)
+    ledger, nodes = Ledger(scratch / "ledger"), Nodes(3, scratch, proxied=True)
     began = time.monotonic()
     try:
-        nodes.start()
-        formed = time.monotonic() - began
-        clients, gaps = await run_load(nodes, ledger)
+        clients, gaps, faults = await run_load(nodes, ledger)
         book, ran = clients.book, ledger.read()
         breaches = judge.of_results(book) + judge.of_ledger(ran)
-        breaches += await judge.of_server(await Client.connect(nodes.servers[0].address), book, ran)
-        states = [node["state"] for node in nodes.status()["nodes"]]
+        breaches += await judge.of_server(await Client.connect(nodes.servers[faults.members[0]].address), book, ran)
     finally:
         nodes.kill()
         ledger.close()
     outcomes = [outcome for result in book.results.values() for outcome in result]
-    print(f"\nformed in {formed:.1f} s; {KILLS} kills in {time.monotonic() - began:.0f} s; slowest answer {max(gaps):.2f} s; "
+    print(f"\n{len(faults.done)} faults in {time.monotonic() - began:.0f} s; slowest answer {max(gaps):.2f} s; "
           f"{len(book.started)} workflows acknowledged, {len(book.results)} completed, {ran.total()} attempts ran, "
-          f"{outcomes.count(LOST)} only attempts lost, {sum(map(len, book.signalled.values()))} signals acknowledged")
-    assert states == ["serves"] * 3
-    assert len(book.started) >= IN_FLIGHT
+          f"{outcomes.count(LOST)} only attempts lost, {sum(map(len, book.signalled.values()))} signals and "
+          f"{sum(map(len, book.updated.values()))} updates answered")
+    assert len(book.started) >= (WORKFLOWS if LONG else IN_FLIGHT)
     assert not breaches, f"{len(breaches)} breaches:\n" + "\n".join(breaches[:50])

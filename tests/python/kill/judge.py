@@ -52,6 +52,7 @@ def of_history(workflow_id: str, history: WorkflowHistory, ran: Counter, book: B
     if events[-1].event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
         breaches.append(f"ends with {EventType.Name(events[-1].event_type)}")
     breaches += activities(workflow_id, events, ran) + timers(events) + signals(workflow_id, events, book)
+    breaches += updates(workflow_id, events, book)
     for e in events:
         cause = e.workflow_task_failed_event_attributes.cause
         if cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR:
@@ -110,6 +111,18 @@ def signals(workflow_id: str, events: list, book: Book) -> list[str]:
     breaches = [f"acknowledged signal {text!r} is lost" for text in told if not seen[text]]
     breaches += [f"signal {text!r} is there {times} times" for text, times in seen.items() if times > 1]
     breaches += [f"signal {text!r} comes from nowhere" for text in seen if text not in told and text not in maybe]
+    return breaches
+
+
+def updates(workflow_id: str, events: list, book: Book) -> list[str]:
+    """Answered updates are there once, accepted and completed; no other is there twice."""
+    accepted = Counter(e.workflow_execution_update_accepted_event_attributes.accepted_request.meta.update_id for e in events
+                       if e.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED)
+    completed = Counter(e.workflow_execution_update_completed_event_attributes.meta.update_id for e in events
+                        if e.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)
+    breaches = [f"update {text!r} is there {times} times" for text, times in (accepted + completed).items() if times > 2]
+    breaches += [f"answered update {text!r} is lost" for text in book.updated.get(workflow_id, [])
+                 if (accepted[text], completed[text]) != (1, 1)]
     return breaches
 
 

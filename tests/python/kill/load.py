@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from temporalio import activity, workflow
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError)
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -70,10 +71,16 @@ class Steps:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.ticks: list[str] = []
 
     @workflow.signal
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    @workflow.update
+    async def tick(self, text: str) -> str:
+        self.ticks.append(text)
+        return text
 
     @workflow.run
     async def run(self, job: Job) -> list[str]:
@@ -108,6 +115,8 @@ class Book:
     results: dict[str, list[str]] = field(default_factory=dict)
     signalled: dict[str, list[str]] = field(default_factory=dict)
     maybe_signalled: dict[str, list[str]] = field(default_factory=dict)
+    updated: dict[str, list[str]] = field(default_factory=dict)
+    """Ids of updates whose result a client got."""
     broken: list[str] = field(default_factory=list)
     """Answers that no crash explains."""
 
@@ -115,8 +124,10 @@ class Book:
 class Clients:
     """Keeps a number of workflows in flight until told to stop, and writes down what it was told."""
 
-    def __init__(self, client: Client, task_queue: str, pauses_s: tuple[float, float], rng: random.Random):
+    def __init__(self, client: Client, task_queue: str, pauses_s: tuple[float, float], rng: random.Random,
+                 updates: bool = False):
         self._client, self._task_queue, self._pauses_s, self._rng = client, task_queue, pauses_s, rng
+        self._updates = updates
         self._stopping = asyncio.Event()
         self.book = Book()
 
@@ -134,9 +145,12 @@ class Clients:
             workflow_id = f"{self._task_queue}-{slot}-{number}"
             try:
                 handle = await self._start(workflow_id)
-                signals = asyncio.create_task(self._signals(handle))
+                others = [asyncio.create_task(self._signals(handle))]
+                if self._updates:
+                    others.append(asyncio.create_task(self._update(handle)))
                 self.book.results[workflow_id] = await insist(handle.result)
-                signals.cancel()
+                for other in others:
+                    other.cancel()
             except (RPCError, WorkflowFailureError) as error:
                 self.book.broken.append(f"{workflow_id}: {error!r}, {error.__cause__!r}")
             number += 1
@@ -169,6 +183,19 @@ class Clients:
             self.book.signalled.setdefault(handle.id, []).append(text)
 
 
+    async def _update(self, handle: WorkflowHandle) -> None:
+        await asyncio.sleep(self._rng.uniform(0.0, self._pauses_s[1]))
+        text = f"{handle.id}!"
+        try:
+            # Its id makes a repetition the same update.
+            answer = await insist(lambda: handle.execute_update(Steps.tick, text, id=text))
+        except (RPCError, WorkflowUpdateFailedError):
+            return  # the workflow closed meanwhile
+        if answer != text:
+            self.book.broken.append(f"{handle.id}: the update {text!r} answered {answer!r}")
+        self.book.updated.setdefault(handle.id, []).append(text)
+
+
 async def insist(call):
     """Repeats a call while its failures may be a dead server's; the SDK's own patience ends after ten seconds."""
     while True:
@@ -177,4 +204,6 @@ async def insist(call):
         except RPCError as error:
             if error.status in FINAL:
                 raise
+            await asyncio.sleep(0.2)
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
             await asyncio.sleep(0.2)

@@ -21,7 +21,7 @@ use mainstay_runtime::{AsyncRuntime, Instant, Runtime};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::router::Router;
-use crate::{quiet, suspects};
+use crate::{clock, quiet};
 use link::Link;
 
 pub(crate) use frame::FRAME_BYTES_MAX;
@@ -134,7 +134,7 @@ pub(crate) struct Inner<R: Runtime> {
     heard: Mutex<BTreeMap<u64, R::Instant>>,
     stopped: Gate,
     router: Arc<Router>,
-    /// Whether offers to be quiet are made, and leaders suspected.
+    /// Whether offers to be quiet are made, and the clock runs.
     offers: AtomicBool,
     /// Rung when a node is found to be out of reach.
     broken: Arc<Notify>,
@@ -349,11 +349,11 @@ impl<R: Runtime> Peers<R> {
         self.0.stopped.clone()
     }
 
-    /// From now on has offers to be quiet made for the node's groups, and leaders suspected.
+    /// From now on has offers to be quiet made for the node's groups, and their clock run.
     pub(crate) fn make_offers(&self) {
         if !self.0.offers.swap(true, Ordering::Relaxed) {
             drop(R::spawn(quiet::run(WeakPeers(Arc::downgrade(&self.0)))));
-            drop(R::spawn(suspects::run(WeakPeers(Arc::downgrade(&self.0)))));
+            drop(R::spawn(clock::run(WeakPeers(Arc::downgrade(&self.0)))));
         }
     }
 
