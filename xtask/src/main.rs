@@ -17,7 +17,7 @@ type Failure = String;
 
 const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim
   demo   build a server, run one workflow on it, show its history
-  test   install what is missing, then run every test
+  test   install what is missing, then run every test; --long runs instead what takes an hour: a cluster under every fault, 100 failovers
   ci     the read-only gate: format, clippy, documentation, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "demo" => setup::prepare().and_then(|()| demo::demo()),
         "bench" => setup::prepare().and_then(|()| demo::bench()),
+        "test" if std::env::args().any(|word| word == "--long") => setup::prepare().and_then(|()| suites::long()),
         "test" => setup::prepare().and_then(|()| test()),
         "ci" => setup::prepare().and_then(|()| ci()),
         "fix" => fix(),

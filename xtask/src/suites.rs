@@ -9,6 +9,7 @@ use crate::bounded::run;
 use crate::{Failure, server, setup};
 
 const WITHIN: Duration = Duration::from_secs(600);
+const LONG_WITHIN: Duration = Duration::from_secs(3_600);
 
 /// Runs all suites, and then fails if one of them did.
 pub fn test() -> Result<(), Failure> {
@@ -25,6 +26,17 @@ pub fn test() -> Result<(), Failure> {
     .filter_map(Result::err)
     .collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n  ")) }
+}
+
+/// Runs what takes too long for every change.
+pub fn long() -> Result<(), Failure> {
+    let binary = server::build(false)?;
+    let mut cluster = Command::new("tests/venv");
+    cluster.args(["python", "-m", "pytest", "-q", "-s", "tests/python/cluster/test_cluster.py"]);
+    run(cluster.env("MAINSTAY_BIN", &binary).env("MAINSTAY_CLUSTER_LONG", "1"), LONG_WITHIN)?;
+    let mut failover = Command::new("tests/venv");
+    failover.args(["python", "tests/python/cluster/failover.py", "100"]);
+    run(failover.env("MAINSTAY_BIN", &binary), LONG_WITHIN)
 }
 
 fn in_venv(words: &[&str], binary: &Path) -> Result<(), Failure> {
