@@ -156,7 +156,7 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
                 clock::is_turn(self.group, metrics.id, leader, members.voter_ids(), past)
             };
             let asleep = self.quiet.is_asleep();
-            if alone(metrics.id, members) || members.nodes().next().is_none() || metrics.running_state.is_err() {
+            if alone(metrics.id, members) || members.nodes().next().is_none() {
                 return false;
             } else if votes && past_lease.is_some_and(is_turn) {
                 Due::Election
