@@ -234,10 +234,8 @@ pub struct IgnoredDev {
 impl IgnoredDev {
     /// The names of those that were given and that a user might miss.
     pub fn given(&self) -> Vec<&'static str> {
-        let given = [
-            ("--metrics-port", self.metrics_port.is_some()),
-            ("--sqlite-pragma", !self.sqlite_pragma.is_empty()),
-        ];
+        let given =
+            [("--metrics-port", self.metrics_port.is_some()), ("--sqlite-pragma", !self.sqlite_pragma.is_empty())];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
     }
 }
