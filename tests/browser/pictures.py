@@ -6,6 +6,10 @@ It knows which pages are shown at which size. The directory is docs/ui if none i
 """
 
 import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import urllib.parse
@@ -20,7 +24,7 @@ from temporalio.worker import Worker
 
 from chromium import Chromium
 from shop import ACTIVITIES, QUEUE, WORKFLOWS, Order, Refund, Stocktaking
-from support import Server, free_port
+from support import Server, binary, free_port
 
 DESK = dict(width=1280, height=800)
 PHONE = dict(width=360, height=740, mobile=True)
@@ -67,7 +71,7 @@ def draw(browser: Chromium, ui: str, into: Path) -> None:
         "batches": f"{ui}/namespaces/default/batches",
         "namespaces": f"{ui}/namespaces",
         "namespace": f"{ui}/namespaces/default",
-        "cluster": f"{ui}/cluster",
+        "alone": f"{ui}/cluster",
         "missing": f"{ui}/namespaces/default/workflows/never-was",
     }
     for size, shape in (("desk", DESK), ("phone", PHONE)):
@@ -82,6 +86,36 @@ def draw(browser: Chromium, ui: str, into: Path) -> None:
                 page.screenshot(into / f"{name}-{size}-{colours}.png", whole=name in ("workflow", "stuck"))
 
 
+@contextlib.contextmanager
+def cluster(scratch: Path):
+    """Three nodes on this machine; gives where the first one's pages are."""
+    # Ports of clients, nodes and pages, 1000 apart at most.
+    first = next(port for port in range(22000, 22080, 3) if all(map(is_free, (*range(port, port + 3), *range(port + 100, port + 103)))))
+    command = [binary(), "cluster", "dev", "--nodes", "3", "--port", str(first), "--data-dir", str(scratch)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in process.stdout:
+            if line.startswith("Ctrl-C"):
+                break
+        yield f"http://127.0.0.1:{first + 1000}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def draw_cluster(browser: Chromium, into: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch, cluster(Path(scratch)) as ui:
+        for colours in ("light", "dark"):
+            page = browser.page(width=1280, height=480, dark=colours == "dark")
+            page.go(f"{ui}/cluster").until("document.querySelectorAll('.map .leads').length >= 17")
+            page.screenshot(into / f"cluster-desk-{colours}.png")
+
+
 async def main(into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,6 +126,7 @@ async def main(into: Path) -> None:
                 await work(client)
                 with Chromium() as browser:
                     await asyncio.to_thread(draw, browser, f"http://127.0.0.1:{port}", into)
+                    await asyncio.to_thread(draw_cluster, browser, into)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ async def test_signal_query_update_and_stack(ui, page, client, worker, name):
         page.leaves(lambda: page.press("Enter"))
         assert "no-such-query" in page.text("main .parse-error")
         page.leaves(lambda: page.click("nav.tabs a", "Stack trace"))
-        assert "wait_condition" in page.text("pre.trace")
+        assert "Stack for" in page.text("pre.trace")
         page.click(".actions button", "Update")
         page.type("#update input[name=name]", "rename")
         page.type("#update textarea", "<i>better</i>")

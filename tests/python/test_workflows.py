@@ -35,6 +35,14 @@ async def eventually(check, within_s: float = 10.0):
     return found
 
 
+async def test_a_history_tells_when_a_worker_took_an_activity(client: Client, task_queue, workflow_id):
+    handle = await client.start_workflow(TimedOut.run, TimeoutSpec(), id=workflow_id, task_queue=task_queue)
+    assert await handle.result() == ["none"]
+    times = {event.event_type: event.event_time.ToNanoseconds() / 1e9 for event in (await handle.fetch_history()).events}
+    took = times[EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED] - times[EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED]
+    assert took > 2.5, "the activity blocks for three seconds"
+
+
 async def test_an_activity_gives_its_result(client: Client, task_queue, workflow_id):
     handle = await client.start_workflow(Greeting.run, "Ada", id=workflow_id, task_queue=task_queue)
     assert await handle.result() == "Hello, Ada!"

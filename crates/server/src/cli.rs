@@ -162,6 +162,9 @@ pub struct ClusterDev {
     /// Port of the first node's gRPC API. The others have the next ones; for each other nodes use ports 100 above.
     #[arg(long, short = 'p', default_value_t = 7233)]
     pub port: u16,
+    /// No web interface. Otherwise each node has one, on a port 1000 above that of its gRPC API.
+    #[arg(long)]
+    pub headless: bool,
 }
 
 /// Which node is asked.

@@ -2,7 +2,7 @@
 //!
 //! Each process is this binary with `server start`. It stops when its stdin ends, so no node outlives the command, however that ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,6 +19,8 @@ use crate::cluster_status;
 
 /// Other nodes use ports this much above those of clients.
 const PEER_PORTS: u16 = 100;
+/// And web interfaces ports this much above.
+const UI_PORTS: u16 = 1_000;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -47,7 +49,7 @@ pub fn run(global: &Global, flags: &ClusterDev) -> Result<(), Failure> {
 }
 
 async fn run_in(global: &Global, flags: &ClusterDev, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| format!("signals cannot be handled: {error}");
+    let failed = |error: io::Error| format!("signals cannot be handled: {error}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut nodes = Vec::new();
@@ -62,6 +64,9 @@ async fn run_in(global: &Global, flags: &ClusterDev, path: &Path) -> Result<(), 
         match status {
             Ok(status) => print!("{}", cluster_status::nodes(&status)),
             Err(reason) => eprintln!("mainstay: {reason}"),
+        }
+        if !flags.headless {
+            println!("web interface of the first node: http://127.0.0.1:{}/cluster", ui_port(flags, 1));
         }
         println!("Ctrl-C stops all nodes.");
         tokio::select! {
@@ -82,6 +87,10 @@ fn peer_address(flags: &ClusterDev, number: u16) -> String {
     format!("127.0.0.1:{}", flags.port.saturating_add(PEER_PORTS).saturating_add(number - 1))
 }
 
+fn ui_port(flags: &ClusterDev, number: u16) -> u16 {
+    flags.port.saturating_add(UI_PORTS).saturating_add(number - 1)
+}
+
 async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut Vec<Running>) -> Result<(), Failure> {
     let binary = std::env::current_exe().map_err(|error| format!("the binary cannot be found: {error}"))?;
     let join: Vec<String> = (1..=flags.nodes).map(|number| peer_address(flags, number)).collect();
@@ -93,6 +102,9 @@ async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut
         command.arg("--data-dir").arg(node_directory(path, &name));
         command.args(["--listen", &address(flags, number), "--peer-listen", &peer_address(flags, number)]);
         command.args(["--join", &join.join(","), "--bootstrap-expect", &flags.nodes.min(5).to_string()]);
+        if !flags.headless {
+            command.args(["--ui-port", &ui_port(flags, number).to_string()]);
+        }
         command.args(["--log-level", level(global.log_level.unwrap_or(LogLevel::Warn))]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
@@ -100,8 +112,11 @@ async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut
         let ready = ready.clone();
         thread::spawn(move || {
             let mut line = String::new();
-            let read = lines.map(|lines| BufReader::new(lines).read_line(&mut line));
+            let mut lines = lines.map(BufReader::new);
+            let read = lines.as_mut().map(|lines| lines.read_line(&mut line));
             let _ = ready.send(matches!(read, Some(Ok(bytes)) if bytes > 0).then_some(()).ok_or(name));
+            // To the end, so that the node can go on printing.
+            let _ = lines.map(|mut lines| io::copy(&mut lines, &mut io::sink()));
         });
         nodes.push(Running { name: format!("node-{number}"), process });
     }

@@ -132,8 +132,11 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn one_command_runs_a_cluster_and_ends_it() {
     let first = free_ports(3);
-    let mut cluster =
-        Running(mainstay(&["cluster", "dev", "--nodes", "3", "--port", &first.to_string()]).spawn().expect("starts"));
+    let mut cluster = Running(
+        mainstay(&["cluster", "dev", "--nodes", "3", "--headless", "--port", &first.to_string()])
+            .spawn()
+            .expect("starts"),
+    );
     let text = cluster.says("Ctrl-C");
     for number in 0..3 {
         assert!(text.contains(&format!("node-{}", number + 1)), "{text}");

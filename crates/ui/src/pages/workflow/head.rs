@@ -107,7 +107,7 @@ impl Head<'_> {
                 @for (name, value) in info.memo.iter().flat_map(|memo| &memo.fields) {
                     (fact(name, &html! { span.kind { "memo " } (payload::of(value).markup()) }))
                 }
-                @for (name, value) in info.search_attributes.iter().flat_map(|all| &all.indexed_fields) {
+                @for (name, value) in info.search_attributes.iter().flat_map(|all| &all.indexed_fields).filter(|(name, _)| *name != "BuildIds") {
                     (fact(name, &html! { (payload::of(value).line()) }))
                 }
             }
