@@ -73,29 +73,22 @@ export function live(dress) {
     sign.hidden = true;
   }
 
-  let missed = false;
   function start() {
     if (source) return;
     source = new EventSource(address);
     source.addEventListener("change", refresh);
     source.addEventListener("open", () => {
       sign.hidden = false;
-      if (missed) refresh();
-      missed = false;
     });
+    // The browser tries again by itself, and hears of what it missed, since the address says what it has seen.
     source.addEventListener("error", () => {
       sign.hidden = true;
-      missed = true;
     });
   }
 
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) {
-      stop();
-      missed = true;
-    } else {
-      start();
-    }
+    if (document.hidden) stop();
+    else start();
   });
   if (!document.hidden) start();
 }

@@ -75,7 +75,7 @@ impl WorkflowService for Fake {
     ) -> Result<tonic::Response<CountWorkflowExecutionsResponse>, Status> {
         // A count over much: the page must not wait for it.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok(tonic::Response::default())
+        Ok(tonic::Response::new(Default::default()))
     }
 
     async fn describe_workflow_execution(
@@ -136,7 +136,7 @@ impl WorkflowService for Fake {
         request: tonic::Request<SignalWorkflowExecutionRequest>,
     ) -> Result<tonic::Response<SignalWorkflowExecutionResponse>, Status> {
         assert_eq!(request.into_inner().signal_name, "go & stop");
-        Ok(tonic::Response::default())
+        Ok(tonic::Response::new(Default::default()))
     }
 }
 

@@ -205,15 +205,19 @@ pub async fn page(
             }
         }
     };
-    let events = running.then(|| format!("{}/events", links.batch(&id)));
+    let events = running.then(|| live::address(&format!("{}/events", links.batch(&id)), live::print(&job)));
     let shell = Shell { section: Section::Batches, namespace: Some(&namespace), title: &id, events };
     Ok(shell.answer(&ui, &visitor, body).await)
 }
 
 /// Says when a job's progress changes.
-pub async fn events(State(ui): State<Arc<Ui>>, Path((namespace, id)): Path<(String, String)>) -> Response {
+pub async fn events(
+    State(ui): State<Arc<Ui>>,
+    Path((namespace, id)): Path<(String, String)>,
+    Query(seen): Query<live::Seen>,
+) -> Response {
     let (namespace, id) = (unsegment(namespace), unsegment(id));
-    live::changes(move || {
+    live::changes(&seen, move || {
         let (ui, namespace, id) = (ui.clone(), namespace.clone(), id.clone());
         async move { live::print(&describe(&ui, &namespace, &id).await.ok()?) }
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus};
 use maud::{Markup, html};
@@ -24,19 +24,21 @@ async fn status(ui: &Ui) -> Result<GetClusterStatusResponse, Problem> {
 
 /// The map.
 pub async fn page(State(ui): State<Arc<Ui>>, visitor: Visitor) -> Result<Response, Problem> {
-    let map = Map::of(status(&ui).await?);
+    let status = status(&ui).await?;
+    let seen = live::print(&status);
+    let map = Map::of(status);
     let body = html! {
         h1 { "Cluster" }
         div #map data-region { (map.markup()) }
     };
-    let events = Some(format!("{}/cluster/events", ui.config.public_path));
+    let events = Some(live::address(&format!("{}/cluster/events", ui.config.public_path), seen));
     let shell = Shell { section: Section::Cluster, namespace: None, title: "Cluster", events };
     Ok(shell.answer(&ui, &visitor, body).await)
 }
 
 /// Says when the map changes.
-pub async fn events(State(ui): State<Arc<Ui>>) -> Response {
-    live::changes(move || {
+pub async fn events(State(ui): State<Arc<Ui>>, Query(seen): Query<live::Seen>) -> Response {
+    live::changes(&seen, move || {
         let ui = ui.clone();
         async move { live::print(&status(&ui).await.ok()?) }
     })

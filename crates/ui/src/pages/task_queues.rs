@@ -169,10 +169,11 @@ pub async fn page(
 ) -> Result<Response, Problem> {
     let (namespace, name) = (unsegment(namespace), unsegment(name));
     let links = Links { base: &ui.config.public_path, namespace: &namespace };
-    let mut sides = Vec::new();
-    for (kind, words) in TYPES {
-        sides.push((words, describe(&ui, &namespace, &name, kind).await?));
-    }
+    let [(tasks, tasks_words), (activities, activities_words)] = TYPES;
+    let sides = [
+        (tasks_words, describe(&ui, &namespace, &name, tasks).await?),
+        (activities_words, describe(&ui, &namespace, &name, activities).await?),
+    ];
     let workers = workers(&ui, &namespace, equals("TaskQueue", &name)).await;
     let body = html! {
         div.title {
@@ -185,7 +186,8 @@ pub async fn page(
             @if !workers.is_empty() { h2 { "Workers" } (workers_table(&links, &workers)) }
         }
     };
-    let events = Some(format!("{}/events", links.task_queue(&name)));
+    let seen = print(&sides[0].1, &sides[1].1);
+    let events = Some(live::address(&format!("{}/events", links.task_queue(&name)), seen));
     let shell = Shell { section: Section::TaskQueues, namespace: Some(&namespace), title: &name, events };
     Ok(shell.answer(&ui, &visitor, body).await)
 }
@@ -220,14 +222,22 @@ fn side(words: &str, side: &DescribeTaskQueueResponse) -> Markup {
 }
 
 /// Says when a queue changes.
-pub async fn events(State(ui): State<Arc<Ui>>, Path((namespace, name)): Path<(String, String)>) -> Response {
+pub async fn events(
+    State(ui): State<Arc<Ui>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(seen): Query<live::Seen>,
+) -> Response {
     let (namespace, name) = (unsegment(namespace), unsegment(name));
-    live::changes(move || {
+    live::changes(&seen, move || {
         let (ui, namespace, name) = (ui.clone(), namespace.clone(), name.clone());
         async move {
             let tasks = describe(&ui, &namespace, &name, TaskQueueType::Workflow).await.ok()?;
             let activities = describe(&ui, &namespace, &name, TaskQueueType::Activity).await.ok()?;
-            Some(live::print(&tasks)?.rotate_left(1) ^ live::print(&activities)?)
+            print(&tasks, &activities)
         }
     })
+}
+
+fn print(tasks: &DescribeTaskQueueResponse, activities: &DescribeTaskQueueResponse) -> live::Print {
+    Some(live::print(tasks)?.rotate_left(1) ^ live::print(activities)?)
 }

@@ -122,16 +122,17 @@ pub async fn page(
         section data-region #history { (EventList { ui: &ui, shown: &shown, asked: &asked, history: &history }.markup()) }
         (head.dialogs(&history))
     };
-    let events = Some(format!("{}/events", shown.address(&ui))).filter(|_| head.is_running());
+    let events =
+        head.is_running().then(|| live::address(&format!("{}/events", shown.address(&ui)), live::print(&described)));
     let shell =
         Shell { section: Section::Workflows, namespace: Some(&shown.namespace), title: &shown.workflow_id, events };
     Ok(shell.answer(&ui, &visitor, body).await)
 }
 
 /// Says when the run changes.
-pub async fn events(State(ui): State<Arc<Ui>>, Path(run): Path<Run>) -> Response {
+pub async fn events(State(ui): State<Arc<Ui>>, Path(run): Path<Run>, Query(seen): Query<live::Seen>) -> Response {
     let shown = Arc::new(Shown::from(run));
-    live::changes(move || {
+    live::changes(&seen, move || {
         let (ui, shown) = (ui.clone(), shown.clone());
         async move { live::print(&shown.describe(&ui).await.ok()?) }
     })

@@ -173,7 +173,7 @@ pub async fn page(
         }
     };
     let events = links.page("events") + &parameters(&[("query", &asked.query), ("token", &asked.token)]);
-    let events = error.is_none().then_some(events);
+    let events = error.is_none().then(|| live::address(&events, print(&rows.rows)));
     let shell = Shell { section: Section::Workflows, namespace: Some(&namespace), title: "Recent workflows", events };
     let mut answer = shell.answer(&ui, &visitor, body).await;
     if let Some(problem) = error {
@@ -195,17 +195,27 @@ pub async fn counts(
 }
 
 /// Says when the list changes.
-pub async fn events(State(ui): State<Arc<Ui>>, Path(namespace): Path<String>, Query(asked): Query<Asked>) -> Response {
+pub async fn events(
+    State(ui): State<Arc<Ui>>,
+    Path(namespace): Path<String>,
+    Query(asked): Query<Asked>,
+    Query(seen): Query<live::Seen>,
+) -> Response {
     let namespace = unsegment(namespace);
     let token: Bytes = URL_SAFE_NO_PAD.decode(&asked.token).unwrap_or_default().into();
-    live::changes(move || {
+    live::changes(&seen, move || {
         let (ui, token) = (ui.clone(), token.clone());
         let (namespace, query) = (namespace.clone(), asked.query.clone());
         async move {
             let request = ListWorkflowExecutionsRequest { namespace, page_size: PAGE, next_page_token: token, query };
-            live::print(&ask(ui.api.workflows().list_workflow_executions(request)).await.ok()?)
+            print(&ask(ui.api.workflows().list_workflow_executions(request)).await.ok()?.executions)
         }
     })
+}
+
+/// The print of rows, in whatever order they are.
+fn print(rows: &[WorkflowExecutionInfo]) -> live::Print {
+    rows.iter().map(live::print).try_fold(0, |all: u64, one| Some(all.wrapping_add(one?)))
 }
 
 /// What is drawn of a list.
