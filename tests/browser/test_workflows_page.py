@@ -94,6 +94,23 @@ async def test_keys(ui, page, orders):
     await off(presses)
 
 
+async def test_the_filter_completes_names(ui, page, server):
+    def types():
+        page.go(f"{ui}/namespaces/default/workflows")
+        page.type("#query", "Col")
+        page.until("document.querySelector('#suggestions li')?.innerText === 'Colour'")
+        page.press("Tab")
+        assert page.js("document.getElementById('query').value") == "Colour "
+        page.js("document.getElementById('query').setSelectionRange(99, 99)")
+        page("Input.insertText", text="= 'x' AND executions")
+        page.press("Tab")
+        page("Input.insertText", text="= 'Ru")
+        page.press("Tab")
+        assert page.js("document.getElementById('query').value") == "Colour = 'x' AND ExecutionStatus = 'Running'"
+
+    await off(types)
+
+
 async def test_views_are_kept(ui, page, orders):
     def saves():
         page.go(f"{ui}/namespaces/default/workflows?query=" + urllib.parse.quote("WorkflowType = 'Order'"))

@@ -4,6 +4,7 @@ import "./switches.js";
 import "./keys.js";
 import "./dialogs.js";
 import { views, late } from "./list.js";
+import { complete } from "./complete.js";
 import { decode } from "./codec.js";
 import { live } from "./live.js";
 
@@ -15,5 +16,6 @@ function dress() {
 }
 
 views();
+complete(document.getElementById("query"));
 dress();
 live(dress);

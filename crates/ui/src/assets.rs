@@ -20,6 +20,7 @@ embedded!(
     "mark.svg",
     "main.js",
     "codec.js",
+    "complete.js",
     "dialogs.js",
     "keys.js",
     "list.js",

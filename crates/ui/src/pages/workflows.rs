@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use mainstay_api::temporal::operatorservice::v1::ListSearchAttributesRequest;
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1::{CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest};
 use maud::{Markup, html};
@@ -163,7 +164,8 @@ pub async fn page(
         Err(problem) if problem.status == axum::http::StatusCode::BAD_REQUEST => (Rows::default(), Some(problem)),
         Err(problem) => return Err(problem),
     };
-    let view = View { links: &links, asked: &asked };
+    let words = attributes(&ui, &namespace).await;
+    let view = View { links: &links, asked: &asked, words: &words };
     let body = html! {
         h1 { "Recent workflows" }
         (view.filter(error.as_ref()))
@@ -182,6 +184,14 @@ pub async fn page(
     Ok(answer)
 }
 
+/// The names of a namespace's attributes; none is no reason to fail.
+async fn attributes(ui: &Ui, namespace: &str) -> String {
+    let request = ListSearchAttributesRequest { namespace: namespace.to_owned() };
+    let listed = ask(ui.api.operator().list_search_attributes(request)).await.unwrap_or_default();
+    let names: Vec<String> = listed.custom_attributes.into_keys().chain(listed.system_attributes.into_keys()).collect();
+    names.join(" ")
+}
+
 /// The chips alone, for a page that came without numbers.
 pub async fn counts(
     State(ui): State<Arc<Ui>>,
@@ -191,7 +201,7 @@ pub async fn counts(
     let namespace = unsegment(namespace);
     let links = Links { base: &ui.config.public_path, namespace: &namespace };
     let counts = counts_of(&ui, &namespace, &asked.query).await?;
-    Ok(View { links: &links, asked: &asked }.chips(Some(&counts)))
+    Ok(View { links: &links, asked: &asked, words: "" }.chips(Some(&counts)))
 }
 
 /// Says when the list changes.
@@ -222,6 +232,8 @@ fn print(rows: &[WorkflowExecutionInfo]) -> live::Print {
 struct View<'a> {
     links: &'a Links<'a>,
     asked: &'a Asked,
+    /// What a filter may name, for completion.
+    words: &'a str,
 }
 
 impl View<'_> {
@@ -231,9 +243,11 @@ impl View<'_> {
         html! {
             form.filter #filter method="get" action=(self.links.page("workflows")) role="search" {
                 label.sr for="query" { "Filter" }
-                input.mono #query type="search" name="query" value=(query) spellcheck="false" autocomplete="off"
-                    autocapitalize="off" placeholder="WorkflowType = 'Order' AND StartTime > '2026-01-01T00:00:00Z'"
-                    aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "query-error")];
+                div.field {
+                    input.mono #query type="search" name="query" value=(query) spellcheck="false" autocomplete="off"
+                        autocapitalize="off" placeholder="WorkflowType = 'Order' AND StartTime > '2026-01-01T00:00:00Z'"
+                        data-words=(self.words) aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "query-error")];
+                }
                 @if !self.asked.sort.is_empty() { input type="hidden" name="sort" value=(self.asked.sort); }
                 button.primary { "Filter" }
                 details.menu #views data-namespace=(self.links.namespace) {
