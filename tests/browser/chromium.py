@@ -16,8 +16,8 @@ import threading
 import time
 from pathlib import Path
 
-COMMAND_WITHIN_S = 20.0
-WAIT_WITHIN_S = 10.0
+COMMAND_WITHIN_S = 40.0
+WAIT_WITHIN_S = 30.0
 
 
 def executable() -> str | None:
