@@ -1,5 +1,7 @@
 //! Pages on a server that is made up: what it says is as hostile as it can be.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
