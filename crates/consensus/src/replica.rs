@@ -158,7 +158,7 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             let asleep = self.quiet.is_asleep();
             if alone(metrics.id, members) || members.nodes().next().is_none() {
                 return false;
-            } else if votes && past_lease.is_some_and(is_turn) {
+            } else if votes && past_lease.is_some_and(is_turn) && self.pulse.may_stand(self.pace) {
                 Due::Election
             } else if asleep {
                 return false;

@@ -54,7 +54,8 @@ impl<R: Runtime> Node<R> {
                 let asked = self.call_node::<T>(leader, group, call(), left + SEEK_WITHIN);
                 match R::select2(asked, self.another_leader(group, leader)).await {
                     Select2::First(Ok(Asked::Done(result))) => return result,
-                    Select2::First(Ok(Asked::Moved(next))) => hint = next,
+                    // Who says that it leads itself does so in a moment, when it has applied what was before.
+                    Select2::First(Ok(Asked::Moved(next))) => hint = next.filter(|next| *next != leader),
                     Select2::First(Err(PeerError::Unreachable(_))) => {}
                     Select2::First(Err(_)) | Select2::Second(()) => may_repeat = true,
                 }
