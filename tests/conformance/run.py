@@ -5,6 +5,7 @@
     tests/venv python tests/conformance/run.py timer signal         these areas
     tests/venv python tests/conformance/run.py --all
     tests/venv python tests/conformance/run.py --only activity/max_attempts --show
+    tests/venv python tests/conformance/run.py --cluster timer signal               against one of three nodes
     tests/venv python tests/conformance/run.py --address 127.0.0.1:7233 timer     a server that already runs
 
 The status is 1 if a scenario differs that areas.toml gates and does not excuse. For whole transcripts use
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,12 +47,27 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--only", action="append", default=[], metavar="GLOB", help="area/name pattern instead of areas")
     p.add_argument("--address", help="use the server at this address and start none")
     p.add_argument("--http", help="where the server at --address has its HTTP API; without it what needs that is left out")
+    p.add_argument("--cluster", action="store_true", help="start three nodes; without the server's search attributes")
     p.add_argument("--jobs", default="8", help="scenarios in parallel")
     p.add_argument("--retry", default="1", help="0: no second try for scenarios that differ")
     p.add_argument("--show", action="store_true", help="print the differences of every failed scenario")
     p.add_argument("--json", metavar="FILE", help="keep results and transcripts of failures here")
     p.add_argument("--log", metavar="FILE", help="the server's output; default: stderr")
     return p.parse_args()
+
+
+@contextmanager
+def cluster(scratch: Path):
+    """Three nodes; the areas run against one of them."""
+    sys.path.insert(0, str(HERE.parent / "python"))
+    from cluster.nodes import Nodes
+
+    nodes = Nodes(3, scratch)
+    try:
+        nodes.start()
+        yield nodes.servers[0]
+    finally:
+        nodes.kill()
 
 
 def replay(args: argparse.Namespace, areas: list[str], rules: dict, address: str, http: str | None, report: Path) -> list[dict]:
@@ -100,11 +116,13 @@ def main() -> int:
     rules = tomllib.loads((HERE / "areas.toml").read_text())
     areas = args.areas or (["*"] if args.all else rules["gated"])
     flags = [word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")]
-    http = args.http if args.address else f"127.0.0.1:{free_port()}"
-    if http and not args.address:
+    elsewhere = args.address or args.cluster
+    http = args.http if elsewhere else f"127.0.0.1:{free_port()}"
+    if http and not elsewhere:
         flags += ["--http-port", http.rpartition(":")[2]]
     with tempfile.TemporaryDirectory(prefix="mainstay-conformance-") as scratch:
         server = (nullcontext(SimpleNamespace(address=args.address)) if args.address
+                  else cluster(Path(scratch)) if args.cluster
                   else Server(*flags, data_dir=Path(scratch) / "data", log=args.log))
         with server as s:
             report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
