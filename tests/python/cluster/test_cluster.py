@@ -76,12 +76,10 @@ async def long(faults: Faults, rng: random.Random, started) -> None:
             await special[turn // 5 - 1]()
 
 
-async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float], Faults]:
-    rng, queue = random.Random(SEED), f"cluster-{time.time_ns()}"
+async def run_load(nodes: Nodes, ledger: Ledger, faults: Faults, rng: random.Random) -> tuple[Clients, list[float]]:
+    queue = f"cluster-{time.time_ns()}"
     gaps: list[float] = []
-    async with Proxies(nodes.peer_ports, nodes.pids) as proxies, Balancer(nodes) as balancer:
-        await asyncio.to_thread(nodes.start)
-        faults = Faults(nodes, proxies, rng)
+    async with Balancer(nodes) as balancer:
         client = await Client.connect(balancer.address)
         clients = Clients(client, queue, (0.1, 1.5), random.Random(SEED + 1), updates=True)
         activities = Activities(ledger)
@@ -99,20 +97,23 @@ async def run_load(nodes: Nodes, ledger: Ledger) -> tuple[Clients, list[float], 
                     load.cancel()  # the judge names what has no result
                 else:
                     load.result()
-        await faults.settled()
-    return clients, gaps, faults
+    return clients, gaps
 
 
 async def test_any_node_may_fail(tmp_path):
     scratch = Path(os.environ.get("MAINSTAY_CLUSTER_KEEP") or tmp_path)
     scratch.mkdir(parents=True, exist_ok=True)
     ledger, nodes = Ledger(scratch / "ledger"), Nodes(3, scratch, proxied=True)
-    began = time.monotonic()
+    began, rng = time.monotonic(), random.Random(SEED)
     try:
-        clients, gaps, faults = await run_load(nodes, ledger)
-        book, ran = clients.book, ledger.read()
-        breaches = judge.of_results(book) + judge.of_ledger(ran)
-        breaches += await judge.of_server(await Client.connect(nodes.servers[faults.members[0]].address), book, ran)
+        async with Proxies(nodes.peer_ports, nodes.pids) as proxies:
+            await asyncio.to_thread(nodes.start)
+            faults = Faults(nodes, proxies, rng)
+            clients, gaps = await run_load(nodes, ledger, faults, rng)
+            await faults.settled()
+            book, ran = clients.book, ledger.read()
+            breaches = judge.of_results(book) + judge.of_ledger(ran)
+            breaches += await judge.of_server(await Client.connect(nodes.servers[faults.members[0]].address), book, ran)
     finally:
         nodes.kill()
         ledger.close()
