@@ -39,6 +39,31 @@ pub fn long() -> Result<(), Failure> {
     run(failover.env("MAINSTAY_BIN", &binary), LONG_WITHIN)
 }
 
+/// The programs of all SDKs: the gate has those of Python and Go, here are also those that need more to be installed.
+pub fn sdk() -> Result<(), Failure> {
+    let binary = server::build(false)?;
+    let failures: Vec<Failure> = [
+        in_venv(&["python", "-m", "pytest", "-q", "tests/python"], &binary),
+        go(&binary),
+        typescript(&binary),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n  ")) }
+}
+
+/// Installs what the lock file names, compiles, and runs.
+fn typescript(binary: &Path) -> Result<(), Failure> {
+    if Command::new("npm").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return Err("the suite of the TypeScript SDK needs Node.js 20 or newer, with npm".into());
+    }
+    for words in [["ci", "--no-audit", "--no-fund"].as_slice(), &["test"]] {
+        run(Command::new("npm").args(words).current_dir("tests/typescript").env("MAINSTAY_BIN", binary), WITHIN)?;
+    }
+    Ok(())
+}
+
 fn in_venv(words: &[&str], binary: &Path) -> Result<(), Failure> {
     run(Command::new("tests/venv").args(words).env("MAINSTAY_BIN", binary).env("MAINSTAY_KILL_SMOKE", "1"), WITHIN)
 }

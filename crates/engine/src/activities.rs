@@ -377,15 +377,24 @@ pub(crate) fn write_canceled(
     details: Option<Payloads>,
     identity: &str,
 ) {
-    let attributes = ActivityTaskCanceledEventAttributes {
+    let attributes = canceled_attributes(activity, started_event_id, details, identity);
+    run.add(tx, Attributes::ActivityTaskCanceledEventAttributes(attributes));
+}
+
+pub(crate) fn canceled_attributes(
+    activity: &ActivityRecord,
+    started_event_id: i64,
+    details: Option<Payloads>,
+    identity: &str,
+) -> ActivityTaskCanceledEventAttributes {
+    ActivityTaskCanceledEventAttributes {
         details,
         latest_cancel_requested_event_id: activity.cancel_requested_event_id,
         scheduled_event_id: activity.scheduled_event_id,
         started_event_id,
         identity: identity.to_string(),
         ..ActivityTaskCanceledEventAttributes::default()
-    };
-    run.add(tx, Attributes::ActivityTaskCanceledEventAttributes(attributes));
+    }
 }
 
 /// Counts heartbeat details into the size of the run's state. Small ones are not counted, so that an ordinary heartbeat need not
@@ -480,7 +489,6 @@ fn retry(tx: &mut Transaction<'_>, run: &Run, mut activity: ActivityRecord, fail
     activity.started_ns = 0;
     activity.poll_request_id.clear();
     activity.identity.clear();
-    activity.current_retry_interval_ns = interval;
     activity.attempt_scheduled_ns = tx.now().saturating_add(interval);
     activity.last_failure = Some(cut(failure));
     arm(tx, run, &mut activity);

@@ -157,6 +157,8 @@ fn dispatch_within(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityR
 
 pub(crate) fn dispatch_at(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord, at: i64) {
     activities::withdraw(tx, run, activity);
+    // It counts as dispatched anew; why its last attempt failed is not kept.
+    activity.last_failure = None;
     activity.attempt_scheduled_ns = at.max(tx.now());
     if at <= tx.now() {
         activities::dispatch(tx, run, activity);
@@ -189,8 +191,8 @@ fn update_options(
         activities::arm(tx, run, activity);
     } else if backing_off {
         if activity.attempt > 1 {
-            let interval = retry::interval(&given(&activity.retry_policy), activity.attempt - 1);
-            activity.current_retry_interval_ns = interval;
+            // By the attempt to come, as with the reference server: one step longer than the first time.
+            let interval = retry::interval(&given(&activity.retry_policy), activity.attempt);
             activity.attempt_scheduled_ns = activity.last_attempt_complete_ns.saturating_add(interval);
         }
         dispatch_at(tx, run, activity, activity.attempt_scheduled_ns);
@@ -209,10 +211,15 @@ fn options(activity: &ActivityRecord) -> ActivityOptions {
         schedule_to_start_timeout: duration(activity.schedule_to_start_ns),
         start_to_close_timeout: duration(activity.start_to_close_ns),
         heartbeat_timeout: duration(activity.heartbeat_ns),
-        retry_policy: activity.retry_policy.clone(),
+        retry_policy: activity.retry_policy.clone().map(without_error_types),
         priority: activity.priority.clone(),
         ..ActivityOptions::default()
     }
+}
+
+/// A retry policy as descriptions and operators see it: which errors are final is not theirs to see or change.
+pub(crate) fn without_error_types(policy: RetryPolicy) -> RetryPolicy {
+    RetryPolicy { non_retryable_error_types: Vec::new(), ..policy }
 }
 
 fn set_options(activity: &mut ActivityRecord, options: &ActivityOptions) {

@@ -19,11 +19,14 @@ use crate::{Answer, empty, external, workflow_task};
 const TERMINATE_REASON: &str = "terminated by user via frontend";
 const TERMINATE_IDENTITY: &str = "frontend-service";
 
-/// The run that a request means. One that names the first run of a chain means the chain's current run, whatever run it names.
+/// The run that a request means. One that names the first run of a chain means the chain's current run, whatever run it names; that
+/// it is of this chain matters only while it is open.
 fn meant(tx: &Transaction<'_>, execution: Option<&WorkflowExecution>, first_execution_run_id: &str) -> Answer<Run> {
     let run_id = execution.map_or("", |execution| execution.run_id.as_str());
     let run = Run::load(tx, if first_execution_run_id.is_empty() { run_id } else { "" })?;
-    lifecycle::check_first_run(tx, &run, first_execution_run_id)?;
+    if run.is_open() {
+        lifecycle::check_first_run(tx, &run, first_execution_run_id)?;
+    }
     Ok(run)
 }
 

@@ -22,6 +22,7 @@ use mainstay_base::{RunId, Timestamp};
 use prost_types::Timestamp as ProtoTimestamp;
 
 use crate::activities::{is_backing_off, is_held};
+use crate::activity_operations::without_error_types;
 use crate::convert::{deadline, duration, time};
 use crate::run::Run;
 use crate::store::{EntityKey, Fault, Store, Table};
@@ -156,7 +157,11 @@ fn activity_info(run: &Run, a: &ActivityRecord) -> PendingActivityInfo {
         expiration_time: time(deadline(a.scheduled_ns, a.schedule_to_close_ns)),
         last_failure: a.last_failure.clone(),
         last_worker_identity: a.last_worker_identity.clone(),
-        current_retry_interval: if backing_off { duration(a.current_retry_interval_ns) } else { None },
+        current_retry_interval: if backing_off {
+            duration(a.attempt_scheduled_ns - a.last_attempt_complete_ns)
+        } else {
+            None
+        },
         last_attempt_complete_time: time(a.last_attempt_complete_ns),
         next_attempt_schedule_time: if backing_off { time(a.attempt_scheduled_ns) } else { None },
         activity_options: Some(ActivityOptions {
@@ -169,7 +174,7 @@ fn activity_info(run: &Run, a: &ActivityRecord) -> PendingActivityInfo {
             schedule_to_start_timeout: duration(a.schedule_to_start_ns),
             start_to_close_timeout: duration(a.start_to_close_ns),
             heartbeat_timeout: duration(a.heartbeat_ns),
-            retry_policy: a.retry_policy.clone(),
+            retry_policy: a.retry_policy.clone().map(without_error_types),
             priority: a.priority.clone(),
             ..ActivityOptions::default()
         }),

@@ -50,6 +50,9 @@ pub enum Error {
         /// The failure itself.
         failure: Box<mainstay_api::temporal::failure::v1::Failure>,
     },
+    /// Something else came between; the client should try again.
+    #[error("{0}")]
+    Aborted(String),
     /// The caller's time is up.
     #[error("{0}")]
     DeadlineExceeded(String),

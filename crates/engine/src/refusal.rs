@@ -29,6 +29,7 @@ impl From<Error> for Refusal {
             Error::QueryFailed { message, failure } => {
                 Self { failure: Some(*failure), ..of(Kind::QueryFailed, message) }
             }
+            Error::Aborted(text) => of(Kind::Aborted, text),
             Error::DeadlineExceeded(text) => of(Kind::DeadlineExceeded, text),
             Error::Unavailable(text) => of(Kind::Unavailable, text),
             // Nobody stores or sends it as a refusal; if so, it is what a client would be told.
@@ -56,6 +57,7 @@ impl From<Refusal> for Error {
                 Self::ResourceExhausted { cause, message }
             }
             Kind::QueryFailed => Self::QueryFailed { message, failure: Box::new(failure.unwrap_or_default()) },
+            Kind::Aborted => Self::Aborted(message),
             Kind::DeadlineExceeded => Self::DeadlineExceeded(message),
             Kind::Unavailable => Self::Unavailable(message),
             Kind::Unimplemented => Self::Unimplemented(message),
@@ -119,6 +121,7 @@ mod tests {
             Error::NamespaceAlreadyExists(text()),
             Error::ResourceExhausted { cause: ResourceExhaustedCause::BusyWorkflow, message: text() },
             Error::QueryFailed { message: text(), failure },
+            Error::Aborted(text()),
             Error::DeadlineExceeded(text()),
             Error::Unavailable(text()),
             Error::Unimplemented(text()),

@@ -8,7 +8,7 @@ use mainstay_api::RawHistory;
 use mainstay_api::record::{
     ActivityRecord, ChildRecord, UpdateRecord, UserTimerRecord, WorkerBuild, WorkflowTaskRecord,
 };
-use mainstay_api::temporal::enums::v1::EventType;
+use mainstay_api::temporal::enums::v1::{EventType, TimeoutType, WorkflowTaskFailedCause as Cause};
 use mainstay_api::temporal::history::v1::{
     HistoryEvent, RequestCancelExternalWorkflowExecutionInitiatedEventAttributes as CancelInitiated,
     SignalExternalWorkflowExecutionInitiatedEventAttributes as SignalInitiated,
@@ -107,6 +107,7 @@ impl Replayed {
             }
             A::WorkflowTaskCompletedEventAttributes(a) => {
                 record.workflow_task = None;
+                record.failed_tasks = 0;
                 record.last_completed_started_event_id = a.started_event_id;
                 #[allow(deprecated)]
                 let build = WorkerBuild {
@@ -115,8 +116,17 @@ impl Replayed {
                 };
                 worker_build::record(tx, &mut self.run, build, at, id);
             }
-            A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
+            A::WorkflowTaskFailedEventAttributes(a) if a.cause() == Cause::ResetWorkflow => {
                 record.workflow_task = None;
+                record.failed_tasks += 1;
+            }
+            A::WorkflowTaskTimedOutEventAttributes(a) if a.timeout_type() == TimeoutType::ScheduleToStart => {
+                record.workflow_task = None;
+            }
+            A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
+                // The next attempt is pending, though no event tells of it.
+                record.workflow_task = Some(WorkflowTaskRecord { attempt: 1, scheduled_ns: at, ..Default::default() });
+                record.failed_tasks += 1;
             }
             A::StartChildWorkflowExecutionInitiatedEventAttributes(a) => {
                 self.children.insert(id, children::initiated(id, &a));

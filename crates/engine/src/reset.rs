@@ -196,6 +196,10 @@ fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
 
 /// Fails the workflow task that is open at the reset point; one that was not started is started first.
 fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, base: RunId, reason: &str) {
+    if task.scheduled_event_id == 0 {
+        let scheduled = workflow_task::scheduled_event(&run.record, &task);
+        task.scheduled_event_id = run.write(tx, scheduled);
+    }
     if task.started_event_id == 0 {
         task.identity = HISTORY_SERVICE.into();
         task.poll_request_id = NO_POLL.into();

@@ -146,15 +146,24 @@ impl Run {
         let event = event.into();
         speculative::make_normal(tx, self);
         if self.task_started() && event::is_buffered(&event.attributes) {
-            let encoded: Bytes = event.into_event(0, at_ns, 0).encode_to_vec().into();
-            self.record.buffered_count += 1;
-            self.record.buffered_bytes += encoded.len() as i64;
-            let row = numbered(Table::Buffered, self.id, self.record.buffered_sequence);
-            self.record.buffered_sequence += 1;
-            tx.put_bytes(row, encoded);
+            self.buffer_at(tx, event, at_ns);
             return Added::Buffered;
         }
         Added::Written(self.write_at(tx, event, at_ns))
+    }
+
+    /// Keeps an event until the buffer is flushed: behind what the commands of a completion write.
+    pub(crate) fn buffer(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>) {
+        self.buffer_at(tx, event, tx.now());
+    }
+
+    fn buffer_at(&mut self, tx: &mut Transaction<'_>, event: impl Into<NewEvent>, at_ns: i64) {
+        let encoded: Bytes = event.into().into_event(0, at_ns, 0).encode_to_vec().into();
+        self.record.buffered_count += 1;
+        self.record.buffered_bytes += encoded.len() as i64;
+        let row = numbered(Table::Buffered, self.id, self.record.buffered_sequence);
+        self.record.buffered_sequence += 1;
+        tx.put_bytes(row, encoded);
     }
 
     /// Writes an event into history now, whatever is started.
@@ -243,7 +252,7 @@ impl Run {
                 }
             }
             Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) if !a.request_id.is_empty() => {
-                self.remember(tx, &a.request_id, EventType::WorkflowExecutionSignaled, id);
+                self.remember_signal(tx, &a.request_id, id)?;
             }
             Some(Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a))
                 if !a.attached_request_id.is_empty() =>
@@ -321,6 +330,22 @@ impl Run {
     pub(crate) fn seen_signal(&self, tx: &Transaction<'_>, request_id: &str) -> Result<bool, Fault> {
         let row = named(Table::SignalRequest, self.id, request_id);
         Ok(!request_id.is_empty() && tx.get_bytes(&row)?.is_some())
+    }
+
+    /// Remembers a signal's request id. One that the start had too stays known as the start's, at the signal's event. (Recorded.)
+    pub(crate) fn remember_signal(
+        &self,
+        tx: &mut Transaction<'_>,
+        request_id: &str,
+        event_id: i64,
+    ) -> Result<(), Fault> {
+        self.remember(tx, request_id, EventType::WorkflowExecutionSignaled, event_id);
+        if event_id != 0
+            && let Some(known) = self.seen(tx, request_id)?
+        {
+            tx.put(named(Table::RequestId, self.id, request_id), &RequestIdRecord { event_id, ..known });
+        }
+        Ok(())
     }
 
     pub(crate) fn remember(&self, tx: &mut Transaction<'_>, request_id: &str, event_type: EventType, event_id: i64) {

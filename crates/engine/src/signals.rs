@@ -89,7 +89,7 @@ pub(crate) fn add(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> An
     };
     let event = NewEvent::from(Attributes::WorkflowExecutionSignaledEventAttributes(attributes));
     let event_id = run.add(tx, event.with_links(signal.links)).id();
-    run.remember(tx, &request_id, EventType::WorkflowExecutionSignaled, event_id);
+    run.remember_signal(tx, &request_id, event_id)?;
     relieve_buffer(tx, run)
 }
 

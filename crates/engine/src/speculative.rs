@@ -14,10 +14,10 @@ use crate::run::Run;
 use crate::store::EntityKey;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter};
-use crate::{Answer, empty};
+use crate::{Answer, empty, lifecycle};
 
-/// Schedules a speculative task, or answers none: the run is not open, or has a task already. One of a run that still waits for its
-/// first task may not be offered yet.
+/// Schedules a speculative task, or answers none: the run is not open, or has a task already. A run that still waits for its first
+/// task has none.
 #[must_use]
 pub fn schedule(record: &RunRecord, id: u64, now: Timestamp) -> Option<WorkflowTaskRecord> {
     let ready = record.status() == Status::Running && record.workflow_task.is_none();
@@ -84,12 +84,9 @@ pub(crate) fn end(run: &mut Run, task: &mut WorkflowTaskRecord) {
     }
 }
 
-/// Writes what is foreseen of a speculative task, which is a normal one from then on. A run that still waits for its first task
-/// drops it: events do not wake such a run.
+/// Writes what is foreseen of a speculative task, which is a normal one from then on. A run that waited for its first task waits no
+/// longer.
 pub(crate) fn make_normal(tx: &mut Transaction<'_>, run: &mut Run) {
-    if run.record.first_task_backoff {
-        discard(run);
-    }
     let Some(task) = write(tx, run) else { return };
     let started = task.started_event_id != 0;
     run.record.workflow_task = Some(task);
@@ -97,13 +94,14 @@ pub(crate) fn make_normal(tx: &mut Transaction<'_>, run: &mut Run) {
 }
 
 /// Writes what is foreseen of a speculative task, and takes it out of the run.
-fn write(tx: &Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> {
+fn write(tx: &mut Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> {
     pending(run)?;
     let mut task = run.record.workflow_task.take()?;
     if task.started_event_id == 0 {
         end(run, &mut task);
         let scheduled = workflow_task::scheduled_event(&run.record, &task);
         task.scheduled_event_id = run.write_at(tx, scheduled, task.scheduled_ns);
+        lifecycle::end_backoff(tx, run);
     } else {
         workflow_task::write_start(tx, run, &mut task, "");
     }

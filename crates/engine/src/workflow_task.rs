@@ -32,8 +32,8 @@ use crate::{commands, lifecycle, search_attributes, speculative};
 const SECOND: i64 = 1_000_000_000;
 /// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
 const GROWING_FROM_ATTEMPT: i32 = 4;
-/// From this attempt on a failure is shown in the list of runs.
-const REPORTED_FROM_ATTEMPT: i32 = 5;
+/// From so many failures without a success in between on they are shown in the list of runs.
+const REPORTED_FROM: i32 = 5;
 const GROWTH_FIRST: i64 = 5 * SECOND;
 const GROWTH_MAX: i64 = 600 * SECOND;
 
@@ -422,7 +422,7 @@ pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
 }
 
 /// Writes the events of a started task that has none yet, as its worker was shown them: a replay must see the same times.
-pub(crate) fn write_start(tx: &Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord, identity: &str) {
+pub(crate) fn write_start(tx: &mut Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord, identity: &str) {
     if is_written(task) {
         return;
     }
@@ -431,6 +431,8 @@ pub(crate) fn write_start(tx: &Transaction<'_>, run: &mut Run, task: &mut Workfl
     task.started_event_id = run.write_at(tx, started_event(task), task.started_ns);
     run.end_batch();
     speculative::end(run, task);
+    // An update does not wait for a delayed start.
+    lifecycle::end_backoff(tx, run);
 }
 
 pub(crate) fn clear_sticky(run: &mut Run) {
@@ -466,14 +468,15 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure
 
 /// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
 fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, String)) {
-    if task.attempt >= REPORTED_FROM_ATTEMPT {
-        search_attributes::set_problems(tx, run, Some(problem));
-    }
     if run.record.sticky_queue.is_empty() {
+        run.record.failed_tasks = run.record.failed_tasks.saturating_add(1);
         run.record.next_task_attempt = task.attempt.saturating_add(1);
     } else {
         clear_sticky(run);
         run.record.next_task_attempt = 1;
+    }
+    if run.record.failed_tasks >= REPORTED_FROM {
+        search_attributes::set_problems(tx, run, Some(problem));
     }
 }
 

@@ -35,8 +35,19 @@ pub enum Refusal {
     },
     /// A feature that is switched off.
     PermissionDenied(String),
-    /// One of several operations is refused; the others, marked by none, are aborted.
-    MultiOperation(Vec<Option<Self>>),
+    /// Not all of several operations were done.
+    MultiOperation(Vec<Operation>),
+}
+
+/// What became of one of several operations.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// It was done.
+    Done,
+    /// It was not done, because of another.
+    Aborted,
+    /// It was refused.
+    Refused(Refusal),
 }
 
 impl From<Error> for Refusal {
@@ -142,6 +153,7 @@ fn row_of(error: &Error) -> Row {
             let failure = Some(failure.as_ref()).filter(|f| **f != Failure::default()).cloned();
             row(Code::InvalidArgument).with("QueryFailedFailure", &details::QueryFailedFailure { failure })
         }
+        Error::Aborted(_) => row(Code::Aborted),
         Error::DeadlineExceeded(_) => row(Code::DeadlineExceeded),
         Error::Unavailable(_) | Error::Moved => row(Code::Unavailable),
         Error::Unimplemented(_) => row(Code::Unimplemented),
@@ -176,13 +188,20 @@ fn invalid_state(namespace: &str, state: NamespaceState, allowed: &[NamespaceSta
 }
 
 /// The code of the first operation that is at fault, and a status for each.
-fn multi_operation(operations: &[Option<Refusal>]) -> Row {
+fn multi_operation(operations: &[Operation]) -> Row {
     let mut code = Code::Aborted;
     let mut statuses = Vec::with_capacity(operations.len());
     for operation in operations {
-        let Some(refusal) = operation else {
-            statuses.push(aborted_operation());
-            continue;
+        let refusal = match operation {
+            Operation::Refused(refusal) => refusal,
+            Operation::Aborted => {
+                statuses.push(aborted_operation());
+                continue;
+            }
+            Operation::Done => {
+                statuses.push(details::multi_operation_execution_failure::OperationStatus::default());
+                continue;
+            }
         };
         let row = row_of_refusal(refusal);
         if code == Code::Aborted {
@@ -261,8 +280,10 @@ mod tests {
                 "ResourceExhaustedFailure",
             ),
             (Error::QueryFailed { message: text(), failure }, Code::InvalidArgument, "QueryFailedFailure"),
+            (Error::Aborted(text()), Code::Aborted, ""),
             (Error::DeadlineExceeded(text()), Code::DeadlineExceeded, ""),
             (Error::Unavailable(text()), Code::Unavailable, ""),
+            (Error::Moved, Code::Unavailable, ""),
             (Error::Unimplemented(text()), Code::Unimplemented, ""),
             (Error::Internal(text()), Code::Internal, ""),
         ];
@@ -297,5 +318,30 @@ mod tests {
         let status = status_of(&refusal);
         assert_eq!(status.message(), "Namespace has invalid state: Deprecated. Must be Registered.");
         assert_eq!(status.code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn several_operations_have_a_status_each_and_the_code_of_the_first_at_fault() {
+        let refused = Operation::Refused(invalid("bad update"));
+        let statuses = |operations: Vec<Operation>| {
+            let status = status_of(&Refusal::MultiOperation(operations));
+            let any = details_of(&status).unwrap().details.remove(0);
+            assert!(any.type_url.ends_with(".MultiOperationExecutionFailure"));
+            let detail = details::MultiOperationExecutionFailure::decode(any.value.as_slice()).unwrap();
+            let each: Vec<_> = detail.statuses.iter().map(|one| (one.code, one.message.clone())).collect();
+            (status.code(), each)
+        };
+        let (aborted, bad) = ((10, "Operation was aborted.".to_string()), (3, "bad update".to_string()));
+        let (code, each) = statuses(vec![Operation::Aborted, refused.clone()]);
+        assert_eq!((code, each), (Code::InvalidArgument, vec![aborted, bad.clone()]));
+        let (code, each) = statuses(vec![Operation::Done, refused]);
+        assert_eq!((code, each), (Code::InvalidArgument, vec![(0, String::new()), bad]));
+    }
+
+    #[test]
+    fn a_feature_that_is_off_is_denied() {
+        let status = status_of(&Refusal::PermissionDenied("not here".into()));
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "not here"));
+        assert!(details_of(&status).unwrap().details[0].type_url.ends_with(".PermissionDeniedFailure"));
     }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_api::log::{Command, Entry, Reply, command::Op};
+use mainstay_api::log::{ActivityTarget, Command, Entry, Reply, TaskToken, activity_target::Target, command::Op};
 use mainstay_api::peer::{Execute, call};
+use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::Runtime;
@@ -20,6 +21,42 @@ const VERSION: u32 = 1;
 /// The entity that a command is for.
 pub(crate) fn entity_of(command: &Command) -> EntityKey {
     EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() }
+}
+
+/// The run that a client's or worker's command is about.
+struct Subject {
+    entity: EntityKey,
+    /// Empty: the current run.
+    run_id: String,
+    completes: bool,
+}
+
+/// Of those commands whose refusal is news to who waits for the run.
+fn subject(command: &Command) -> Option<Subject> {
+    let of = |execution: &Option<WorkflowExecution>| execution.as_ref().map(|e| e.run_id.clone()).unwrap_or_default();
+    let by_token = |token: &Option<TaskToken>| token.as_ref().map(|t| t.run_id.clone()).unwrap_or_default();
+    let by_target = |target: &Option<ActivityTarget>| match target.as_ref().and_then(|t| t.target.as_ref()) {
+        Some(Target::Token(token)) => token.run_id.clone(),
+        Some(Target::ById(by_id)) => by_id.run_id.clone(),
+        None => String::new(),
+    };
+    let run_id = match command.op.as_ref()? {
+        Op::SignalWorkflow(c) => of(&c.workflow_execution),
+        Op::SignalWithStart(_) => String::new(),
+        Op::RequestCancel(c) => of(&c.workflow_execution),
+        Op::Terminate(c) => of(&c.workflow_execution),
+        Op::Reset(c) => of(&c.workflow_execution),
+        Op::CompleteWorkflowTask(c) => by_token(&c.token),
+        Op::FailWorkflowTask(c) => by_token(&c.token),
+        Op::CompleteActivity(c) => by_target(&c.target),
+        Op::FailActivity(c) => by_target(&c.target),
+        Op::CancelActivity(c) => by_target(&c.target),
+        Op::HeartbeatActivity(c) => by_target(&c.target),
+        Op::OperateActivities(c) => c.run_id.clone(),
+        _ => return None,
+    };
+    let completes = matches!(command.op, Some(Op::CompleteWorkflowTask(_)));
+    Some(Subject { entity: entity_of(command), run_id, completes })
 }
 
 /// What a command is known by when it is proposed more than once.
@@ -54,6 +91,22 @@ impl<R: Runtime> Node<R> {
         }
         let command_id = mainstay_shard::command_id(self.now().as_nanos(), R::random() as u64);
         Proposal { command_id, may_repeat: false }
+    }
+
+    /// Tells those who wait for a run that a call about it was refused.
+    fn note_refusal(&self, group: u32, subject: &Subject, error: &Error) {
+        // A completion with a bad command changes the run, and so is no mere refusal.
+        if subject.completes && matches!(error, Error::InvalidArgument(_)) {
+            return;
+        }
+        let current = || self.shard(group).ok()?.execution(&subject.entity).ok().flatten();
+        let run = match subject.run_id.as_str() {
+            "" => current().map(|execution| execution.current_run_id),
+            id => Some(id.to_string()),
+        };
+        if let Some(run) = run.and_then(|run| run.parse().ok()) {
+            self.board().waits.refused(&subject.entity, run);
+        }
     }
 
     /// Refuses what would grow a store that is full. What makes room goes on.
@@ -113,6 +166,7 @@ impl<R: Runtime> Node<R> {
     ) -> Result<Reply, Error> {
         self.board().updates.attach(&mut command);
         let reserved = self.reserve(&mut command);
+        let subject = if self.board().waits.is_empty() { None } else { subject(&command) };
         let seed = R::random();
         let entry = Entry {
             command_id: proposal.command_id,
@@ -126,19 +180,29 @@ impl<R: Runtime> Node<R> {
         let entry = entry.encode_to_vec();
         // Once in the log, and once in the state.
         self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
-        let group = self.group(group)?;
-        let Some(reserved) = reserved else { return self.answered(group.propose(entry.into()).await) };
+        let consensus = self.group(group)?;
+        let Some(reserved) = reserved else {
+            return self.answered(group, consensus.propose(entry.into()).await, subject);
+        };
         // Pollers wait for this too: it must not end with its caller.
-        let (node, group) = (self.clone(), group.clone());
+        let (node, consensus) = (self.clone(), consensus.clone());
         let proposed = R::spawn(async move {
-            let mut answer = node.answered(group.propose(entry.into()).await);
+            let mut answer = node.answered(group, consensus.propose(entry.into()).await, subject);
             reserved.settle(answer.as_mut().ok());
             answer
         });
         proposed.await.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
     }
 
-    fn answered(&self, proposed: Result<Result<Reply, Error>, mainstay_consensus::Error>) -> Result<Reply, Error> {
+    fn answered(
+        &self,
+        group: u32,
+        proposed: Result<Result<Reply, Error>, mainstay_consensus::Error>,
+        subject: Option<Subject>,
+    ) -> Result<Reply, Error> {
+        if let (Ok(Err(error)), Some(subject)) = (&proposed, subject) {
+            self.note_refusal(group, &subject, error);
+        }
         proposed.unwrap_or_else(|error| Err(refusal(&error, self.is_alone())))
     }
 }

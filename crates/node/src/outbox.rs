@@ -15,7 +15,7 @@ use mainstay_api::log::{
     AcknowledgeMessages, AcknowledgedMessage, Command, DeliverMessages, MessageFloor, command::Op, reply,
 };
 use mainstay_api::record::EntityMessage;
-use mainstay_engine::{Error, MessageId};
+use mainstay_engine::{EntityKey, Error, MessageId};
 use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
 use tokio::sync::Notify;
@@ -185,6 +185,11 @@ async fn exchange<R: Runtime>(node: &Node<R>, source: u32, destination: u32, bat
     if ids.is_empty() && batch.floors.is_empty() {
         return Ok(());
     }
+    let senders = messages.iter().map(|message| EntityKey {
+        namespace_id: message.source_namespace_id.clone(),
+        workflow_id: message.source_workflow_id.clone(),
+    });
+    let senders: BTreeSet<EntityKey> = senders.collect();
     let floors = batch.floors.clone();
     let deliver = Op::DeliverMessages(DeliverMessages { floors, messages });
     let reply = node.propose(destination, Command { op: Some(deliver), ..Command::default() }).await?;
@@ -202,7 +207,9 @@ async fn exchange<R: Runtime>(node: &Node<R>, source: u32, destination: u32, bat
         .map(|((source_slot, sequence), outcome)| AcknowledgedMessage { source_slot, sequence, outcome: Some(outcome) })
         .collect();
     let acknowledge = Op::AcknowledgeMessages(AcknowledgeMessages { messages });
-    node.propose(source, Command { op: Some(acknowledge), ..Command::default() }).await.map(|_| ())
+    let mut command = Command { op: Some(acknowledge), ..Command::default() };
+    node.board().updates.attach_of(&mut command, &senders);
+    node.propose(source, command).await.map(|_| ())
 }
 
 /// The messages themselves, as far as they fit one batch and still exist.

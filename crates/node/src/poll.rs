@@ -1,5 +1,6 @@
 //! Polls: a worker waits in a queue, is given a task, and gets it once its start is durable.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mainstay_api::RawHistory;
@@ -12,6 +13,7 @@ use mainstay_api::record::TaskRow;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::TaskQueueKind;
 use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
+use mainstay_api::temporal::update::v1::Request as UpdateRequest;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::{RunId, Timestamp, limits};
 use mainstay_engine::speculative::Taker;
@@ -222,6 +224,15 @@ impl<R: Runtime> Node<R> {
 
     /// Adds history and waiting queries to a started task.
     pub(crate) fn task_of(&self, started: WorkflowTaskStarted) -> Result<WorkflowTask, Error> {
+        self.prolonged_task_of(started, &BTreeSet::new())
+    }
+
+    /// The same for a worker that has some updates from the task before.
+    fn prolonged_task_of(
+        &self,
+        started: WorkflowTaskStarted,
+        prolonged: &BTreeSet<String>,
+    ) -> Result<WorkflowTask, Error> {
         let token = started.token.unwrap_or_default();
         let mut response = *started.response.unwrap_or_default();
         let (entity, run) = entity_of(&token)?;
@@ -240,7 +251,8 @@ impl<R: Runtime> Node<R> {
         let rest = (!is_whole).then(|| HistoryPosition::page(run, read.next, started.next_event_id));
         response.history = Some(RawHistory { events: read.events });
         response.queries = self.board().questions.attach(&entity, run);
-        response.messages = self.board().updates.send(&entity, run, token.started_ns, token.started_event_id);
+        let updates = &self.board().updates;
+        response.messages = updates.send(&entity, run, token.started_ns, token.started_event_id, prolonged);
         Ok(WorkflowTask { token, response, rest })
     }
 
@@ -300,11 +312,14 @@ impl<R: Runtime> Node<R> {
         let held = self.board().questions.hold(&entity, run);
         let _updates = self.hold_updates(&entity, run);
         let answers = Answers::of(&token, &request);
+        let sent_updates = self.board().updates.sent_with(&entity, run, token.started_ns);
+        let sent: BTreeSet<String> = sent_updates.iter().map(id_of_update).collect();
         let command = Command {
             namespace_id: entity.namespace_id.clone(),
             workflow_id: entity.workflow_id.clone(),
             op: Some(Op::CompleteWorkflowTask(CompleteWorkflowTask {
-                sent_updates: self.board().updates.sent_with(&entity, run, token.started_ns),
+                sent_updates,
+                updates_wait: self.board().updates.wait_since(&entity, run, token.started_ns),
                 token: Some(token),
                 request: Some(request),
             })),
@@ -321,16 +336,21 @@ impl<R: Runtime> Node<R> {
         let Some(reply::Reply::WorkflowTaskCompleted(completed)) = reply.reply else {
             return Err(Error::Internal("a completion was answered by something else".into()));
         };
+        let prolonged = if answers.heartbeat { sent } else { BTreeSet::new() };
         let mut next = completed.workflow_task;
         if next.is_none() && answers.wants_next {
             next = self.start_speculative_inline(&entity, run, &answers.identity)?;
         }
         Ok(WorkflowTaskCompletion {
             response: completed.response.unwrap_or_default(),
-            workflow_task: next.map(|started| self.task_of(started)).transpose()?,
+            workflow_task: next.map(|started| self.prolonged_task_of(started, &prolonged)).transpose()?,
             activity_tasks: completed.activity_tasks,
         })
     }
+}
+
+fn id_of_update(request: &UpdateRequest) -> String {
+    request.meta.as_ref().map(|meta| meta.update_id.clone()).unwrap_or_default()
 }
 
 pub(crate) fn entity_of(token: &TaskToken) -> Result<(EntityKey, RunId), Error> {

@@ -74,6 +74,8 @@ pub enum MultiError {
     Start(Error),
     /// The update.
     Update(Error),
+    /// The update, after the start was done.
+    UpdateOfStarted(Error),
     /// Neither: the call as a whole.
     Whole(Error),
 }

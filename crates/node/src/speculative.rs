@@ -19,6 +19,7 @@ use mainstay_runtime::{Instant, Runtime};
 
 use crate::node::Node;
 use crate::unreadable;
+use crate::update::aborted_by_closing;
 use crate::updates::Look;
 
 /// How long a speculative task waits for a poller, on a sticky queue or not.
@@ -87,7 +88,7 @@ impl<R: Runtime> Node<R> {
         run: RunId,
         record: Option<&RunRecord>,
     ) -> Result<Error, Error> {
-        let aborted = Error::not_found("workflow update was aborted by closing workflow");
+        let aborted = aborted_by_closing();
         let Some(record) = record.filter(|record| record.close_ns != 0) else { return Ok(aborted) };
         let goes_on = record.status() == Status::ContinuedAsNew
             || !self.read_details(self.route(entity), entity, run)?.successor_run_id.is_empty();
@@ -119,7 +120,7 @@ impl<R: Runtime> Node<R> {
         if let Some(id) = consequence.retract {
             self.board().dispatch.retract_speculative(id, self.now());
         }
-        if let (Some(task), Some(record)) = (&consequence.offer, record.as_ref().filter(|r| !r.first_task_backoff)) {
+        if let (Some(task), Some(record)) = (&consequence.offer, &record) {
             if self.is_alone() {
                 self.offer_speculative(entity, run, record, task);
             } else {

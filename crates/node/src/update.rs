@@ -4,6 +4,7 @@
 //! What a caller is told is read anew after each change of the run: from the update's row and its events once it is accepted, from the
 //! leader's memory before. A caller whose patience ends is told the stage that was reached; a caller whose own time is up hears that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,8 +124,9 @@ impl<R: Runtime> Node<R> {
             }
             let group = self.route(&entity);
             let record = self.read_record(group, &entity, run)?;
-            check_open(&record)?;
-            updates.admit(group, &entity, run, &record, Arc::clone(&update))?;
+            let admitted =
+                check_open(&record).and_then(|()| updates.admit(group, &entity, run, &record, Arc::clone(&update)));
+            admitted.inspect_err(|_| self.board().waits.refused(&entity, run))?;
         }
         self.settle(&entity, run)?;
         Ok(Followed { entity, run, id: update.id.clone(), update: Some(update) })
@@ -139,6 +141,12 @@ impl<R: Runtime> Node<R> {
         self.shard(self.route(entity))?.record(entity, &update_row(run, id)).map_err(unreadable)
     }
 
+    /// Whether history has an update's outcome.
+    pub(crate) fn has_outcome(&self, followed: &Followed) -> Result<bool, Error> {
+        let known = self.update_record(&followed.entity, followed.run, &followed.id)?;
+        Ok(known.is_some_and(|known| known.completed_event_id != 0))
+    }
+
     /// Waits until an update has reached a stage; then, or when time is up, answers how far it has come. An unspecified stage is
     /// reached at once.
     pub(crate) async fn await_update(
@@ -149,10 +157,15 @@ impl<R: Runtime> Node<R> {
         is_callers: bool,
     ) -> Result<Progress, Error> {
         let wait = self.board().waits.register(followed.entity.clone(), followed.run);
+        let mut refusals = wait.refusals();
         loop {
             let changed = wait.changed();
             let progress = self.update_progress(followed)?;
-            if progress.stage as i32 >= stage as i32 {
+            // Whoever waits for the outcome of an accepted update hears of it early when a call about the run is refused, as with the
+            // reference server, which then drops what it keeps of the run in memory.
+            let before = std::mem::replace(&mut refusals, wait.refusals());
+            let interrupted = progress.stage == Stage::Accepted && refusals != before;
+            if progress.stage as i32 >= stage as i32 || interrupted {
                 return Ok(progress);
             }
             if self.within(deadline, changed).await.is_some() {
@@ -186,9 +199,15 @@ impl<R: Runtime> Node<R> {
         match followed.update.as_ref().and_then(|update| update.fate()) {
             Some(Fate::Rejected(failure)) => Ok(Progress::failed(failure)),
             Some(Fate::Aborted(error)) => Err(error),
+            // Whoever closed the run tells next what became of it.
+            None if closed && self.is_under_way(followed) => Ok(Progress::at(Stage::Admitted)),
             None if closed => Err(self.aborted_by_close(&followed.entity, followed.run, record.as_ref())?),
             None => Ok(Progress::at(Stage::Admitted)),
         }
+    }
+
+    fn is_under_way(&self, followed: &Followed) -> bool {
+        self.board().updates.find(&followed.entity, followed.run, &followed.id).is_some()
     }
 
     fn outcome(&self, followed: &Followed, known: &UpdateRecord) -> Result<Option<Outcome>, Error> {
@@ -231,7 +250,9 @@ impl<R: Runtime> Node<R> {
 pub(crate) struct Answers {
     started_ns: i64,
     rejections: Vec<(String, Failure)>,
-    heartbeat: bool,
+    /// Updates that the worker accepted or completed.
+    others: BTreeSet<String>,
+    pub(crate) heartbeat: bool,
     pub(crate) wants_next: bool,
     pub(crate) identity: String,
 }
@@ -243,7 +264,10 @@ impl Answers {
             let rejection = Rejection::decode(body.value.as_slice()).ok()?;
             Some((message.protocol_instance_id.clone(), rejection.failure.unwrap_or_default()))
         };
+        let is_other = |message: &&ProtocolMessage| rejection(message).is_none();
+        let others = request.messages.iter().filter(is_other).map(|m| m.protocol_instance_id.clone()).collect();
         Self {
+            others,
             started_ns: token.started_ns,
             rejections: request.messages.iter().filter_map(rejection).collect(),
             heartbeat: request.force_create_new_workflow_task,
@@ -281,12 +305,27 @@ impl<R: Runtime> Node<R> {
         };
         // A refusal that changed nothing leaves the task with its worker.
         if refused.is_none() || !record.as_ref().is_some_and(goes_on) {
+            if refused.is_none() && !open {
+                // What a worker said of updates holds though it closed the run, but for what came too late to be written.
+                let said = |id: &str| {
+                    let late = || Fate::Aborted(aborted_by_closing());
+                    let rejected = answers.rejections.iter().find(|(rejected, _)| rejected == id);
+                    let failure = rejected.map(|(_, failure)| Fate::Rejected(failure.clone()));
+                    failure.or_else(|| answers.others.contains(id).then(late))
+                };
+                self.board().updates.end_said(entity, run, answers.started_ns, said);
+            }
             self.settle(entity, run)?;
             self.board().updates.end_sent(entity, run, answers.started_ns, fate);
             self.board().waits.wake(entity.clone(), run);
         }
         Ok(())
     }
+}
+
+/// Of an update that was not accepted when its run closed for good.
+pub(crate) fn aborted_by_closing() -> Error {
+    Error::not_found("workflow update was aborted by closing workflow")
 }
 
 fn check_open(record: &RunRecord) -> Result<(), Error> {

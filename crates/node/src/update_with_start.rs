@@ -20,12 +20,12 @@ use mainstay_runtime::{Instant, Runtime};
 use crate::node::Node;
 use crate::service::{MultiError, Namespace, Patience, UpdatedWithStart};
 use crate::unreadable;
-use crate::update::Followed;
+use crate::update::{Followed, aborted_by_closing};
 use crate::updates::{Update, Updates};
 
 /// What the current run means for the call.
 enum Target {
-    /// The update is known; its run may be closed.
+    /// The update's outcome is known; its run may be closed.
     Known(Followed, Box<RunRecord>),
     /// The open run is to be updated.
     Update(RunId),
@@ -62,7 +62,10 @@ impl<R: Runtime> Node<R> {
     ) -> Result<Result<UpdatedWithStart, MultiError>, Error> {
         match self.start_and_update(namespace, start, update, patience).await {
             Err(
-                MultiError::Start(Error::Moved) | MultiError::Update(Error::Moved) | MultiError::Whole(Error::Moved),
+                MultiError::Start(Error::Moved)
+                | MultiError::Update(Error::Moved)
+                | MultiError::UpdateOfStarted(Error::Moved)
+                | MultiError::Whole(Error::Moved),
             ) => Err(Error::Moved),
             done => Ok(done),
         }
@@ -76,32 +79,52 @@ impl<R: Runtime> Node<R> {
         patience: Patience,
     ) -> Result<UpdatedWithStart, MultiError> {
         let deadline = R::Instant::now() + patience.timeout;
+        let call = (start.clone(), update.clone());
+        let first = self.start_or_update(&namespace, call.0, call.1, deadline, patience.is_callers).await;
+        if !is_aborted_by_closing(&first) {
+            return first;
+        }
+        // The run that was to be updated closed: now one can be started, so that the caller need not ask again.
+        let second = self.start_or_update(&namespace, start, update, deadline, patience.is_callers).await;
+        match second {
+            Err(MultiError::Update(Error::NotFound(text))) if text == aborted_by_closing().to_string() => {
+                Err(MultiError::Update(Error::Aborted(text)))
+            }
+            other => other,
+        }
+    }
+
+    async fn start_or_update(
+        &self,
+        namespace: &Namespace,
+        start: api::StartWorkflowExecutionRequest,
+        update: api::UpdateWorkflowExecutionRequest,
+        deadline: R::Instant,
+        is_callers: bool,
+    ) -> Result<UpdatedWithStart, MultiError> {
         let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: start.workflow_id.clone() };
         let stage = update.wait_policy.map_or(Stage::Unspecified, |policy| policy.lifecycle_stage());
         let request = update.request.unwrap_or_default();
         let (followed, started) = match self.target(&entity, &start, &request).map_err(MultiError::Whole)? {
-            Target::Known(followed, record) if record.close_ns != 0 => {
-                let progress = self.await_update(&followed, stage, deadline, patience.is_callers).await;
-                let mut updated = self.update_response(&namespace, &followed, progress.map_err(MultiError::Update)?);
+            Target::Known(followed, record) => {
+                let progress = self.await_update(&followed, stage, deadline, is_callers).await;
+                let mut updated = self.update_response(namespace, &followed, progress.map_err(MultiError::Update)?);
                 updated.link = None;
                 let run_id = record.run_id.clone();
                 let started =
                     api::StartWorkflowExecutionResponse { run_id, status: record.status, ..Default::default() };
                 return Ok((started, updated));
             }
-            Target::Known(followed, record) => {
-                let started = existing(&namespace, &entity, followed.run, record.status);
-                (followed, started)
-            }
-            Target::Update(run) => self.update_existing(&namespace, &entity, run, request)?,
-            Target::Start => self.start_with(&namespace, &entity, start, request).await?,
+            Target::Update(run) => self.update_existing(namespace, &entity, run, request)?,
+            Target::Start => self.start_with(namespace, &entity, start, request).await?,
         };
-        let progress = self.await_update(&followed, stage, deadline, patience.is_callers).await;
+        let progress = self.await_update(&followed, stage, deadline, is_callers).await;
         let progress = progress.map_err(|error| match error {
             Error::DeadlineExceeded(_) => MultiError::Whole(error),
+            error if started.started => MultiError::UpdateOfStarted(error),
             error => MultiError::Update(error),
         })?;
-        Ok((started, self.update_response(&namespace, &followed, progress)))
+        Ok((started, self.update_response(namespace, &followed, progress)))
     }
 
     fn target(
@@ -116,7 +139,13 @@ impl<R: Runtime> Node<R> {
         let record = self.read_record(self.route(entity), entity, run)?;
         let id = update.meta.as_ref().map_or("", |meta| meta.update_id.as_str());
         if let Some(followed) = self.follow_update(entity.clone(), run, id)? {
-            return Ok(Target::Known(followed, Box::new(record)));
+            if self.has_outcome(&followed)? {
+                return Ok(Target::Known(followed, Box::new(record)));
+            }
+            // What a closed run left unfinished is no answer: the update belongs to the run to come.
+            if record.close_ns == 0 {
+                return Ok(Target::Update(run));
+            }
         }
         let row = Row { table: Table::RequestId, run: Some(run), id: start.request_id.clone().into_bytes() };
         let repeated = shard.record::<RequestIdRecord>(entity, &row).map_err(unreadable)?.is_some();
@@ -167,6 +196,11 @@ impl<R: Runtime> Node<R> {
         let (followed, existing) = self.update_existing(namespace, entity, run, request)?;
         Ok((followed, if started.started { started } else { existing }))
     }
+}
+
+/// Whether the run that was there closed under the update.
+fn is_aborted_by_closing(done: &Result<UpdatedWithStart, MultiError>) -> bool {
+    matches!(done, Err(MultiError::Update(error)) if *error == aborted_by_closing())
 }
 
 /// The answer of a start that used the run that there was.

@@ -214,15 +214,31 @@ impl Updates {
         }
     }
 
-    /// The messages of a task that starts now: all of the run's updates under way, which count as sent with it.
-    pub(crate) fn send(&self, entity: &EntityKey, run: RunId, started_ns: i64, started_event_id: i64) -> Vec<Message> {
+    /// The messages of a task that starts now: the run's updates under way, which count as sent with it. What its worker has from
+    /// the task before, which it only prolonged, is not said again.
+    pub(crate) fn send(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        started_ns: i64,
+        started_event_id: i64,
+        prolonged: &BTreeSet<String>,
+    ) -> Vec<Message> {
         let mut books = lock(&self.books);
         if books.runs.is_empty() {
             return Vec::new();
         }
         let Some(of_run) = books.runs.get_mut(&(entity.clone(), run)) else { return Vec::new() };
         of_run.waiting.iter_mut().for_each(|waiting| waiting.sent_ns = started_ns);
-        of_run.waiting.iter().map(|waiting| waiting.update.message(started_event_id - 1)).collect()
+        let new = of_run.waiting.iter().filter(|waiting| !prolonged.contains(&waiting.update.id));
+        new.map(|waiting| waiting.update.message(started_event_id - 1)).collect()
+    }
+
+    /// Whether updates wait for the next task: those that were not sent with the one that started then.
+    pub(crate) fn wait_since(&self, entity: &EntityKey, run: RunId, started_ns: i64) -> bool {
+        let books = lock(&self.books);
+        let of_run = books.runs.get(&(entity.clone(), run));
+        of_run.is_some_and(|of_run| of_run.waiting.iter().any(|waiting| waiting.sent_ns != started_ns))
     }
 
     /// The requests that were sent with a task.
@@ -258,6 +274,25 @@ impl Updates {
         });
     }
 
+    /// Ends those updates that were sent with a task of which its worker said something, by id.
+    pub(crate) fn end_said(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        started_ns: i64,
+        said: impl Fn(&str) -> Option<Fate>,
+    ) {
+        let books = lock(&self.books);
+        let of_run = books.runs.get(&(entity.clone(), run));
+        for waiting in of_run.into_iter().flat_map(|of_run| &of_run.waiting) {
+            if waiting.sent_ns == started_ns
+                && let Some(fate) = said(&waiting.update.id)
+            {
+                waiting.update.end(fate);
+            }
+        }
+    }
+
     /// Attaches to a command the speculative tasks of the runs that it may change.
     pub(crate) fn attach(&self, command: &mut Command) {
         let books = lock(&self.books);
@@ -266,17 +301,34 @@ impl Updates {
         }
         let mut tasks = Vec::new();
         let mut add = |entity: &EntityKey| tasks.extend(tasks_of(&books, entity));
-        if let Some(Op::FireTimers(fire)) = &command.op {
-            let entities: BTreeSet<EntityKey> = fire
-                .rows
-                .iter()
-                .map(|row| EntityKey { namespace_id: row.namespace_id.clone(), workflow_id: row.workflow_id.clone() })
-                .collect();
-            entities.iter().for_each(&mut add);
-        } else {
-            add(&crate::execute::entity_of(command));
+        let key = |namespace_id: &str, workflow_id: &str| EntityKey {
+            namespace_id: namespace_id.to_string(),
+            workflow_id: workflow_id.to_string(),
+        };
+        match &command.op {
+            Some(Op::FireTimers(fire)) => {
+                let entities: BTreeSet<EntityKey> =
+                    fire.rows.iter().map(|row| key(&row.namespace_id, &row.workflow_id)).collect();
+                entities.iter().for_each(&mut add);
+            }
+            Some(Op::DeliverMessages(deliver)) => {
+                let entities: BTreeSet<EntityKey> =
+                    deliver.messages.iter().map(|message| key(&message.namespace_id, &message.workflow_id)).collect();
+                entities.iter().for_each(&mut add);
+            }
+            // Whoever brings outcomes back attached what their receivers need.
+            Some(Op::AcknowledgeMessages(_)) => return,
+            _ => add(&crate::execute::entity_of(command)),
         }
         command.speculative_tasks = tasks;
+    }
+
+    /// Attaches to a command the speculative tasks of the workflows that sent messages whose outcomes it brings.
+    pub(crate) fn attach_of(&self, command: &mut Command, senders: &BTreeSet<EntityKey>) {
+        let books = lock(&self.books);
+        if !books.runs.is_empty() {
+            command.speculative_tasks = senders.iter().flat_map(|sender| tasks_of(&books, sender)).collect();
+        }
     }
 
     /// The speculative tasks of a workflow's runs.

@@ -20,6 +20,8 @@ pub(crate) struct Waits {
 struct Waiting {
     notify: Arc<Notify>,
     waiters: usize,
+    /// How often a call about the run was refused.
+    refusals: u64,
 }
 
 /// A registered wait; ends when dropped.
@@ -34,10 +36,29 @@ impl Waits {
     pub(crate) fn register(&self, entity: EntityKey, run: RunId) -> Wait<'_> {
         let key = (entity, run);
         let mut runs = lock(&self.runs);
-        let waiting =
-            runs.entry(key.clone()).or_insert_with(|| Waiting { notify: Arc::new(Notify::new()), waiters: 0 });
+        let waiting = runs.entry(key.clone()).or_insert_with(|| Waiting {
+            notify: Arc::new(Notify::new()),
+            waiters: 0,
+            refusals: 0,
+        });
         waiting.waiters += 1;
         Wait { waits: self, notify: Arc::clone(&waiting.notify), key }
+    }
+
+    /// A call about a run was refused: that is news for those who wait for an update that is accepted already.
+    pub(crate) fn refused(&self, entity: &EntityKey, run: RunId) {
+        let mut runs = lock(&self.runs);
+        if !runs.is_empty()
+            && let Some(waiting) = runs.get_mut(&(entity.clone(), run))
+        {
+            waiting.refusals += 1;
+            waiting.notify.notify_waiters();
+        }
+    }
+
+    /// Whether anybody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.runs).is_empty()
     }
 
     /// Wakes all that wait for a run.
@@ -52,6 +73,11 @@ impl Waits {
 }
 
 impl Wait<'_> {
+    /// How often a call about the run was refused since somebody waits for it.
+    pub(crate) fn refusals(&self) -> u64 {
+        lock(&self.waits.runs).get(&self.key).map_or(0, |waiting| waiting.refusals)
+    }
+
     /// Resolves at the first change after this call was made (not: after it was polled).
     pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.notify.notified()

@@ -91,6 +91,9 @@ impl Wire for Result<UpdatedWithStart, MultiError> {
             Ok((started, updated)) => (message.started, message.updated) = (Some(started), Some(updated)),
             Err(MultiError::Start(error)) => message.start_refused = Some(error.into()),
             Err(MultiError::Update(error)) => message.update_refused = Some(error.into()),
+            Err(MultiError::UpdateOfStarted(error)) => {
+                (message.started, message.update_refused) = (Some(Default::default()), Some(error.into()));
+            }
             Err(MultiError::Whole(error)) => message.refused = Some(error.into()),
         }
         message.encode_to_vec().into()
@@ -99,6 +102,7 @@ impl Wire for Result<UpdatedWithStart, MultiError> {
         let message = peer::UpdatedWithStart::decode(bytes)?;
         Ok(match (message.start_refused, message.update_refused, message.refused) {
             (Some(refusal), _, _) => Err(MultiError::Start(refusal.into())),
+            (_, Some(refusal), _) if message.started.is_some() => Err(MultiError::UpdateOfStarted(refusal.into())),
             (_, Some(refusal), _) => Err(MultiError::Update(refusal.into())),
             (_, _, Some(refusal)) => Err(MultiError::Whole(refusal.into())),
             _ => Ok((message.started.unwrap_or_default(), message.updated.unwrap_or_default())),

@@ -26,7 +26,11 @@ pub(super) fn schedule(
     a: &ScheduleActivityTaskCommandAttributes,
 ) -> Checked<()> {
     validate(a)?;
-    check_size(size_of(a.input.as_ref()), "ScheduleActivityTaskCommandAttributes.Input")?;
+    check_size(
+        Cause::BadScheduleActivityAttributes,
+        size_of(a.input.as_ref()),
+        "ScheduleActivityTaskCommandAttributes.Input",
+    )?;
     check_pending(c.run.record.activity_count, "activities", Cause::PendingActivitiesLimitExceeded)?;
     if activities::by_id(c.tx, c.run, &a.activity_id)?.is_some() {
         let text = format!(
@@ -129,7 +133,8 @@ pub(super) fn request_cancel(c: &mut Completion<'_, '_>, command: &Command, sche
         return Ok(());
     }
     let details = json_payloads(NOT_STARTED);
-    activities::write_canceled(c.tx, c.run, &activity, 0, Some(details), &c.identity);
+    let attributes = activities::canceled_attributes(&activity, 0, Some(details), &c.identity);
+    c.run.buffer(c.tx, Attributes::ActivityTaskCanceledEventAttributes(attributes));
     activities::forget(c.tx, c.run, activity);
     c.wake = true;
     Ok(())

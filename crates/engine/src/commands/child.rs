@@ -24,7 +24,8 @@ fn bad(text: String) -> Rejection {
 pub(super) fn start(c: &mut Completion<'_, '_>, command: &Command, a: &ChildAttributes) -> Checked<()> {
     let namespace = own_namespace(c, &a.namespace)?;
     validate(a, &namespace)?;
-    check_size(size_of(a.input.as_ref()), "StartChildWorkflowExecutionCommandAttributes. Input")?;
+    let cause = Cause::BadStartChildExecutionAttributes;
+    check_size(cause, size_of(a.input.as_ref()), "StartChildWorkflowExecutionCommandAttributes. Input")?;
     check_memo(a)?;
     check_pending(c.run.record.child_count, "child workflow executions", Cause::PendingChildWorkflowsLimitExceeded)?;
     let attributes = initiated(c, a, namespace)?;
@@ -85,7 +86,7 @@ fn initiated(c: &Completion<'_, '_>, a: &ChildAttributes, namespace: String) -> 
 
 fn check_memo(a: &ChildAttributes) -> Checked<()> {
     if size_of(a.memo.as_ref()) > limits::MEMO_SIZE_MAX {
-        let text = "StartChildWorkflowExecutionCommandAttributes. Memo exceeds size limit.";
+        let text = "StartChildWorkflowExecutionCommandAttributes.Memo exceeds size limit.";
         return Err(Rejection::Fatal(Cause::BadStartChildExecutionAttributes, text.into()));
     }
     Ok(())

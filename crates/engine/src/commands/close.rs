@@ -40,8 +40,10 @@ pub(super) fn complete(
     command: &Command,
     a: &CompleteWorkflowExecutionCommandAttributes,
 ) -> Checked<()> {
-    check_size(size_of(a.result.as_ref()), "CompleteWorkflowExecutionCommandAttributes.Result")?;
     c.check_all_seen()?;
+    // The cause is that of an activity, as with the reference server.
+    let cause = Cause::BadScheduleActivityAttributes;
+    check_size(cause, size_of(a.result.as_ref()), "CompleteWorkflowExecutionCommandAttributes.Result")?;
     let next = lifecycle::after_cron(c.tx, c.run, a.result.clone(), None)?;
     let attributes = WorkflowExecutionCompletedEventAttributes {
         result: a.result.clone(),
@@ -58,12 +60,12 @@ pub(super) fn fail(
     command: &Command,
     a: &FailWorkflowExecutionCommandAttributes,
 ) -> Checked<()> {
-    let Some(failure) = &a.failure else {
-        let text = "Failure is not set on FailWorkflowExecutionCommand.";
-        return Err(Rejection::Bad(Cause::BadFailWorkflowExecutionAttributes, text.into()));
-    };
-    check_size(size_of(Some(failure)), "FailWorkflowExecutionCommandAttributes.Failure")?;
     c.check_all_seen()?;
+    let cause = Cause::BadFailWorkflowExecutionAttributes;
+    let Some(failure) = &a.failure else {
+        return Err(Rejection::Bad(cause, "Failure is not set on FailWorkflowExecutionCommand.".into()));
+    };
+    check_size(cause, size_of(Some(failure)), "FailWorkflowExecutionCommandAttributes.Failure")?;
     let (state, next) = lifecycle::after_failure(c.tx, c.run, failure)?;
     let attributes = WorkflowExecutionFailedEventAttributes {
         failure: Some(failure.clone()),
@@ -85,7 +87,6 @@ pub(super) fn cancel(
     command: &Command,
     a: &CancelWorkflowExecutionCommandAttributes,
 ) -> Checked<()> {
-    check_size(size_of(a.details.as_ref()), "CancelWorkflowExecutionCommandAttributes.Details")?;
     c.check_all_seen()?;
     let attributes = WorkflowExecutionCanceledEventAttributes {
         workflow_task_completed_event_id: c.completed_event_id,
@@ -101,9 +102,8 @@ pub(super) fn continue_as_new(
     command: &Command,
     a: &ContinueAsNewWorkflowExecutionCommandAttributes,
 ) -> Checked<()> {
+    c.check_all_seen()?;
     let (kind, queue) = names(c, a);
-    validate(a, &kind, &queue)?;
-    check_size(size_of(a.input.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Input")?;
     let search_attributes = match &a.search_attributes {
         Some(fields) => {
             let namespace = c.tx.namespace()?;
@@ -112,7 +112,10 @@ pub(super) fn continue_as_new(
         }
         None => None,
     };
-    c.check_all_seen()?;
+    validate(a, &kind, &queue)?;
+    let cause = Cause::BadContinueAsNewAttributes;
+    check_size(cause, size_of(a.input.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Input")?;
+    check_size(cause, size_of(a.memo.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Memo")?;
     let mut next = new_attributes(c, a, &kind, &queue)?;
     next.search_attributes = search_attributes.clone();
     let initiator = match a.initiator() {

@@ -45,9 +45,10 @@ pub(super) fn signal(c: &mut Completion<'_, '_>, command: &Command, a: &SignalAt
     if name.is_empty() {
         return bad(format!("SignalName is not set on {SIGNAL}. WorkflowId={id} Namespace={space} RunId={run}"));
     }
-    check_size(size_of(a.input.as_ref()), "SignalExternalWorkflowExecutionCommandAttributes.Input")?;
     let pending = c.run.record.external_signal_count;
     check_pending(pending, "signals to external workflows", Cause::PendingSignalsLimitExceeded)?;
+    let cause = Cause::BadSignalWorkflowExecutionAttributes;
+    check_size(cause, size_of(a.input.as_ref()), "SignalExternalWorkflowExecutionCommandAttributes.Input")?;
     let attributes = SignalInitiated {
         workflow_task_completed_event_id: c.completed_event_id,
         namespace: a.namespace.clone(),

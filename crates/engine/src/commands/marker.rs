@@ -23,7 +23,7 @@ pub(super) fn record(c: &mut Completion<'_, '_>, command: &Command, a: &RecordMa
         )));
     }
     let size = a.details.values().map(Message::encoded_len).sum();
-    check_size(size, "RecordMarkerCommandAttributes.Details")?;
+    check_size(Cause::BadRecordMarkerAttributes, size, "RecordMarkerCommandAttributes.Details")?;
     let attributes = MarkerRecordedEventAttributes {
         marker_name: a.marker_name.clone(),
         details: a.details.clone(),

@@ -79,6 +79,8 @@ pub(crate) struct Completion<'c, 'a> {
     /// The Completed event that causes all that follows.
     pub(crate) completed_event_id: i64,
     pub(crate) identity: String,
+    /// Events wait that the worker has not seen.
+    pub(crate) unseen: bool,
     /// Something happened that the workflow must be told.
     pub(crate) wake: bool,
     pub(crate) eager: Vec<log::ActivityTaskStarted>,
@@ -100,7 +102,7 @@ impl Completion<'_, '_> {
 
     /// A close command must not pass over events that the worker has not seen.
     pub(crate) fn check_all_seen(&self) -> Checked<()> {
-        if self.run.record.buffered_count > 0 {
+        if self.unseen {
             return Err(Rejection::Bad(Cause::UnhandledCommand, String::new()));
         }
         Ok(())
@@ -122,7 +124,7 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         run.save(tx);
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
-    let rejection = match apply(tx, &mut run, &request, &command.sent_updates) {
+    let rejection = match apply(tx, &mut run, &request, command) {
         Ok(_) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
             return too_large(tx, &token, run.written_bytes());
         }
@@ -225,7 +227,7 @@ fn apply(
     tx: &mut Transaction<'_>,
     run: &mut Run,
     request: &RespondWorkflowTaskCompletedRequest,
-    sent: &[update::Request],
+    command: &log::CompleteWorkflowTask,
 ) -> Checked<WorkflowTaskCompleted> {
     check_binary(tx, &request.binary_checksum)?;
     let mut task = workflow_task::take(tx, run).unwrap_or_default();
@@ -239,6 +241,7 @@ fn apply(
     let completed_event_id = write_completed(tx, run, &task, request);
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
+    run.record.failed_tasks = 0;
     set_sticky(run, request);
     let build = WorkerBuild {
         checksum: request.binary_checksum.clone(),
@@ -246,22 +249,26 @@ fn apply(
     };
     worker_build::record(tx, run, build, tx.now(), completed_event_id);
     search_attributes::set_problems(tx, run, None);
+    let unseen = run.record.buffered_count > 0;
     let mut completion = Completion {
         tx,
         run,
         completed_event_id,
         identity: request.identity.clone(),
+        unseen,
         wake: false,
         eager: Vec::new(),
         started_children: BTreeSet::new(),
         messages: request.messages.clone(),
-        sent,
+        sent: &command.sent_updates,
     };
     for command in &request.commands {
         handle(&mut completion, command)?;
     }
     update::take_rest(&mut completion)?;
-    let Completion { tx, run, wake, eager, .. } = completion;
+    let Completion { tx, run, mut wake, eager, .. } = completion;
+    // Updates alone make a task that a worker asks for with this completion a speculative one, and any other a normal one.
+    wake |= command.updates_wait && !request.return_new_workflow_task;
     let workflow_task = next_task(tx, run, &task, request, wake)?;
     Ok(WorkflowTaskCompleted {
         response: Some(RespondWorkflowTaskCompletedResponse::default()),
@@ -402,10 +409,9 @@ pub(crate) fn check_pending(count: i64, what: &str, cause: Cause) -> Checked<()>
 }
 
 /// A blob in a command over its limit ends the run.
-pub(crate) fn check_size(size: usize, what: &str) -> Checked<()> {
+pub(crate) fn check_size(cause: Cause, size: usize, what: &str) -> Checked<()> {
     if size > limits::BLOB_SIZE_MAX {
-        let text = format!("{what} exceeds size limit.");
-        return Err(Rejection::Fatal(Cause::BadScheduleActivityAttributes, text));
+        return Err(Rejection::Fatal(cause, format!("{what} exceeds size limit.")));
     }
     Ok(())
 }

@@ -51,10 +51,14 @@ pub(super) fn cancel(c: &mut Completion<'_, '_>, command: &Command, a: &CancelTi
             c.run.record.timer_count -= 1;
             pending.started_event_id
         }
-        None => c.run.take_buffered_fire(c.tx, &a.timer_id)?.ok_or_else(|| {
-            let text = "invalid history builder state for action: add-timer-canceled-event";
-            Rejection::Bad(Cause::BadCancelTimerAttributes, format!("{text}, TimerID: {}", a.timer_id))
-        })?,
+        None => {
+            let taken = c.run.take_buffered_fire(c.tx, &a.timer_id)?.ok_or_else(|| {
+                let text = "invalid history builder state for action: add-timer-canceled-event";
+                Rejection::Bad(Cause::BadCancelTimerAttributes, format!("{text}, TimerID: {}", a.timer_id))
+            })?;
+            c.unseen &= c.run.record.buffered_count > 0;
+            taken
+        }
     };
     let attributes = TimerCanceledEventAttributes {
         timer_id: a.timer_id.clone(),

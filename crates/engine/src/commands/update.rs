@@ -116,8 +116,9 @@ fn take(c: &mut Completion<'_, '_>, message: &Message) -> Checked<()> {
 
 fn body_of(message: &Message) -> Checked<Body> {
     let any = message.body.clone().unwrap_or_default();
-    check_size(any.value.len(), "Update message")?;
     let kind = any.type_url.rsplit('/').next().unwrap_or_default();
+    let cause = Cause::BadUpdateWorkflowExecutionMessage;
+    check_size(cause, any.encoded_len(), &format!("Message type {kind}"))?;
     let value = any.value.as_slice();
     let decoded = match kind.strip_prefix(PACKAGE) {
         Some("Acceptance") => Acceptance::decode(value).map(Body::Acceptance),

@@ -470,6 +470,7 @@ impl Talk {
             token: Some(self.task.clone()),
             request: Some(request),
             sent_updates: ["u0", "u1"].into_iter().map(updates::request).collect(),
+            updates_wait: false,
         })
     }
 

@@ -122,7 +122,9 @@ impl Machine {
         };
         let outcome = apply(&context, &self.store, &command).expect("memory does not fail");
         self.store.write(outcome.changes.clone()).expect("changes fit the store");
-        self.look(workflow_id);
+        if !workflow_id.is_empty() {
+            self.look(workflow_id);
+        }
         (outcome.reply, outcome.changes)
     }
 
@@ -167,9 +169,11 @@ impl Machine {
             sequence: message.sequence,
             outcome: Some(outcome.clone()),
         });
+        let senders: Vec<String> = messages.iter().map(|message| message.source_workflow_id.clone()).collect();
         let messages = acknowledged.collect();
         let (reply, changes) = self.apply("", Op::AcknowledgeMessages(AcknowledgeMessages { messages }));
         reply.expect("outcomes are accepted");
+        senders.iter().for_each(|sender| self.look(sender));
         changes
     }
 

@@ -330,14 +330,19 @@ impl Script {
             }
             request.commands.push(command);
         }
+        let mut updates_wait = false;
         for answer in answers {
+            if answer == "@updates-wait" {
+                updates_wait = true;
+                continue;
+            }
             let (how, id) = answer.trim_start_matches('@').split_once(' ').expect("@accept u1");
             request.messages.push(updates::message(how, id));
         }
         let token = self.workflow_task.clone().unwrap_or_default();
         let workflow_id = token.workflow_id.clone();
         let sent_updates = self.updates.clone();
-        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request), sent_updates };
+        let op = log::CompleteWorkflowTask { token: Some(token), request: Some(request), sent_updates, updates_wait };
         self.apply_to(&workflow_id, Op::CompleteWorkflowTask(op));
     }
 

@@ -74,6 +74,21 @@ pub(crate) fn execution_by_id(value: Option<&WorkflowExecution>) -> Answer<Workf
     execution(Some(&value.cloned().unwrap_or_default()))
 }
 
+/// Which execution a request means, in calls where only the loading of the run finds ids that cannot be right.
+pub(crate) fn loaded_execution(value: Option<&WorkflowExecution>) -> Answer<WorkflowExecution> {
+    let value = value.cloned().unwrap_or_default();
+    if value.workflow_id.is_empty() {
+        return Err(invalid("Can't load workflow execution.  WorkflowId not set."));
+    }
+    loaded_run_id(&value.run_id)?;
+    Ok(value)
+}
+
+/// A run id, or none, in such calls.
+pub(crate) fn loaded_run_id(value: &str) -> Answer<()> {
+    run_id(value).map_err(|_| invalid("RunId is not valid UUID."))
+}
+
 /// Fills in a request id, so that a command applied twice by a retry inside the server has one effect.
 pub(crate) fn request_id<R: Runtime>(value: &mut String) -> Answer<()> {
     if value.is_empty() {

@@ -31,7 +31,9 @@ struct Meant {
 impl Meant {
     /// By the older names: of an execution, one activity, or all of a kind.
     fn any(execution: Option<&WorkflowExecution>, which: Option<Which>, identity: String) -> Answer<Self> {
-        let execution = validate::execution_by_id(execution)?;
+        let execution = execution.cloned().unwrap_or_default();
+        validate::workflow_id(&execution.workflow_id)?;
+        validate::loaded_run_id(&execution.run_id)?;
         validate::length("Identity", &identity)?;
         let none = || invalid("Either Activity.Id or Activity.Type should be set on request.");
         Ok(Self { execution, which: which.ok_or_else(none)?, identity })
@@ -47,7 +49,8 @@ impl Meant {
             // An activity without a workflow, of which there are none yet.
             return Err(not_found(format!("activity not found for ID: {activity_id}")));
         }
-        let execution = validate::execution(Some(&WorkflowExecution { workflow_id, run_id }))?;
+        validate::loaded_run_id(&run_id)?;
+        let execution = WorkflowExecution { workflow_id, run_id };
         validate::length("Identity", &identity)?;
         Ok(Self { execution, which: Which::Id(activity_id), identity })
     }

@@ -19,7 +19,7 @@ use mainstay_runtime::Runtime;
 use super::start::normalise_start;
 use super::{Call, Frontend};
 use crate::deadline::Budget;
-use crate::status::{Answer, Refusal, invalid};
+use crate::status::{Answer, Operation as Part, Refusal, invalid};
 use crate::validate::{self, times};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
@@ -44,7 +44,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let Some(reference) = request.update_ref.as_mut() else {
             return Err(invalid("UpdateRef is not set on request."));
         };
-        reference.workflow_execution = Some(validate::execution_by_id(reference.workflow_execution.as_ref())?);
+        reference.workflow_execution = Some(validate::loaded_execution(reference.workflow_execution.as_ref())?);
         let patience = self.patience(call.budget);
         let polled = self.closing.unless(self.service.poll_update(namespace, request, patience)).await;
         Ok(polled.unwrap_or_else(|| Err(stopping()))?)
@@ -57,14 +57,19 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let namespace = self.namespace_for_start(&call.request.namespace)?;
         let (mut start, mut update) = start_and_update(call.request)?;
         start.namespace.clone_from(&namespace.name);
-        normalise_start_part::<R>(&mut start, &namespace).map_err(start_refused)?;
-        normalise_update_part::<R>(&mut update, &start.workflow_id).map_err(update_refused)?;
+        let begins = normalise_start_part::<R>(&mut start, &namespace).map(|()| start.workflow_id.clone());
+        let updates = normalise_update_part::<R>(&mut update, begins.as_ref().ok());
+        let part = |refused: Option<Refusal>| refused.map_or(Part::Aborted, Part::Refused);
+        if begins.is_err() || updates.is_err() {
+            return Err(Refusal::MultiOperation(vec![part(begins.err()), part(updates.err())]));
+        }
         let patience = self.patience(call.budget);
         let done = self.closing.unless(self.service.update_with_start(namespace, start, update, patience)).await;
         let (started, updated) = match done.unwrap_or_else(|| Err(MultiError::Whole(stopping()))) {
             Ok(both) => both,
-            Err(MultiError::Start(error)) => return Err(start_refused(error.into())),
-            Err(MultiError::Update(error)) => return Err(update_refused(error.into())),
+            Err(MultiError::Start(error)) => return Err(parts(Part::Refused(error.into()), Part::Aborted)),
+            Err(MultiError::Update(error)) => return Err(parts(Part::Aborted, Part::Refused(error.into()))),
+            Err(MultiError::UpdateOfStarted(error)) => return Err(parts(Part::Done, Part::Refused(error.into()))),
             Err(MultiError::Whole(error)) => return Err(error.into()),
         };
         let responses = [response::Response::StartWorkflow(started), response::Response::UpdateWorkflow(updated)];
@@ -86,12 +91,8 @@ fn stopping() -> Error {
     Error::Unavailable("server is shutting down".into())
 }
 
-fn start_refused(refusal: Refusal) -> Refusal {
-    Refusal::MultiOperation(vec![Some(refusal), None])
-}
-
-fn update_refused(refusal: Refusal) -> Refusal {
-    Refusal::MultiOperation(vec![None, Some(refusal)])
+fn parts(start: Part, update: Part) -> Refusal {
+    Refusal::MultiOperation(vec![start, update])
 }
 
 /// The one sequence of operations that there is.
@@ -109,6 +110,7 @@ fn normalise_start_part<R: Runtime>(
     start: &mut StartWorkflowExecutionRequest,
     namespace: &NamespaceRecord,
 ) -> Answer<()> {
+    normalise_start::<R>(start, namespace)?;
     if !start.cron_schedule.is_empty() {
         return Err(invalid("CronSchedule is not allowed."));
     }
@@ -118,21 +120,26 @@ fn normalise_start_part<R: Runtime>(
     if times::is_set(start.workflow_start_delay.as_ref()) {
         return Err(invalid("WorkflowStartDelay is not supported."));
     }
-    normalise_start::<R>(start, namespace)
+    Ok(())
 }
 
-fn normalise_update_part<R: Runtime>(update: &mut UpdateWorkflowExecutionRequest, workflow_id: &str) -> Answer<()> {
-    let execution = update.workflow_execution.clone().unwrap_or_default();
-    if execution.workflow_id != workflow_id {
-        return Err(invalid("WorkflowId is not consistent with previous operation(s)."));
-    }
-    if !execution.run_id.is_empty() {
-        return Err(invalid("RunId is not allowed."));
-    }
+/// `started` is the workflow id of the operation before, if that one is well formed.
+fn normalise_update_part<R: Runtime>(
+    update: &mut UpdateWorkflowExecutionRequest,
+    started: Option<&String>,
+) -> Answer<()> {
+    normalise_update::<R>(update)?;
     if !update.first_execution_run_id.is_empty() {
         return Err(invalid("FirstExecutionRunId is not allowed."));
     }
-    normalise_update::<R>(update)
+    let execution = update.workflow_execution.clone().unwrap_or_default();
+    if !execution.run_id.is_empty() {
+        return Err(invalid("RunId is not allowed."));
+    }
+    if started.is_some_and(|id| *id != execution.workflow_id) {
+        return Err(invalid("WorkflowId is not consistent with previous operation(s)."));
+    }
+    Ok(())
 }
 
 fn normalise_update<R: Runtime>(update: &mut UpdateWorkflowExecutionRequest) -> Answer<()> {

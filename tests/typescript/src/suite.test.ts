@@ -1,0 +1,243 @@
+// Workflows of the TypeScript SDK against a dev server that the SDK starts, as a user's tests would have it.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  Client,
+  Connection,
+  WithStartWorkflowOperation,
+  WorkflowFailedError,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+  type Workflow,
+  type WorkflowHandle,
+  type WorkflowStartOptions,
+} from '@temporalio/client';
+import { CancelledFailure, TerminatedFailure } from '@temporalio/common';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
+import * as activities from './activities';
+import { binary, KillableServer } from './server';
+import * as wf from './workflows';
+
+const TASK_QUEUE = 'typescript';
+const BOUNDED = { timeout: 120_000 };
+
+let env: TestWorkflowEnvironment;
+let bundle: WorkflowBundle;
+let worker: Worker;
+let working: Promise<void>;
+let client: Client;
+
+before(async () => {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  env = await TestWorkflowEnvironment.createLocal({ server: { executable: { type: 'existing-path', path: binary() } } });
+  bundle = await bundleWorkflowCode({ workflowsPath: require.resolve('./workflows'), logger: new DefaultLogger('ERROR') });
+  worker = await Worker.create({
+    connection: env.nativeConnection,
+    taskQueue: TASK_QUEUE,
+    workflowBundle: bundle,
+    activities,
+  });
+  working = worker.run();
+  client = env.client;
+}, BOUNDED);
+
+after(async () => {
+  worker?.shutdown();
+  await working;
+  await env?.teardown();
+}, BOUNDED);
+
+type Options = Partial<WorkflowStartOptions>;
+
+async function start<T extends Workflow>(type: T, args: Parameters<T>, options: Options = {}): Promise<WorkflowHandle<T>> {
+  const all = { taskQueue: TASK_QUEUE, workflowId: `ts-${randomUUID()}`, ...options, args };
+  return (await client.workflow.start(type, all as never)) as unknown as WorkflowHandle<T>;
+}
+
+async function run<T extends Workflow>(type: T, args: Parameters<T>, options: Options = {}) {
+  return (await start(type, args, options)).result();
+}
+
+async function events(handle: WorkflowHandle): Promise<string[]> {
+  const { events } = await handle.fetchHistory();
+  return (events ?? []).map((event) => Object.keys(event).find((key) => key.endsWith('EventAttributes')) ?? '');
+}
+
+/** The deepest failure of an error. */
+function root(error: unknown): unknown {
+  let found = error;
+  while (found instanceof Error && found.cause) found = found.cause;
+  return found;
+}
+
+test('an activity completes, is retried, fails for good, goes on from its heartbeat', BOUNDED, async () => {
+  assert.equal(await run(wf.greeting, ['Ada']), 'Hello, Ada!');
+  assert.equal(await run(wf.retries, [2]), 3);
+  const refused = await start(wf.refused, []);
+  await assert.rejects(refused.result(), (error: unknown) => {
+    assert.ok(error instanceof WorkflowFailedError && error.cause instanceof ActivityFailure);
+    const cause = root(error);
+    assert.ok(cause instanceof ApplicationFailure);
+    assert.deepEqual([cause.message, cause.type, cause.nonRetryable, cause.details], ['not today', 'Refused', true, [{ code: 7 }]]);
+    return true;
+  });
+  assert.ok((await run(wf.resumed, [])) >= 1);
+});
+
+test('an activity is completed from outside, by its id', BOUNDED, async () => {
+  const handle = await start(wf.completedElsewhere, []);
+  let pending;
+  for (let tries = 0; tries < 100 && pending?.state !== 2; tries++) {
+    [pending] = (await handle.describe()).raw.pendingActivities ?? [];
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const activityId = pending?.activityId ?? '';
+  await client.activity.complete({ workflowId: handle.workflowId, activityId }, 'from outside');
+  assert.equal(await handle.result(), 'from outside');
+});
+
+test('an activity is cancelled and says so', BOUNDED, async () => {
+  assert.equal(await run(wf.cancelsActivity, []), 'cancelled');
+});
+
+test('timers fire in their order', BOUNDED, async () => {
+  assert.deepEqual(await run(wf.timers, [[600, 50, 300]]), [50, 300, 600]);
+});
+
+test('signals and queries', BOUNDED, async () => {
+  const handle = await start(wf.basket, []);
+  await handle.signal(wf.addItem, 'bread');
+  await handle.signal(wf.addItem, 'salt');
+  assert.deepEqual(await handle.query(wf.items), ['bread', 'salt']);
+  await handle.signal(wf.leave);
+  assert.deepEqual(await handle.result(), ['bread', 'salt']);
+  assert.deepEqual(await handle.query(wf.items), ['bread', 'salt'], 'a closed workflow answers too');
+});
+
+test('a signal starts a workflow, and then only signals it', BOUNDED, async () => {
+  const workflowId = `ts-${randomUUID()}`;
+  const signal = (item: string) =>
+    client.workflow.signalWithStart(wf.basket, {
+      taskQueue: TASK_QUEUE, workflowId, signal: wf.addItem, signalArgs: [item],
+    });
+  const first = await signal('one');
+  const second = await signal('two');
+  assert.equal(first.signaledRunId, second.signaledRunId);
+  await second.signal(wf.leave);
+  assert.deepEqual(await second.result(), ['one', 'two']);
+});
+
+test('updates are answered, rejected, awaited later, known by their id', BOUNDED, async () => {
+  const handle = await start(wf.counter, []);
+  assert.equal(await handle.executeUpdate(wf.setCount, { args: [3], updateId: 'first' }), 0);
+  assert.equal(await handle.executeUpdate(wf.setCount, { args: [9], updateId: 'first' }), 0, 'the same update');
+  const before = (await handle.describe()).historyLength;
+  await assert.rejects(handle.executeUpdate(wf.setCount, { args: [-1] }), (error: unknown) => {
+    assert.ok(error instanceof WorkflowUpdateFailedError);
+    const cause = root(error);
+    assert.ok(cause instanceof ApplicationFailure && cause.type === 'Negative');
+    return true;
+  });
+  assert.equal((await handle.describe()).historyLength, before, 'a rejected update leaves no event');
+  const slow = await handle.startUpdate(wf.slowCount, { args: [4], waitForStage: 'ACCEPTED' });
+  assert.equal(await slow.result(), 7);
+  const several = [1, 2, 3].map((n) => handle.executeUpdate(wf.slowCount, { args: [n] }));
+  await Promise.all(several);
+  await handle.signal(wf.leave);
+  assert.equal(await handle.result(), 13);
+});
+
+test('an update starts its workflow', BOUNDED, async () => {
+  const begin = new WithStartWorkflowOperation(wf.counter, {
+    workflowId: `ts-${randomUUID()}`, taskQueue: TASK_QUEUE, workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  const result = await client.workflow.executeUpdateWithStart(wf.setCount, { args: [5], startWorkflowOperation: begin });
+  assert.equal(result, 0);
+  const handle = await begin.workflowHandle();
+  await handle.signal(wf.leave);
+  assert.equal(await handle.result(), 5);
+});
+
+test('a workflow is cancelled and cleans up; another is terminated', BOUNDED, async () => {
+  const cancelled = await start(wf.cancellable, []);
+  await cancelled.cancel();
+  await assert.rejects(cancelled.result(), (error: unknown) => error instanceof WorkflowFailedError && error.cause instanceof CancelledFailure);
+  assert.ok((await events(cancelled)).includes('activityTaskCompletedEventAttributes'));
+  const terminated = await start(wf.cancellable, []);
+  await terminated.terminate('enough');
+  await assert.rejects(terminated.result(), (error: unknown) => error instanceof WorkflowFailedError && error.cause instanceof TerminatedFailure);
+  await assert.rejects(terminated.signal(wf.leave), WorkflowNotFoundError);
+});
+
+test('children complete, fail, are signalled and cancelled', BOUNDED, async () => {
+  const told = await run(wf.parent, [['Ada', 'Bea']]);
+  assert.deepEqual(told, ['Hello, Ada!', 'Hello, Bea!', 'Refused', 'from the parent', 'cancelled']);
+});
+
+test('a workflow continues as new and keeps its memo', BOUNDED, async () => {
+  assert.equal(await run(wf.countdown, [2], { memo: { purpose: 'count' } }), 'count: true');
+});
+
+test('local activities, patches, retries of a workflow', BOUNDED, async () => {
+  const local = await start(wf.localSteps, []);
+  assert.equal(await local.result(), 'Hello, local! 3');
+  assert.ok(!(await events(local)).includes('activityTaskScheduledEventAttributes'));
+  assert.equal(await run(wf.patched, []), 'new');
+  assert.equal(await run(wf.failsTwice, [], { retry: { initialInterval: '100ms', maximumAttempts: 4 } }), 3);
+});
+
+test('histories replay without error', BOUNDED, async () => {
+  const parent = await start(wf.parent, [['Cleo']]);
+  const counter = await start(wf.counter, []);
+  await counter.executeUpdate(wf.slowCount, { args: [1] });
+  await counter.signal(wf.leave);
+  const handles = [parent, counter, await start(wf.localSteps, []), await start(wf.patched, [])];
+  for (const handle of handles) {
+    await handle.result();
+    await Worker.runReplayHistory({ workflowBundle: bundle }, await handle.fetchHistory(), handle.workflowId);
+  }
+});
+
+test('workflows go on while the server is killed and restarted', { timeout: 240_000 }, async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'mainstay-ts-'));
+  const server = await KillableServer.start(join(directory, 'data'));
+  try {
+    const native = await NativeConnection.connect({ address: server.address });
+    const own = await Worker.create({ connection: native, taskQueue: TASK_QUEUE, workflowBundle: bundle, activities });
+    const ownRun = own.run();
+    const connection = await Connection.connect({ address: server.address });
+    const handles = [];
+    for (let at = 0; at < 5; at++) {
+      const options = { taskQueue: TASK_QUEUE, workflowId: `long-${at}`, args: [20] as [number] };
+      handles.push(await new Client({ connection }).workflow.start(wf.longWay, options));
+    }
+    for (let kills = 0; kills < 2; kills++) {
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      await server.kill();
+      await server.start();
+    }
+    for (const handle of handles) {
+      let sum;
+      for (let tries = 0; sum === undefined; tries++) {
+        sum = await handle.result().catch((error: unknown) => {
+          if (tries === 20) throw error;
+        });
+      }
+      assert.equal(sum, 20 * 'Hello, 0!'.length + 10);
+    }
+    own.shutdown();
+    await ownRun;
+    await native.close();
+    await connection.close();
+  } finally {
+    await server.kill();
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
