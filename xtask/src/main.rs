@@ -17,8 +17,8 @@ type Failure = String;
 
 const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim
   demo   build a server, run one workflow on it, show its history
-  test   install what is missing, then run every test; --sdk runs instead the programs of all SDKs, TypeScript's too; --long what takes
-         an hour: a cluster under every fault, 100 failovers
+  test   install what is missing, then run every test; --sdk runs instead the programs of all SDKs: Python, Go, TypeScript, Java;
+         --long what takes an hour: a cluster under every fault, 100 failovers
   ci     the read-only gate: format, clippy, documentation, tidy, tests
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules

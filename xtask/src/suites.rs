@@ -46,11 +46,19 @@ pub fn sdk() -> Result<(), Failure> {
         in_venv(&["python", "-m", "pytest", "-q", "tests/python"], &binary),
         go(&binary),
         typescript(&binary),
+        java(&binary),
     ]
     .into_iter()
     .filter_map(Result::err)
     .collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n  ")) }
+}
+
+fn java(binary: &Path) -> Result<(), Failure> {
+    if Command::new("mvn").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return Err("the suite of the Java SDK needs Java 17 or newer, with Maven".into());
+    }
+    run(Command::new("mvn").args(["-q", "-B", "test"]).current_dir("tests/java").env("MAINSTAY_BIN", binary), WITHIN)
 }
 
 /// Installs what the lock file names, compiles, and runs.
