@@ -8,6 +8,7 @@ use std::error::Error;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, IncludeFileResolver};
 
@@ -51,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = closure_of_roots(with_own_files(set)?)?;
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(format!("{out}/reflection.bin"), set.encode_to_vec())?;
+    std::fs::write(format!("{out}/addressed.rs"), addressed(&set))?;
     let generator = tonic_prost_build::configure();
     BOXED
         .into_iter()
@@ -63,6 +65,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("all.rs")
         .compile_fds(set)?;
     Ok(())
+}
+
+/// Writes `Addressed` for the requests of both services: which workflow a request is about, as far as it says so.
+fn addressed(set: &FileDescriptorSet) -> String {
+    let mut text = String::new();
+    let packages = ["temporal.api.workflowservice.v1", "temporal.api.operatorservice.v1"];
+    for file in set.file.iter().filter(|file| packages.contains(&file.package())) {
+        for message in file.message_type.iter().filter(|message| message.name().ends_with("Request")) {
+            let has = |name: &str, kind: Type| message.field.iter().any(|f| f.name() == name && f.r#type() == kind);
+            let mut methods = String::new();
+            for field in ["namespace", "workflow_id"].into_iter().filter(|field| has(field, Type::String)) {
+                methods += &format!("fn {field}(&self) -> &str {{ &self.{field} }}\n");
+            }
+            let execution = ["workflow_execution", "execution"].into_iter().find(|field| has(field, Type::Message));
+            if let Some(field) = execution.filter(|_| !has("workflow_id", Type::String)) {
+                for part in ["workflow_id", "run_id"] {
+                    let read = format!("self.{field}.as_ref().map_or(\"\", |execution| execution.{part}.as_str())");
+                    methods += &format!("fn {part}(&self) -> &str {{ {read} }}\n");
+                }
+            }
+            let module = file.package().replace("temporal.api.", "crate::temporal::").replace('.', "::");
+            text += &format!("impl crate::Addressed for {module}::{} {{\n{methods}}}\n", message.name());
+        }
+    }
+    text
 }
 
 /// Adds our own files, which import Temporal's out of the same set.

@@ -3,8 +3,10 @@
 //! Everything is generated from the newest descriptor set of `temporalio-protos`, so an RPC that nobody has written yet is
 //! still registered and answers UNIMPLEMENTED. This crate knows the wire; it knows nothing of what a message means.
 
+mod addressed;
 mod raw_history;
 
+pub use addressed::Addressed;
 pub use raw_history::RawHistory;
 
 /// The generated modules, laid out as the proto packages are.

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_storage::StorageError;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -20,6 +20,7 @@ use crate::group_log::GroupLog;
 use crate::install::{self, Staged};
 use crate::leadership::Changes;
 use crate::log::Log;
+use crate::measure::ApplyMeter;
 use crate::tail;
 use crate::types::{Data, LogEntry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::{Entry, Machine};
@@ -51,6 +52,7 @@ pub(crate) struct Applier<R: Runtime, M: Machine> {
     pub node_log: Log<R>,
     pub mark: Mark,
     pub changes: Arc<Changes>,
+    pub meter: ApplyMeter,
     /// Held only to be dropped.
     pub _alive: Alive,
 }
@@ -64,8 +66,10 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
         let mut mark = Mark { applied: Some(last), membership: self.mark.membership.clone() };
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.hand_over(entry, &mut mark)).collect();
         let with_data: Vec<bool> = entries.iter().map(|entry| entry.data.is_some()).collect();
+        let (count, begun) = (entries.len(), R::Instant::now());
         let replies = self.machine.apply(entries, codec::mark(&mark));
         let replies = replies.map_err(|error| self.log.health().failed(error))?;
+        self.meter.applied(count, R::Instant::now() - begun);
         if replies.len() != with_data.iter().filter(|has| **has).count() {
             self.log.health().fatal("the machine gave another number of replies than there were commands");
         }

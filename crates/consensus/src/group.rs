@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_storage::StorageError;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
@@ -18,6 +18,7 @@ use crate::group_log::{Adapter, GroupLog};
 use crate::health::Health;
 use crate::install;
 use crate::leadership::Changes;
+use crate::measure::{ApplyMeter, GroupMeter};
 use crate::members::alone;
 use crate::network::Network;
 use crate::peer::Peers;
@@ -54,6 +55,7 @@ pub(crate) struct Inner<R: Runtime, M: Machine> {
     pub changes: Arc<Changes>,
     pub readers: Readers,
     pub quiet: Arc<Quiet<R>>,
+    meter: GroupMeter,
     pending: AtomicUsize,
     pending_bytes: AtomicUsize,
     /// Held while a snapshot is made.
@@ -73,6 +75,8 @@ pub struct Metrics {
     pub is_leader: bool,
     /// The last index of the log.
     pub last: Option<u64>,
+    /// The last index known to be committed.
+    pub committed: Option<u64>,
     /// The last index applied.
     pub applied: Option<u64>,
     /// The index of the last snapshot mark.
@@ -124,6 +128,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             node_log: log.clone(),
             mark,
             changes: changes.clone(),
+            meter: ApplyMeter::new(),
             _alive: Alive(alive.clone()),
         };
         let transfers = Arc::<Transfers>::default();
@@ -150,6 +155,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             changes,
             readers: Readers::default(),
             quiet: Arc::new(Quiet::new()),
+            meter: GroupMeter::new(),
             pending: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             compacting: Mutex::new(()),
@@ -194,7 +200,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         let members = BTreeMap::from([(node_id, Address(config.address.clone()))]);
         match raft.initialize(members).await {
             // It elects itself.
-            Ok(()) => {}
+            Ok(()) => inner.meter.elections.increment(1),
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
                 let members = raft.metrics().borrow_watched().membership_config.clone();
                 if !members.voter_ids().any(|id| id == node_id) {
@@ -204,6 +210,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
                     return Err(StorageError::Corrupt(reason).into());
                 }
                 // At once: no time-out would do it.
+                inner.meter.elections.increment(1);
                 raft.trigger().elect(false).await.map_err(|fatal| start_failure(inner.log.health(), &fatal))?;
             }
             Err(RaftError::Fatal(fatal)) => return Err(start_failure(inner.log.health(), &fatal)),
@@ -228,6 +235,13 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// [`Error::NotLeader`] and [`Error::Busy`]: it was not proposed. [`Error::Unknown`], [`Error::Stopped`]: it may or may not
     /// happen.
     pub async fn propose(&self, data: Bytes) -> Result<M::Reply, Error> {
+        let (bytes, begun) = (data.len(), R::Instant::now());
+        let outcome = self.replicate(data).await;
+        self.0.meter.proposed(bytes, R::Instant::now() - begun, &outcome);
+        outcome
+    }
+
+    async fn replicate(&self, data: Bytes) -> Result<M::Reply, Error> {
         let inner = &*self.0;
         if data.len() > PROPOSAL_BYTES_MAX {
             return Err(Error::TooLarge { bytes: data.len(), limit: PROPOSAL_BYTES_MAX });
@@ -339,6 +353,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             leader: metrics.current_leader,
             is_leader: metrics.state.is_leader(),
             last: metrics.last_log_index,
+            committed: metrics.local_committed.map(|id| id.index),
             applied: metrics.last_applied.map(|id| id.index),
             snapshot: metrics.snapshot.map(|id| id.index),
             purged: metrics.purged.map(|id| id.index),
@@ -372,10 +387,18 @@ async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
     let Some(mut receiver) = group.upgrade().map(|group| group.raft.server_metrics()) else {
         return;
     };
+    let mut leader = None;
     loop {
         {
             let Some(group) = group.upgrade() else { return };
-            let config = receiver.borrow_watched().membership_config.clone();
+            let (now, config) = {
+                let metrics = receiver.borrow_watched();
+                (metrics.current_leader, metrics.membership_config.clone())
+            };
+            if now.is_some() && now != leader {
+                group.meter.elections.increment(1);
+                leader = now;
+            }
             let members = config.membership();
             // Whatever changed, it is not quiet any more.
             group.quiet.wake();

@@ -17,6 +17,7 @@ mod install;
 mod leadership;
 mod log;
 mod machine;
+mod measure;
 mod members;
 mod network;
 pub mod peer;

@@ -10,12 +10,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_storage::{LogOp, LogStore, StorageError};
 use tokio::sync::mpsc;
 
 use crate::group_log::GroupLog;
 use crate::health::Health;
+use crate::measure::LogMeter;
 use crate::queue::{Item, Queue, Queued};
 
 /// Operations, and bytes of them, in one batch.
@@ -102,12 +103,13 @@ struct Writer<R> {
     store: Arc<dyn LogStore>,
     receiver: mpsc::Receiver<Queued>,
     counters: Arc<Counters>,
+    meter: LogMeter,
     runtime: PhantomData<fn() -> R>,
 }
 
 impl<R: Runtime> Writer<R> {
     fn new(store: Arc<dyn LogStore>, receiver: mpsc::Receiver<Queued>, counters: Arc<Counters>) -> Self {
-        Self { store, receiver, counters, runtime: PhantomData }
+        Self { store, receiver, counters, meter: LogMeter::new(), runtime: PhantomData }
     }
 
     async fn run(mut self) {
@@ -137,9 +139,11 @@ impl<R: Runtime> Writer<R> {
 
     async fn write(&self, mut batch: Vec<Queued>) {
         let ops: Vec<LogOp> = batch.iter_mut().filter_map(|queued| queued.item.op.take()).collect();
+        let (count, bytes) = (ops.len() as u64, ops.iter().map(LogOp::size).sum());
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.counters.operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
-        self.counters.bytes.fetch_add(ops.iter().map(LogOp::size).sum(), Ordering::Relaxed);
+        self.counters.operations.fetch_add(count, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let begun = R::Instant::now();
         let store = self.store.clone();
         let written = R::disk(move || {
             if !ops.is_empty() {
@@ -150,6 +154,7 @@ impl<R: Runtime> Writer<R> {
         if let Err(error) = written.await {
             R::fatal(&format!("the log cannot be written: {error}"));
         }
+        self.meter.synced(count, bytes, R::Instant::now() - begun);
         for Queued { item: Item { group, done, .. }, room } in batch {
             if let Some((group, number)) = group {
                 group.done(number);

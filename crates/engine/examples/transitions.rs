@@ -114,7 +114,7 @@ impl Partner for Rows {
             version: 1,
         };
         let view = View { rows, namespace: &self.namespace };
-        let Outcome { reply, changes } = apply(&context, &view, &step.command).expect("memory does not fail");
+        let Outcome { reply, changes, .. } = apply(&context, &view, &step.command).expect("memory does not fail");
         let mut offered = Vec::new();
         for change in changes {
             match change {

@@ -30,7 +30,7 @@ use crate::retry::{self, Decision};
 use crate::run::Run;
 use crate::store::Table;
 use crate::transaction::{Transaction, named, numbered};
-use crate::{Answer, Error, empty, reply_of, workflow_task};
+use crate::{Answer, Error, Note, empty, reply_of, workflow_task};
 
 /// A failure kept between attempts is cut to about this many bytes.
 const KEPT_FAILURE_SIZE_MAX: usize = 4 << 10;
@@ -540,6 +540,8 @@ pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRo
 
 /// An attempt timed out: retried, or the activity closes. Answers whether it closed.
 fn time_out(tx: &mut Transaction<'_>, run: &mut Run, activity: ActivityRecord, kind: TimeoutType) -> bool {
+    let namespace_id = tx.entity.namespace_id.clone();
+    tx.notes.push(Note::ActivityTimedOut { namespace_id, kind });
     let mut failure = timeout_failure(kind, &activity);
     let state = match kind {
         TimeoutType::ScheduleToStart | TimeoutType::ScheduleToClose => RetryState::Timeout,

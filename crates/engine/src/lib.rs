@@ -19,6 +19,7 @@ mod external;
 mod field_mask;
 mod lifecycle;
 mod messages;
+mod note;
 mod options;
 mod pause;
 mod refusal;
@@ -43,6 +44,7 @@ mod workflow_task;
 
 pub use describe::describe;
 pub use error::Error;
+pub use note::{Note, ScheduleNote};
 pub use refusal::{encoded_outcome, outcome_of, result_of};
 pub use run::closing;
 pub use store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
@@ -75,6 +77,8 @@ pub struct Outcome {
     pub reply: Result<Reply, Error>,
     /// To be written in one batch, in order.
     pub changes: Vec<Change>,
+    /// What happened beside that no row shows. Nothing may depend on it.
+    pub notes: Vec<Note>,
 }
 
 /// How a handler ends early: refused (an answer) or broken (the store failed).
@@ -117,7 +121,8 @@ pub fn apply<'a>(context: &Context, store: &'a dyn Store, command: &'a log::Comm
         Err(Stop::Refused(error)) => Err(error),
         Err(Stop::Broken(fault)) => return Err(fault),
     };
-    Ok(Outcome { reply, changes: tx.into_changes()? })
+    let notes = std::mem::take(&mut tx.notes);
+    Ok(Outcome { reply, changes: tx.into_changes()?, notes })
 }
 
 fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {

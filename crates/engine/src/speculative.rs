@@ -14,7 +14,7 @@ use crate::run::Run;
 use crate::store::EntityKey;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter};
-use crate::{Answer, empty, lifecycle};
+use crate::{Answer, Note, empty, lifecycle};
 
 /// Schedules a speculative task, or answers none: the run is not open, or has a task already. A run that still waits for its first
 /// task has none.
@@ -140,6 +140,7 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, command: &log::TimeOutSpeculati
     let Some(task) = write(tx, &mut run) else { return Ok(empty()) };
     let started = task.started_event_id != 0;
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
+    tx.notes.push(Note::WorkflowTaskTimedOut { namespace_id: tx.entity.namespace_id.clone(), kind });
     workflow_task::end_timed_out(tx, &mut run, &task, kind);
     workflow_task::wake(tx, &mut run)?;
     run.save(tx);

@@ -14,7 +14,7 @@ use mainstay_base::{Prng, RunId, Slot};
 use prost::Message;
 
 use crate::store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
-use crate::{Context, Error, Stop};
+use crate::{Context, Error, Note, ScheduleNote, Stop};
 
 /// Sequences of tasks and messages are the entry's log index and a count within the entry.
 const SEQUENCE_BITS: u32 = 20;
@@ -32,6 +32,7 @@ pub(crate) struct Transaction<'a> {
     pub(crate) prng: Prng,
     /// Open runs that were saved with a history over its limits.
     pub(crate) oversized: Vec<RunId>,
+    pub(crate) notes: Vec<Note>,
     /// The speculative tasks that the command carries.
     pub(crate) speculative: &'a [SpeculativeTask],
     tasks: u64,
@@ -53,6 +54,7 @@ impl<'a> Transaction<'a> {
             changes: Vec::with_capacity(CHANGES),
             prng,
             oversized: Vec::new(),
+            notes: Vec::new(),
             speculative: &[],
             tasks: 0,
             messages: 0,
@@ -64,6 +66,12 @@ impl<'a> Transaction<'a> {
     /// Notes that a read failed whose caller goes on with a default: the transition is not going to be written.
     pub(crate) fn fail(&self, fault: Fault) {
         self.fault.borrow_mut().get_or_insert(fault);
+    }
+
+    /// Notes what the schedule at hand did.
+    pub(crate) fn note_schedule(&mut self, what: ScheduleNote) {
+        let namespace_id = self.entity.namespace_id.clone();
+        self.notes.push(Note::Schedule { namespace_id, what });
     }
 
     /// The entry's time in nanoseconds.

@@ -26,7 +26,7 @@ use crate::pause::is_paused;
 use crate::run::Run;
 use crate::store::EntityKey;
 use crate::transaction::Transaction;
-use crate::{Answer, Error, empty, reply_of};
+use crate::{Answer, Error, Note, empty, reply_of};
 use crate::{commands, lifecycle, search_attributes, speculative};
 
 const SECOND: i64 = 1_000_000_000;
@@ -514,6 +514,7 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
     let Some(task) = take(tx, run) else { return Ok(false) };
     let started = task.started_event_id != 0;
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };
+    tx.notes.push(Note::WorkflowTaskTimedOut { namespace_id: tx.entity.namespace_id.clone(), kind });
     end_timed_out(tx, run, &task, kind);
     Ok(true)
 }

@@ -11,6 +11,7 @@ mod admin;
 mod closing;
 mod deadline;
 mod health;
+mod measure;
 mod operator;
 mod page_token;
 mod router;

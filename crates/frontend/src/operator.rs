@@ -15,6 +15,7 @@ use mainstay_node::service::{Namespace, Service};
 use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
 
+use crate::measure::Calls;
 use crate::status::{Answer, invalid, not_found, precondition, status_of};
 use crate::workflow_service::{CLUSTER, Frontend, SYSTEM_NAMESPACE};
 use mainstay_engine::search_attributes::{PREDEFINED, SYSTEM, type_name};
@@ -37,11 +38,12 @@ const DELETED_ID_LENGTH: usize = 5;
 /// The operator's view of a frontend.
 pub(crate) struct Operator<R, S> {
     frontend: Arc<Frontend<R, S>>,
+    calls: Calls,
 }
 
 impl<R: Runtime, S: Service> Operator<R, S> {
     pub(crate) fn new(frontend: Arc<Frontend<R, S>>) -> Self {
-        Self { frontend }
+        Self { frontend, calls: Calls::new(&NAMES, "Operator") }
     }
 
     fn namespace(&self, name: &str) -> Answer<Namespace> {
@@ -217,11 +219,23 @@ pub(crate) fn update_aliases(record: &mut NamespaceRecord, update: &BTreeMap<Str
 /// Registers the calls: RPC, request, response, method of [`Operator`].
 macro_rules! register {
     ($($name:ident($request:ty) -> $response:ty: $method:ident,)*) => {
+        /// Each call by the name of its method.
+        #[allow(non_camel_case_types)]
+        #[derive(Clone, Copy)]
+        enum Method {
+            $($name,)*
+        }
+
+        const NAMES: [&str; [$(Method::$name),*].len()] = [$(stringify!($name)),*];
+
         #[tonic::async_trait]
         impl<R: Runtime, S: Service> OperatorService for Operator<R, S> {
             $(
                 async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                    let service = &self.frontend.service;
+                    let measured = self.calls.begin::<R, S>(service, Method::$name as usize, &request);
                     let answer = self.$method(request.into_inner()).await;
+                    measured.end(&answer);
                     answer.map(Response::new).map_err(|refusal| status_of(&refusal))
                 }
             )*

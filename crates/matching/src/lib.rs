@@ -157,6 +157,11 @@ impl Matching {
         self.find(queue).map_or(0, |slot| slot.queue.backlog_count())
     }
 
+    /// Age of the oldest of them; zero if there is none.
+    pub fn backlog_age(&self, queue: &QueueKey, now: Timestamp) -> Duration {
+        self.find(queue).map_or(Duration::ZERO, |slot| slot.queue.backlog_age(now))
+    }
+
     /// Tasks held in all queues.
     pub fn task_count(&self) -> usize {
         self.tasks.len()

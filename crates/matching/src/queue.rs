@@ -256,7 +256,7 @@ impl Queue {
         }
     }
 
-    fn backlog_age(&self, now: Timestamp) -> Duration {
+    pub fn backlog_age(&self, now: Timestamp) -> Duration {
         self.oldest().map_or(Duration::ZERO, |created| (now - created).max(Duration::ZERO))
     }
 

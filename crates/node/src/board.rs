@@ -4,7 +4,7 @@
 //! groups that it does not lead, only what every replica knows is taken up.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use mainstay_base::Timestamp;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::batches::Jobs;
 use crate::dispatch::Dispatch;
 use crate::lock;
+use crate::measure::{Meter, Queues};
 use crate::members::Members;
 use crate::namespaces::Registry;
 use crate::node::{METADATA_GROUP, group_of};
@@ -47,7 +48,8 @@ pub(crate) struct Board {
     pub(crate) waits: Waits,
     pub(crate) questions: Questions,
     pub(crate) updates: Updates,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) meter: Meter,
     pub(crate) configured: Configured,
     pub(crate) workers: Workers,
     pub(crate) members: Members,
@@ -69,13 +71,15 @@ pub(crate) struct Board {
 
 impl Board {
     pub(crate) fn new(groups: u32, me: u64, clustered: bool) -> Self {
+        let registry = Arc::<Registry>::default();
         Self {
-            dispatch: Dispatch::new(me, clustered),
+            dispatch: Dispatch::new(me, clustered, Queues::new(Arc::clone(&registry))),
             members: Members::default(),
             waits: Waits::default(),
             questions: Questions::default(),
             updates: Updates::default(),
-            registry: Registry::default(),
+            registry,
+            meter: Meter::default(),
             configured: Configured::default(),
             workers: Workers::default(),
             batches: Jobs::default(),
@@ -100,7 +104,13 @@ impl Board {
             outbox.clear();
         }
         if let Some(flag) = self.leads.get(group as usize) {
-            flag.store(leads, Ordering::Release);
+            let led = flag.swap(leads, Ordering::AcqRel);
+            let shards = &self.meter.shards;
+            match (led, leads) {
+                (false, true) => shards.gained.increment(1),
+                (true, false) => shards.lost.increment(1),
+                _ => {}
+            }
         }
         if let Some(changed) = self.leads_changed.get(group as usize) {
             changed.notify_waiters();
@@ -143,13 +153,17 @@ impl Board {
                 Effect::TaskQueueConfigured(namespace_id, row_id, value) => {
                     self.configure_queue(&namespace_id, &row_id, value, now);
                 }
-                Effect::MembersChanged(cluster) => self.members.applied(*cluster),
+                Effect::MembersChanged(cluster) => {
+                    self.meter.shards.members_changed.increment(1);
+                    self.members.applied(*cluster);
+                }
                 Effect::NamespaceRemoved(id) => self.registry.removed(group, &id),
                 _ if !leads => {}
                 Effect::TaskAdded(row) => self.dispatch.offer_row(group, row, now),
                 Effect::TaskRemoved(row) => self.dispatch.retract_row(group, &row, now),
                 Effect::TimerAdded(due_ns) => self.arm(group, due_ns),
                 Effect::RunChanged(entity, run) => {
+                    self.meter.outcomes.transition(&self.registry, &entity.namespace_id);
                     self.updates.touch(&entity, run);
                     self.waits.wake(entity, run);
                 }
@@ -160,6 +174,8 @@ impl Board {
                     }
                 }
                 Effect::BatchChanged => self.batches.wake(),
+                Effect::RunClosed(row) => self.meter.outcomes.closed(&self.registry, *row),
+                Effect::Noted(note) => self.meter.outcomes.noted(&self.registry, &note),
             }
         }
     }

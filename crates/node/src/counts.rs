@@ -9,7 +9,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     CountWorkflowExecutionsResponse, count_workflow_executions_response::AggregationGroup,
 };
 use mainstay_engine::Error;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::ListSpace;
 use mainstay_visibility::plan::{Access, Point};
 use mainstay_visibility::{Query, Tally};
@@ -36,8 +36,8 @@ impl<R: Runtime> Node<R> {
         filter: String,
     ) -> Result<CountWorkflowExecutionsResponse, Error> {
         let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let node = self.clone();
-        R::disk(move || {
+        let (node, begun) = (self.clone(), R::Instant::now());
+        let counted = R::disk(move || {
             let lists = node.lists(&namespace.id)?;
             let mut groups = Groups::default();
             match query.tally() {
@@ -46,7 +46,9 @@ impl<R: Runtime> Node<R> {
             }
             Ok(CountWorkflowExecutionsResponse { count: groups.count, groups: groups.by_value.into_values().collect() })
         })
-        .await
+        .await;
+        self.board().meter.reads.count.ended(R::Instant::now() - begun, counted.is_err());
+        counted
     }
 
     /// Visits all rows that match, in no particular order. Blocks.

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Now;
 use crate::lock;
+use crate::measure::Queues;
 use crate::offers::Outbox;
 use crate::owners::Owners;
 use crate::queries::Question;
@@ -105,6 +106,8 @@ fn fairness(row: &TaskRow, weights: Option<&Weights>) -> Fairness {
 struct Offered {
     given: Given,
     queue: QueueKey,
+    sticky: bool,
+    created: Timestamp,
 }
 
 #[derive(Default)]
@@ -137,6 +140,8 @@ struct Inner {
     owners: Owners,
     /// Whether there are other nodes.
     clustered: bool,
+    /// The task that is being offered: if it is matched now, a poller was there first.
+    offering: Option<TaskId>,
 }
 
 /// Matching, with its callers.
@@ -144,6 +149,7 @@ pub(crate) struct Dispatch {
     inner: Mutex<Inner>,
     /// Offers for the owners of queues elsewhere.
     pub(crate) outbox: Outbox,
+    pub(crate) queues: Queues,
     /// Rung when the next deadline is earlier than what the last tick answered.
     pub(crate) deadline_moved: Notify,
 }
@@ -158,7 +164,7 @@ pub(crate) struct WaitingPoll<'a> {
 
 impl Dispatch {
     /// `clustered`: there are, or may be, other nodes.
-    pub(crate) fn new(me: u64, clustered: bool) -> Self {
+    pub(crate) fn new(me: u64, clustered: bool, queues: Queues) -> Self {
         let inner = Inner {
             matching: Matching::new(Limits::default()),
             held: Held::default(),
@@ -166,8 +172,9 @@ impl Dispatch {
             armed: None,
             owners: Owners::alone(me),
             clustered,
+            offering: None,
         };
-        Self { inner: Mutex::new(inner), outbox: Outbox::default(), deadline_moved: Notify::new() }
+        Self { inner: Mutex::new(inner), outbox: Outbox::default(), queues, deadline_moved: Notify::new() }
     }
 
     /// Who owns which queue, as far as is known here.
@@ -299,9 +306,14 @@ impl Dispatch {
             Given::Speculative(offer) => drop(inner.held.by_speculative.insert(offer.id, id)),
             Given::Question(_) | Given::Started(_) => {}
         }
-        inner.held.offered.insert(id, Offered { given, queue: queue.clone() });
+        let measured = self.queues.of(&queue, sticky);
+        let has_pollers = inner.matching.has_recent_poller(&queue, now);
+        inner.held.offered.insert(id, Offered { given, queue: queue.clone(), sticky, created: task.created });
         let outputs = inner.matching.handle(Event::Offer { queue, task }, now);
+        measured.offered(!outputs.is_empty(), has_pollers);
+        inner.offering = Some(id);
         self.carry_out(inner, outputs, now);
+        inner.offering = None;
         id
     }
 
@@ -446,6 +458,18 @@ impl Dispatch {
         inner.armed
     }
 
+    /// How many tasks wait in a queue, and how long the oldest has.
+    pub(crate) fn backlog(&self, queue: &QueueKey, now: Timestamp) -> (usize, Duration) {
+        let inner = lock(&self.inner);
+        (inner.matching.backlog_count(queue), inner.matching.backlog_age(queue, now))
+    }
+
+    /// Queues, tasks and pollers in memory.
+    pub(crate) fn held(&self) -> (usize, usize, usize) {
+        let inner = lock(&self.inner);
+        (inner.matching.queue_count(), inner.matching.task_count(), inner.matching.poller_count())
+    }
+
     pub(crate) fn describe(&self, queue: &QueueKey, now: Timestamp) -> QueueInfo {
         lock(&self.inner).matching.describe(queue, now)
     }
@@ -466,8 +490,12 @@ impl Dispatch {
                     };
                     if lost {
                         self.offer_locked(inner, offered.given, offered.queue, now);
-                    } else if inner.clustered {
-                        inner.held.given(offered, now);
+                    } else {
+                        let at_once = inner.offering == Some(task);
+                        self.queues.of(&offered.queue, offered.sticky).matched(now - offered.created, at_once);
+                        if inner.clustered {
+                            inner.held.given(offered, now);
+                        }
                     }
                 }
                 Output::StickyUnavailable { task } => {

@@ -10,7 +10,7 @@ use mainstay_api::peer::{Execute, call};
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 use mainstay_engine::{EntityKey, Error};
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
 
 use crate::node::{METADATA_GROUP, Node};
@@ -167,6 +167,8 @@ impl<R: Runtime> Node<R> {
         self.board().updates.attach(&mut command);
         let reserved = self.reserve(&mut command);
         let subject = if self.board().waits.is_empty() { None } else { subject(&command) };
+        let measured = self.board().meter.commands.begin(command.op.as_ref());
+        let begun = R::Instant::now();
         let seed = R::random();
         let entry = Entry {
             command_id: proposal.command_id,
@@ -181,17 +183,21 @@ impl<R: Runtime> Node<R> {
         // Once in the log, and once in the state.
         self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
         let consensus = self.group(group)?;
-        let Some(reserved) = reserved else {
-            return self.answered(group, consensus.propose(entry.into()).await, subject);
+        let outcome = match reserved {
+            None => self.answered(group, consensus.propose(entry.into()).await, subject),
+            Some(reserved) => {
+                // Pollers wait for this too: it must not end with its caller.
+                let (node, consensus) = (self.clone(), consensus.clone());
+                let proposed = R::spawn(async move {
+                    let mut answer = node.answered(group, consensus.propose(entry.into()).await, subject);
+                    reserved.settle(answer.as_mut().ok());
+                    answer
+                });
+                proposed.await.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
+            }
         };
-        // Pollers wait for this too: it must not end with its caller.
-        let (node, consensus) = (self.clone(), consensus.clone());
-        let proposed = R::spawn(async move {
-            let mut answer = node.answered(group, consensus.propose(entry.into()).await, subject);
-            reserved.settle(answer.as_mut().ok());
-            answer
-        });
-        proposed.await.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
+        measured.ended(R::Instant::now() - begun, outcome.as_ref().err());
+        outcome
     }
 
     fn answered(

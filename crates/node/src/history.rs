@@ -53,8 +53,10 @@ impl<R: Runtime> Node<R> {
 
     /// The record of a run, with the workflow task that only the leader's memory holds.
     pub(crate) fn read_record(&self, group: u32, entity: &EntityKey, run: RunId) -> Result<RunRecord, Error> {
-        let shard = self.shard(group)?;
-        if let Some(mut record) = shard.run(entity, run).map_err(unreadable)? {
+        let (shard, begun) = (self.shard(group)?, R::Instant::now());
+        let found = shard.run(entity, run).map_err(unreadable);
+        self.board().meter.reads.execution.ended(R::Instant::now() - begun, found.is_err());
+        if let Some(mut record) = found? {
             let task = self.board().updates.task(entity, run);
             if let Some(task) = task.filter(|task| mainstay_engine::speculative::fits(&record, task)) {
                 record.workflow_task = Some(task);
@@ -90,9 +92,10 @@ impl<R: Runtime> Node<R> {
             read.is_full = batches >= range.batches || bytes >= PAGE_BYTES;
             !read.is_full
         };
-        let shard = self.shard(group)?;
-        shard.history(entity, run, range.first, range.end, range.reverse, visit).map_err(unreadable)?;
-        Ok(read)
+        let (shard, begun) = (self.shard(group)?, R::Instant::now());
+        let done = shard.history(entity, run, range.first, range.end, range.reverse, visit).map_err(unreadable);
+        self.board().meter.reads.history.ended(R::Instant::now() - begun, done.is_err());
+        done.map(|()| read)
     }
 
     pub(crate) async fn read_history(&self, namespace: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {

@@ -53,6 +53,7 @@ async fn look<R: Runtime>(node: &Node<R>) -> Result<(), StorageError> {
     };
     let room = i64::try_from(node.config().budget.room(both)).unwrap_or(i64::MAX);
     node.0.room.store(room, Ordering::Relaxed);
+    node.0.used.store(both.used, Ordering::Relaxed);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod keeper;
 mod leadership;
 mod list;
 mod machine;
+pub mod measure;
 mod members;
 mod membership;
 mod namespaces;

@@ -11,7 +11,7 @@ use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_base::Timestamp;
 use mainstay_engine::Error;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::{ListPosition, ListSpace};
 use mainstay_visibility::{Query, shown};
 
@@ -49,13 +49,15 @@ impl<R: Runtime> Node<R> {
         page_token: Vec<u8>,
     ) -> Result<ListPage, Error> {
         let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let node = self.clone();
-        R::disk(move || {
+        let (node, begun) = (self.clone(), R::Instant::now());
+        let page = R::disk(move || {
             let rows = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
             let (rows, next_page_token) = node.row_page(&rows, spaces_of(&query))?;
             Ok(ListPage { executions: rows.into_iter().map(info).collect(), next_page_token })
         })
-        .await
+        .await;
+        self.board().meter.reads.list.ended(R::Instant::now() - begun, page.is_err());
+        page
     }
 
     /// A page of rows, and the token of the next. Blocks.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -125,6 +125,8 @@ pub(crate) struct Inner<R: Runtime> {
     namespace_changes: tokio::sync::Mutex<()>,
     /// Bytes that the stores may still grow by, as far as is known; none or less: new work is refused.
     pub(crate) room: AtomicI64,
+    /// Bytes that the stores took at the last look.
+    pub(crate) used: AtomicU64,
     stopped: AtomicBool,
     stopping: Notify,
 }
@@ -255,6 +257,7 @@ impl<R: Runtime> Node<R> {
             clock,
             namespace_changes: tokio::sync::Mutex::new(()),
             room: AtomicI64::new(i64::MAX),
+            used: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             stopping: Notify::new(),
         };

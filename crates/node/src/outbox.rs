@@ -21,6 +21,7 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::lock;
+use crate::measure::message_operation;
 use crate::node::Node;
 
 /// Messages, bytes of messages and floors of one batch at most. A larger message travels alone.
@@ -190,9 +191,15 @@ async fn exchange<R: Runtime>(node: &Node<R>, source: u32, destination: u32, bat
         workflow_id: message.source_workflow_id.clone(),
     });
     let senders: BTreeSet<EntityKey> = senders.collect();
+    let operations: Vec<_> = messages.iter().map(|message| message_operation(message.body.as_ref())).collect();
+    let (begun, tasks) = (R::Instant::now(), &node.board().meter.tasks);
     let floors = batch.floors.clone();
     let deliver = Op::DeliverMessages(DeliverMessages { floors, messages });
-    let reply = node.propose(destination, Command { op: Some(deliver), ..Command::default() }).await?;
+    let reply = node.propose(destination, Command { op: Some(deliver), ..Command::default() }).await;
+    if reply.is_err() {
+        operations.iter().for_each(|operation| tasks.failed(operation));
+    }
+    let reply = reply?;
     if let Some(outbox) = node.board().outboxes.get(source as usize) {
         outbox.told(destination, &batch.floors);
     }
@@ -209,7 +216,10 @@ async fn exchange<R: Runtime>(node: &Node<R>, source: u32, destination: u32, bat
     let acknowledge = Op::AcknowledgeMessages(AcknowledgeMessages { messages });
     let mut command = Command { op: Some(acknowledge), ..Command::default() };
     node.board().updates.attach_of(&mut command, &senders);
-    node.propose(source, command).await.map(|_| ())
+    node.propose(source, command).await?;
+    let took = R::Instant::now() - begun;
+    operations.iter().for_each(|operation| tasks.done(operation, took, None));
+    Ok(())
 }
 
 /// The messages themselves, as far as they fit one batch and still exist.

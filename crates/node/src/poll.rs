@@ -11,7 +11,7 @@ use mainstay_api::log::{
 use mainstay_api::peer::{BeginTask, call};
 use mainstay_api::record::TaskRow;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
-use mainstay_api::temporal::enums::v1::TaskQueueKind;
+use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind};
 use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use mainstay_api::temporal::update::v1::Request as UpdateRequest;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -175,6 +175,7 @@ impl<R: Runtime> Node<R> {
                 return Ok(Some(task));
             }
         }
+        self.board().dispatch.queues.of(&key, sticky).timed_out();
         Ok(None)
     }
 
@@ -219,6 +220,7 @@ impl<R: Runtime> Node<R> {
                 return Ok(Some(task));
             }
         }
+        self.board().dispatch.queues.of(&key, false).timed_out();
         Ok(None)
     }
 
@@ -314,6 +316,7 @@ impl<R: Runtime> Node<R> {
         let answers = Answers::of(&token, &request);
         let sent_updates = self.board().updates.sent_with(&entity, run, token.started_ns);
         let sent: BTreeSet<String> = sent_updates.iter().map(id_of_update).collect();
+        let kinds: Vec<CommandType> = request.commands.iter().map(|command| command.command_type()).collect();
         let command = Command {
             namespace_id: entity.namespace_id.clone(),
             workflow_id: entity.workflow_id.clone(),
@@ -333,6 +336,7 @@ impl<R: Runtime> Node<R> {
             held.answer(&id, answer_of(result));
         }
         drop(held);
+        self.board().meter.outcomes.commands(kinds.into_iter());
         let Some(reply::Reply::WorkflowTaskCompleted(completed)) = reply.reply else {
             return Err(Error::Internal("a completion was answered by something else".into()));
         };

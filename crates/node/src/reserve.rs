@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use mainstay_api::log::{Command, Reply, ReservedPoll, TaskToken, activity_target::Target, command::Op};
 use mainstay_api::temporal::command::v1::command::Attributes;
 use mainstay_api::temporal::workflowservice::v1::RespondWorkflowTaskCompletedRequest;
-use mainstay_base::RunId;
+use mainstay_base::{Duration, RunId};
 use mainstay_matching::{QueueKey, QueueKind, Reservation};
 use mainstay_runtime::Runtime;
 
@@ -23,7 +23,14 @@ const POLLS_MAX: usize = 32;
 /// The polls that a command reserved, by request id. Dropped, they wait again.
 pub(crate) struct Reserved<R: Runtime> {
     node: Node<R>,
-    polls: BTreeMap<String, Reservation>,
+    polls: BTreeMap<String, Held>,
+}
+
+/// A poll, and the queue where it waits.
+struct Held {
+    reservation: Reservation,
+    queue: QueueKey,
+    sticky: bool,
 }
 
 impl<R: Runtime> Reserved<R> {
@@ -31,8 +38,13 @@ impl<R: Runtime> Reserved<R> {
     pub(crate) fn settle(mut self, reply: Option<&mut Reply>) {
         let started = reply.map(|reply| std::mem::take(&mut reply.started_tasks)).unwrap_or_default();
         for started in started {
-            if let (Some(reservation), Some(task)) = (self.polls.remove(&started.poll_request_id), started.task) {
-                self.node.board().dispatch.fulfil(&reservation, task, self.node.now());
+            if let (Some(held), Some(task)) = (self.polls.remove(&started.poll_request_id), started.task) {
+                let dispatch = &self.node.board().dispatch;
+                let measured = dispatch.queues.of(&held.queue, held.sticky);
+                // Made and started in one entry: the poller waited, and the task did not.
+                measured.offered(true, true);
+                measured.matched(Duration::ZERO, true);
+                dispatch.fulfil(&held.reservation, task, self.node.now());
             }
         }
     }
@@ -40,8 +52,8 @@ impl<R: Runtime> Reserved<R> {
 
 impl<R: Runtime> Drop for Reserved<R> {
     fn drop(&mut self) {
-        for reservation in std::mem::take(&mut self.polls).into_values() {
-            self.node.board().dispatch.release(reservation, self.node.now());
+        for held in std::mem::take(&mut self.polls).into_values() {
+            self.node.board().dispatch.release(held.reservation, self.node.now());
         }
     }
 }
@@ -60,13 +72,13 @@ impl<R: Runtime> Node<R> {
             let request_id = RunId::from_random(R::random()).to_string();
             let poll = ReservedPoll {
                 activity: queue.kind == QueueKind::Activity,
-                task_queue: queue.name,
+                task_queue: queue.name.clone(),
                 sticky: wanted.sticky,
                 identity: reservation.poller().identity.clone(),
                 request_id: request_id.clone(),
             };
             command.reserved_polls.push(poll);
-            polls.insert(request_id, reservation);
+            polls.insert(request_id, Held { reservation, queue, sticky: wanted.sticky });
         }
         (!polls.is_empty()).then(|| Reserved { node: self.clone(), polls })
     }

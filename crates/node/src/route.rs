@@ -129,10 +129,12 @@ impl<R: Runtime> Node<R> {
         within: Duration,
     ) -> Result<Asked<T>, PeerError> {
         let Some(peers) = self.peers() else { return Err(PeerError::Unreachable("this node is alone".into())) };
+        let (measured, begun) = (self.board().meter.calls.begin(&call), R::Instant::now());
         let within_ms = u64::try_from(within.saturating_sub(SEEK_WITHIN).as_millis()).unwrap_or(u64::MAX);
         let call = Call { group, within_ms, call: Some(call) };
-        let answer = peers.call(node, SERVICE, call.encode_to_vec().into(), within).await?;
-        Ok(read_answer(answer))
+        let answer = peers.call(node, SERVICE, call.encode_to_vec().into(), within).await;
+        measured.ended(R::Instant::now() - begun, answer.is_err());
+        answer.map(read_answer)
     }
 }
 

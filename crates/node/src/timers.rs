@@ -11,6 +11,7 @@ use mainstay_api::record::TimerRow;
 use mainstay_engine::Error;
 use mainstay_runtime::{Instant, Runtime};
 
+use crate::measure::{self, timer_operation};
 use crate::node::Node;
 
 /// Runs that one entry fires.
@@ -77,8 +78,17 @@ async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64) -> Res
         return Ok(Step::Idle(next_ns));
     }
     *floor_ns = rows.first().map_or(*floor_ns, |row| row.due_ns);
+    let due: Vec<_> = rows.iter().map(|row| (timer_operation(row.kind()), row.due_ns)).collect();
     let command = Command { op: Some(Op::FireTimers(FireTimers { rows })), ..Command::default() };
-    node.propose(group, command).await?;
+    let (begun, tasks) = (R::Instant::now(), &node.board().meter.tasks);
+    if let Err(error) = node.propose(group, command).await {
+        due.iter().for_each(|(operation, _)| tasks.failed(operation));
+        return Err(error);
+    }
+    let (took, now_ns) = (R::Instant::now() - begun, node.now().as_nanos());
+    for (operation, due_ns) in due {
+        tasks.done(operation, took, measure::span(now_ns - due_ns));
+    }
     Ok(Step::Fired)
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::log::{Entry, Reply, command::Op};
-use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow};
+use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot, Timestamp};
-use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Table};
+use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, Table};
 use mainstay_storage::{StateStore, StorageError};
 use prost::Message;
 
@@ -48,6 +48,10 @@ pub enum Effect {
     },
     /// A message was removed from the outbox.
     MessageRemoved(MessageId),
+    /// A run closed: its row in the list of closed ones.
+    RunClosed(Box<VisibilityRecord>),
+    /// Something to count.
+    Noted(Note),
 }
 
 /// What came of one entry.
@@ -170,6 +174,7 @@ impl Shard {
             index::write(overlay, &change)?;
             effects.extend(effect(change));
         }
+        effects.extend(outcome.notes.into_iter().map(Effect::Noted));
         outcomes::remember(overlay, &entry.command_id, &outcome.reply);
         Ok(Applied { reply: outcome.reply, effects })
     }
@@ -208,7 +213,11 @@ fn effect(change: Change) -> Option<Effect> {
             index::message_id(&message).map(|id| Effect::MessageAdded { id, slot })
         }
         Change::RemoveMessage(id) => Some(Effect::MessageRemoved(id)),
-        Change::PutVisibility(row) if ListSpace::of(&row) == ListSpace::Batches => Some(Effect::BatchChanged),
+        Change::PutVisibility(row) => match ListSpace::of(&row) {
+            ListSpace::Batches => Some(Effect::BatchChanged),
+            ListSpace::Closed => Some(Effect::RunClosed(row)),
+            ListSpace::Open | ListSpace::Schedules => None,
+        },
         Change::RemoveNamespace(id) => Some(Effect::NamespaceRemoved(id)),
         Change::PutNamespace(record) => Some(Effect::NamespacePut(Box::new(record))),
         _ => None,

@@ -4,6 +4,7 @@
 //! Both are opened small: a development server keeps a few megabytes resident and grows with its load. Whether a store may grow
 //! is not decided here: `usage` tells, and the node refuses commands before the disk refuses the log.
 
+mod figures;
 mod log;
 mod state;
 mod tail;

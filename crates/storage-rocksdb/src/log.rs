@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use mainstay_storage::{LogBounds, LogOp, LogStore, StorageError, Usage};
+use mainstay_storage::{LogBounds, LogOp, LogStore, StorageError, StoreFigures, Usage};
 use rocksdb::{DB, ReadOptions, WriteBatch};
 
-use crate::{failed, options, table, tail, usage};
+use crate::{failed, figures, options, table, tail, usage};
 
 const ENTRY: u8 = 1;
 const PURGED: u8 = 2;
@@ -211,6 +211,10 @@ impl LogStore for RocksLog {
         self.db.flush().map_err(failed)?;
         self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
+    }
+
+    fn figures(&self) -> StoreFigures {
+        figures::of(&self.db)
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {

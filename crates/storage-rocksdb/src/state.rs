@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use mainstay_storage::{StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
+use mainstay_storage::{StateBatch, StateOp, StateStore, StateView, StorageError, StoreFigures, Usage};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, DBRawIteratorWithThreadMode, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions};
 
-use crate::{failed, options, table, usage};
+use crate::{failed, figures, options, table, usage};
 
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
 const CACHE_BYTES: usize = 32 << 20;
@@ -196,6 +196,10 @@ impl StateStore for RocksState {
         options.set_block_based_table_factory(&table(EXPORT_CACHE_BYTES));
         export.db = Some(DB::open_for_read_only(&options, &export.directory, false).map_err(failed)?);
         Ok(Box::new(export))
+    }
+
+    fn figures(&self) -> StoreFigures {
+        figures::of(&self.db)
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {

@@ -7,6 +7,7 @@
 
 mod budget;
 mod error;
+mod figures;
 mod log;
 mod memory_log;
 mod memory_state;
@@ -15,6 +16,7 @@ pub mod suite;
 
 pub use budget::{Budget, Usage};
 pub use error::StorageError;
+pub use figures::StoreFigures;
 pub use log::{LogBounds, LogOp, LogStore};
 pub use memory_log::MemoryLog;
 pub use memory_state::MemoryState;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::{StorageError, Usage};
+use crate::{StorageError, StoreFigures, Usage};
 
 /// One operation on the log of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +189,11 @@ pub trait LogStore: Send + Sync + 'static {
     /// If the medium failed.
     fn reclaim(&self) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// How the store stands, for people who watch it.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
     }
 
     /// Bytes taken and free, for a [`crate::Budget`].

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{StorageError, Usage};
+use crate::{StorageError, StoreFigures, Usage};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +139,11 @@ pub trait StateStore: StateView + 'static {
     /// # Errors
     /// If it cannot be made.
     fn export(&self) -> Result<Box<dyn StateView>, StorageError>;
+
+    /// How the store stands, for people who watch it.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
 
     /// Bytes taken and free, for a [`crate::Budget`].
     ///

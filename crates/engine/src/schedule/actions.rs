@@ -13,7 +13,7 @@ use mainstay_api::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 use mainstay_base::Timestamp;
 use mainstay_calendar::rfc3339;
 
-use crate::Answer;
+use crate::{Answer, ScheduleNote};
 use crate::search_attributes::{quote, typed_json};
 use crate::transaction::Transaction;
 
@@ -63,6 +63,7 @@ impl Schedule {
 
     fn start(&mut self, tx: &mut Transaction<'_>, action: &BufferedAction, tracked: bool) -> Answer<()> {
         let Some(workflow) = self.workflow().cloned() else { return Ok(()) };
+        tx.note_schedule(ScheduleNote::Acted { delay_ns: tx.now().saturating_sub(action.actual_ns) });
         self.record.last_number += 1;
         let number = self.record.last_number;
         let request = self.request(tx, workflow, action, tracked)?;

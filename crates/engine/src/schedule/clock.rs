@@ -8,7 +8,7 @@ use mainstay_calendar::Occurrence;
 
 use crate::convert::{time, time_ns};
 use crate::transaction::Transaction;
-use crate::{Answer, empty};
+use crate::{Answer, ScheduleNote, empty};
 
 use super::{SECOND, Schedule, definition_row, state_row};
 
@@ -48,8 +48,12 @@ impl Schedule {
     pub(super) fn go_on(&mut self, tx: &mut Transaction<'_>) -> Answer<()> {
         let now = tx.now();
         let mut times_left = TIMES_MAX;
+        let before = (self.record.missed_catchup_window, self.record.buffer_dropped);
         self.pass_time(now, &mut times_left);
         self.backfill(now, &mut times_left);
+        let (missed, dropped) = before;
+        (missed..self.record.missed_catchup_window).for_each(|_| tx.note_schedule(ScheduleNote::MissedCatchupWindow));
+        (dropped..self.record.buffer_dropped).for_each(|_| tx.note_schedule(ScheduleNote::BufferOverrun));
         self.work_off(tx)?;
         let due = self.next_look(now);
         self.arm(tx, due);

@@ -19,7 +19,7 @@ use crate::messages::{self, Address, Sender, done};
 use crate::run::Run;
 use crate::start::{self, Existing, Policies};
 use crate::transaction::Transaction;
-use crate::{Answer, Stop, cancellation, workflow_task};
+use crate::{Answer, ScheduleNote, Stop, cancellation, workflow_task};
 
 use super::Schedule;
 
@@ -120,6 +120,9 @@ pub(crate) fn start_answered(
         Outcome::ScheduledStarted(started) => Some(started.run_id.as_str()),
         _ => None,
     };
+    if run_id.is_none() {
+        tx.note_schedule(ScheduleNote::ActionFailed);
+    }
     schedule.start_answered(tx.now(), start.number, run_id);
     schedule.go_on(tx)?;
     schedule.save(tx);

@@ -36,6 +36,7 @@ use tonic::{Request, Response, Status};
 use crate::Config;
 use crate::closing::Closing;
 use crate::deadline::Budget;
+use crate::measure::Calls;
 use crate::status::{Answer, Refusal, invalid, status_of};
 use crate::token::Seal;
 use crate::validate;
@@ -49,6 +50,7 @@ const CLIENTS_FOR_PEOPLE: [&str; 2] = ["temporal-cli", "temporal-ui"];
 pub(crate) struct Frontend<R, S> {
     pub(crate) service: S,
     pub(crate) config: Config,
+    pub(crate) calls: Calls,
     closing: Closing,
     runtime: PhantomData<fn() -> R>,
 }
@@ -72,7 +74,7 @@ impl<T> From<Request<T>> for Call<T> {
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(crate) fn new(service: S, config: Config, closing: Closing) -> Self {
-        Self { service, config, closing, runtime: PhantomData }
+        Self { service, config, calls: Calls::new(&NAMES, ""), closing, runtime: PhantomData }
     }
 
     pub(crate) fn seal(&self) -> Seal {
@@ -149,11 +151,23 @@ pub(crate) fn unexpected<T>(reply: Option<reply::Reply>) -> Answer<T> {
 /// Registers the calls: the name is that of the method on [`Frontend`].
 macro_rules! register {
     ($($name:ident($request:ty) -> $response:ty,)*) => {
+        /// Each call by the name of its method.
+        #[allow(non_camel_case_types)]
+        #[derive(Clone, Copy)]
+        enum Method {
+            $($name,)*
+        }
+
+        const NAMES: [&str; [$(Method::$name),*].len()] = [$(stringify!($name)),*];
+
         #[tonic::async_trait]
         impl<R: Runtime, S: Service> WorkflowService for Frontend<R, S> {
             $(
                 async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                    let measured =
+                        self.calls.begin::<R, S>(&self.service, Method::$name as usize, &request);
                     let answer: Answer<$response> = Frontend::<R, S>::$name(self, request.into()).await;
+                    measured.end(&answer);
                     answer.map(Response::new).map_err(|refusal| status_of(&refusal))
                 }
             )*

@@ -41,7 +41,10 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         validate::length("Identity", &request.identity)?;
         request.namespace = namespace.name.clone();
         request.query_results.values_mut().for_each(bound_query_result);
+        let kinds: Vec<_> = request.commands.iter().map(|command| command.command_type()).collect();
+        let name = request.namespace.clone();
         let completion = self.service.complete_workflow_task(namespace, token, request).await?;
+        self.calls.commands(&self.service, &name, &kinds);
         let seal = self.seal();
         let mut response = completion.response;
         response.workflow_task = completion.workflow_task.map(|task| Box::new(with_token(seal, task)));
