@@ -11,14 +11,17 @@ mod admin;
 mod closing;
 mod deadline;
 mod health;
+mod log;
 mod measure;
 mod operator;
 mod page_token;
+mod reflection;
 mod router;
 mod serve;
 mod status;
 mod timer;
 mod token;
+mod trace;
 mod transport;
 mod validate;
 mod workflow_service;
@@ -51,6 +54,8 @@ pub struct Config {
     pub store_name: String,
     /// Whether workflows can be paused.
     pub workflow_pause: bool,
+    /// Calls that take longer are logged, but for those that wait for something.
+    pub slow_call: Option<Duration>,
     /// Number of shards that GetClusterInfo shows.
     pub shard_count: i32,
 }
@@ -66,6 +71,7 @@ impl Default for Config {
             streams_max: 10_000,
             store_name: "sqlite".into(),
             workflow_pause: false,
+            slow_call: None,
             shard_count: 1,
         }
     }

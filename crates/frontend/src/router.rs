@@ -14,6 +14,8 @@ use mainstay_runtime::Runtime;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::{Code, Status};
+use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer;
+use tonic_reflection::pb::v1alpha::server_reflection_server as reflection_alpha;
 use tower_service::Service as Tower;
 
 use crate::Config;
@@ -22,6 +24,7 @@ use crate::closing::{Closing, either};
 use crate::deadline::Budget;
 use crate::health::Health;
 use crate::operator::Operator;
+use crate::reflection::Reflection;
 use crate::status::response;
 use crate::workflow_service::Frontend;
 
@@ -29,6 +32,8 @@ const WORKFLOW_SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService"
 const OPERATOR_SERVICE: &str = "temporal.api.operatorservice.v1.OperatorService";
 const ADMIN_SERVICE: &str = "mainstay.admin.v1.AdminService";
 const HEALTH: &str = "grpc.health.v1.Health";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 /// What the generated code says of a method that nobody wrote.
 const STUB_MESSAGE: &str = "Not yet implemented";
 
@@ -36,7 +41,8 @@ const STUB_MESSAGE: &str = "Not yet implemented";
 pub struct Router<R: Runtime, S: Service> {
     frontend: Arc<Frontend<R, S>>,
     operator: Arc<Operator<R, S>>,
-    health: Arc<Health>,
+    health: Arc<Health<R, S>>,
+    reflection: Reflection,
     closing: Closing,
 }
 
@@ -46,6 +52,7 @@ impl<R: Runtime, S: Service> Clone for Router<R, S> {
             frontend: self.frontend.clone(),
             operator: self.operator.clone(),
             health: self.health.clone(),
+            reflection: self.reflection.clone(),
             closing: self.closing.clone(),
         }
     }
@@ -57,7 +64,8 @@ impl<R: Runtime, S: Service> Router<R, S> {
         let closing = Closing::default();
         let frontend = Arc::new(Frontend::new(service, config, closing.clone()));
         let operator = Arc::new(Operator::new(frontend.clone()));
-        Self { frontend, operator, health: Arc::new(Health::new(closing.clone())), closing }
+        let health = Arc::new(Health::new(frontend.clone(), closing.clone()));
+        Self { frontend, operator, health, reflection: Reflection::default(), closing }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -108,6 +116,10 @@ impl<R: Runtime, S: Service> Router<R, S> {
             }
             ADMIN_SERVICE => call(AdminServiceServer::new(Admin(self.frontend.clone())), request).await,
             HEALTH => call(HealthServer::from_arc(self.health.clone()).accept_compressed(Gzip), request).await,
+            REFLECTION => call(ServerReflectionServer::new(self.reflection.clone()), request).await,
+            REFLECTION_ALPHA => {
+                call(reflection_alpha::ServerReflectionServer::new(self.reflection.clone()), request).await
+            }
             _ => return response(Status::unimplemented(format!("unknown service {service}"))),
         };
         let Ok(answer) = answer;

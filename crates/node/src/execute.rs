@@ -12,6 +12,7 @@ use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
+use tracing::Instrument;
 
 use crate::node::{METADATA_GROUP, Node};
 
@@ -182,18 +183,20 @@ impl<R: Runtime> Node<R> {
         let entry = entry.encode_to_vec();
         // Once in the log, and once in the state.
         self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
+        let span = tracing::info_span!(target: "mainstay::trace", "propose", "shard-id" = group, bytes = entry.len());
         let consensus = self.group(group)?;
         let outcome = match reserved {
-            None => self.answered(group, consensus.propose(entry.into()).await, subject),
+            None => self.answered(group, consensus.propose(entry.into()).instrument(span).await, subject),
             Some(reserved) => {
                 // Pollers wait for this too: it must not end with its caller.
                 let (node, consensus) = (self.clone(), consensus.clone());
-                let proposed = R::spawn(async move {
+                let proposed = async move {
                     let mut answer = node.answered(group, consensus.propose(entry.into()).await, subject);
                     reserved.settle(answer.as_mut().ok());
                     answer
-                });
-                proposed.await.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
+                };
+                let proposed = R::spawn(proposed.instrument(span)).await;
+                proposed.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
             }
         };
         measured.ended(R::Instant::now() - begun, outcome.as_ref().err());

@@ -52,7 +52,12 @@ async fn look<R: Runtime>(node: &Node<R>) -> Result<(), StorageError> {
         available: log.available.min(state.available),
     };
     let room = i64::try_from(node.config().budget.room(both)).unwrap_or(i64::MAX);
-    node.0.room.store(room, Ordering::Relaxed);
+    let before = node.0.room.swap(room, Ordering::Relaxed);
+    if room <= 0 && before > 0 {
+        tracing::warn!(component = "storage", used_bytes = both.used, "the disk is full: new work is refused");
+    } else if room > 0 && before <= 0 {
+        tracing::info!(component = "storage", room_bytes = room, "there is room on the disk again");
+    }
     node.0.used.store(both.used, Ordering::Relaxed);
     Ok(())
 }

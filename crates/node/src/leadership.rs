@@ -76,12 +76,16 @@ pub(crate) async fn follow<R: Runtime>(node: Node<R>, group: u32) {
         let Select2::First(next) = R::select2(followed.leadership_after(known), node.stopping()).await else { return };
         if node.board().leads(group) && (!next.leading || next.term != known.term) {
             node.board().set_leads(group, false, node.now());
+            tracing::info!(component = "shard", "shard-id" = group, term = next.term, "leads no longer");
         }
         if next.leading
             && !node.board().leads(group)
             && let Err(error) = node.gain(group)
         {
             R::fatal(&format!("the tasks of group {group} cannot be read: {error}"));
+        }
+        if next.leading && !(known.leading && known.term == next.term) {
+            tracing::info!(component = "shard", "shard-id" = group, term = next.term, "leads");
         }
         known = next;
     }

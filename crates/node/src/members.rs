@@ -98,6 +98,17 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 
 fn act_on<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
     let Some(peers) = node.peers() else { return };
+    let names = |alive: bool| {
+        let members = cluster.members.iter().filter(|member| !member.removed && member.alive == alive);
+        members.map(|member| member.name.as_str()).collect::<Vec<_>>().join(",")
+    };
+    tracing::info!(
+        component = "members",
+        epoch = cluster.epoch,
+        alive = names(true),
+        dead = names(false),
+        "members changed"
+    );
     for member in &cluster.members {
         if member.removed {
             peers.ban(member.node_id, REMOVED);

@@ -169,9 +169,18 @@ async fn drain<R: Runtime>(node: Node<R>, source: u32, destination: u32, tell_fl
     while !node.is_stopped() {
         let Some(outbox) = node.board().outboxes.get(source as usize) else { return };
         let Some(batch) = outbox.next(destination, tell_floors) else { return };
-        if exchange(&node, source, destination, batch).await.is_ok() {
-            backoff = BACKOFF_FIRST;
-            continue;
+        match exchange(&node, source, destination, batch).await {
+            Ok(()) => {
+                backoff = BACKOFF_FIRST;
+                continue;
+            }
+            Err(error) => tracing::warn!(
+                component = "outbox",
+                "shard-id" = source,
+                destination,
+                %error,
+                "messages were not delivered, and will be tried again"
+            ),
         }
         // Whatever it was, only another try can tell: the message must arrive.
         node.rest_until(R::Instant::now() + backoff).await;

@@ -388,6 +388,10 @@ impl<R: Runtime> Service for Node<R> {
         self.check().await
     }
 
+    fn is_ready(&self) -> bool {
+        self.readiness().iter().all(|group| group.problem.is_none())
+    }
+
     async fn cluster_status(&self) -> GetClusterStatusResponse {
         self.status_of_all().await
     }

@@ -363,6 +363,11 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// What is wrong with the cluster, in sentences.
     fn check_cluster(&self) -> impl Future<Output = Vec<String>> + Send;
 
+    /// Whether every shard has a leader that can be reached from here.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// The cluster as this node sees it.
     fn cluster_status(&self) -> impl Future<Output = mainstay_api::admin::GetClusterStatusResponse> + Send;
 }

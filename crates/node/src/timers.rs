@@ -35,7 +35,10 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>, group: u32) {
                 alarm.armed_ns.store(next_ns, Ordering::Release);
                 until(&node, next_ns)
             }
-            Err(_) => RETRY_AFTER,
+            Err(error) => {
+                tracing::warn!(component = "timers", "shard-id" = group, %error, "timers did not fire, and will be tried again");
+                RETRY_AFTER
+            }
         };
         if alarm.lowest_ns.load(Ordering::Acquire) < alarm.armed_ns.load(Ordering::Acquire) {
             continue;

@@ -13,8 +13,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::recorder::Recorder;
 use crate::process;
+use crate::recorder::Recorder;
 
 /// How often histograms are put in order if nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

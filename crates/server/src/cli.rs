@@ -7,6 +7,9 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::http::HttpFlags;
+use crate::ops::OpsFlags;
+use crate::query::QueryFlags;
+use crate::telemetry::LogFlags;
 
 /// A durable-execution server that speaks Temporal's API.
 #[derive(Debug, Parser)]
@@ -21,12 +24,8 @@ pub struct Cli {
 /// Flags that stand before or after the command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// What to log to stderr. Default: warn for start-dev, info for start.
-    #[arg(long, global = true, value_enum, ignore_case = true)]
-    pub log_level: Option<LogLevel>,
-    /// How log lines look.
-    #[arg(long, global = true, value_enum, ignore_case = true, default_value = "text")]
-    pub log_format: LogFormat,
+    #[command(flatten)]
+    pub log: LogFlags,
     #[command(flatten)]
     pub ignored: IgnoredGlobal,
 }
@@ -55,8 +54,9 @@ pub enum LogLevel {
     Never,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
+    #[default]
     Text,
     Json,
     Pretty,
@@ -74,6 +74,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Lists, counts or exports the workflows of a running server that match a filter.
+    Query(QueryFlags),
     /// Puts load on a running server and reports its rate, latencies and costs.
     Bench(mainstay_bench::Options),
 }
@@ -159,7 +161,8 @@ pub struct ClusterDev {
     /// The directory that keeps the data of all nodes. Without it, everything is gone when the cluster stops.
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: Option<PathBuf>,
-    /// Port of the first node's gRPC API. The others have the next ones; for each other nodes use ports 100 above.
+    /// Port of the first node's gRPC API. The others have the next ones; for each other nodes use ports 100 above,
+    /// for metrics 300 above.
     #[arg(long, short = 'p', default_value_t = 7233)]
     pub port: u16,
     /// No web interface. Otherwise each node has one, on a port 1000 above that of its gRPC API.
@@ -209,6 +212,8 @@ pub struct StartDev {
     pub http: HttpFlags,
     #[command(flatten)]
     pub disk: Disk,
+    #[command(flatten)]
+    pub ops: OpsFlags,
     /// No web interface.
     #[arg(long)]
     pub headless: bool,
@@ -225,8 +230,6 @@ pub struct StartDev {
 #[derive(Debug, Default, Args)]
 pub struct IgnoredDev {
     #[arg(long, hide = true)]
-    pub metrics_port: Option<u16>,
-    #[arg(long, hide = true)]
     pub ui_asset_path: Option<String>,
     #[arg(long, hide = true)]
     pub ui_disable_news_fetch: bool,
@@ -237,8 +240,7 @@ pub struct IgnoredDev {
 impl IgnoredDev {
     /// The names of those that were given and that a user might miss.
     pub fn given(&self) -> Vec<&'static str> {
-        let given =
-            [("--metrics-port", self.metrics_port.is_some()), ("--sqlite-pragma", !self.sqlite_pragma.is_empty())];
+        let given = [("--sqlite-pragma", !self.sqlite_pragma.is_empty())];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
     }
 }
@@ -299,6 +301,8 @@ pub struct Start {
     pub disk: Disk,
     #[command(flatten)]
     pub ui: Ui,
+    #[command(flatten)]
+    pub ops: OpsFlags,
 }
 
 /// How much of the disk a server may take.
@@ -332,7 +336,7 @@ mod tests {
             --log-level warn --dynamic-config-value frontend.enableServerVersionCheck=false \
             --dynamic-config-value frontend.enableUpdateWorkflowExecution=true --db-filename F --ui-port 8 \
             --search-attribute A=Keyword");
-        assert_eq!((global.log_level, global.log_format), (Some(LogLevel::Warn), LogFormat::Pretty));
+        assert_eq!((global.log.log_level, global.log.log_format), (Some(LogLevel::Warn), LogFormat::Pretty));
         assert_eq!((dev.port, dev.namespace, dev.ip.as_str()), (7, vec!["n".to_owned()], "127.0.0.1"));
         assert_eq!(dev.dynamic_config_value.len(), 2);
         assert_eq!(dev.ui.ui_port, Some(8));
@@ -346,6 +350,6 @@ mod tests {
             --sqlite-pragma a=b --log-config --color never");
         assert_eq!((dev.namespace.len(), dev.headless, dev.log_config), (2, true, true));
         assert_eq!(dev.http.http_port, Some(2));
-        assert_eq!(dev.ignored.given(), ["--metrics-port", "--sqlite-pragma"]);
+        assert_eq!(dev.ignored.given(), ["--sqlite-pragma"]);
     }
 }

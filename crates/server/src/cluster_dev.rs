@@ -14,13 +14,14 @@ use mainstay_runtime_tokio::TokioRuntime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
-use crate::cli::{ClusterDev, Global, LogLevel};
+use crate::cli::{ClusterDev, Global, LogFormat, LogLevel};
 use crate::cluster_status;
 
 /// Other nodes use ports this much above those of clients.
 const PEER_PORTS: u16 = 100;
 /// And web interfaces ports this much above.
 const UI_PORTS: u16 = 1_000;
+const METRICS_PORTS: u16 = 300;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -105,7 +106,9 @@ async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut
         if !flags.headless {
             command.args(["--ui-port", &ui_port(flags, number).to_string()]);
         }
-        command.args(["--log-level", level(global.log_level.unwrap_or(LogLevel::Warn))]);
+        command.args(["--log-level", level(global.log.log_level.unwrap_or(LogLevel::Warn))]);
+        command.args(["--log-format", format(global.log.log_format)]);
+        command.args(["--metrics-port", &metrics_port(flags, number).to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
         let lines = process.stdout.take();
@@ -130,8 +133,20 @@ async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut
     Ok(())
 }
 
+fn metrics_port(flags: &ClusterDev, number: u16) -> u16 {
+    flags.port.saturating_add(METRICS_PORTS).saturating_add(number - 1)
+}
+
 fn node_directory(path: &Path, name: &str) -> PathBuf {
     path.join(name)
+}
+
+fn format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+        LogFormat::Pretty => "pretty",
+    }
 }
 
 fn level(level: LogLevel) -> &'static str {

@@ -11,6 +11,8 @@ mod cluster_members;
 mod cluster_status;
 mod data_directory;
 mod http;
+mod ops;
+mod query;
 mod serve;
 mod settings;
 mod stores;
@@ -33,7 +35,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = String;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::parse();
+    if let Command::Query(flags) = &cli.command {
+        return query::run(&cli.global, flags);
+    }
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
             eprintln!("mainstay: {sentence}");
@@ -48,6 +54,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, flags)?),
         Command::Cluster { command } => cluster_command(&cli.global, command),
         Command::Bench(options) => bench(options),
+        // It has exit codes of its own, see `main`.
+        Command::Query(_) => Ok(()),
     }
 }
 

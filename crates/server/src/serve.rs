@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::Failure;
 use crate::data_directory::{DataDirectory, Identity};
 use crate::http::Http;
+use crate::ops::Ops;
 use crate::settings::{ClusterSettings, Settings};
 use crate::{cluster, stores, telemetry};
 
@@ -32,7 +33,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Runs a server until SIGINT or SIGTERM.
 pub fn run(settings: Settings) -> Result<(), Failure> {
-    telemetry::start(settings.log_level, settings.log_format);
+    telemetry::start(&settings.log, settings.cluster.as_ref().map(|cluster| cluster.name.as_str()));
     settings.remarks.iter().for_each(|remark| tracing::info!("{remark}"));
     let mut runtime = TokioRuntime::new(workers());
     let outcome = runtime.block_on(serve(settings));
@@ -63,6 +64,10 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         Some(ui) => Some(ui.bind().await?),
         None => None,
     };
+    let ops = match settings.ops {
+        Some(listen) => Some(Ops::open(listen, stop.clone()).await?),
+        None => None,
+    };
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
     let config = config(&settings, &data);
@@ -90,11 +95,16 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
 
     println!("Temporal Server:  {address}");
     ui_socket.iter().for_each(|socket| println!("Temporal UI:      {}", socket.address()));
+    if let Some(ops) = &ops {
+        ops.watch(node.clone());
+        println!("Temporal Metrics: http://{}/metrics", ops.address());
+    }
     tracing::info!(%address, cluster = mainstay_node::Service::cluster_id(&node), "ready");
 
     let limits = frontend::Config {
         shutdown_timeout: DRAIN,
         workflow_pause: settings.workflow_pause,
+        slow_call: settings.log.slow,
         ..frontend::Config::default()
     };
     let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits);
@@ -110,6 +120,9 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         biased;
         () = node.stop() => {}
         () = TokioRuntime::sleep(NODE_STOP) => tracing::warn!("the node did not stop in time; the next start recovers"),
+    }
+    if let Some(ops) = ops {
+        ops.close().await;
     }
     drop(node);
     Ok(data)

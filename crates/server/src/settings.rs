@@ -10,8 +10,9 @@ use mainstay_api::temporal::enums::v1::IndexedValueType;
 use mainstay_storage::Budget;
 
 use crate::Failure;
-use crate::cli::{Disk, Global, LogFormat, LogLevel, Start, StartDev};
+use crate::cli::{Disk, Global, LogLevel, Start, StartDev};
 use crate::http::HttpSettings;
+use crate::telemetry::LogSettings;
 use crate::ui::UiSettings;
 
 const DEV_SHARDS: u32 = 4;
@@ -39,8 +40,9 @@ pub struct Settings {
     pub workflow_pause: bool,
     /// None for no HTTP API.
     pub http: Option<HttpSettings>,
-    pub log_level: LogLevel,
-    pub log_format: LogFormat,
+    pub log: LogSettings,
+    /// Where metrics and probes are served; none for nowhere.
+    pub ops: Option<SocketAddr>,
     /// None for a node that is alone.
     pub cluster: Option<ClusterSettings>,
     pub stop_with_stdin: bool,
@@ -86,6 +88,7 @@ impl Settings {
             listen,
             ui,
             http: Some(HttpSettings::dev(flags.http, listen.ip(), &flags.ui, &flags.ignored)),
+            ops: flags.ops.dev(listen.ip()),
             data: flags.db_filename,
             shards: DEV_SHARDS,
             budget: budget(&flags.disk)?,
@@ -94,8 +97,7 @@ impl Settings {
             cluster: None,
             stop_with_stdin: false,
             workflow_pause,
-            log_level: global.log_level.unwrap_or(LogLevel::Warn),
-            log_format: global.log_format,
+            log: global.log.settings(LogLevel::Warn)?,
             remarks,
         })
     }
@@ -114,6 +116,7 @@ impl Settings {
             listen,
             ui,
             http: HttpSettings::start(flags.http, listen.ip(), advertised),
+            ops: flags.ops.start(listen.ip()),
             data: Some(flags.data_dir),
             shards: SHARDS,
             budget: budget(&flags.disk)?,
@@ -122,8 +125,7 @@ impl Settings {
             cluster,
             stop_with_stdin: flags.stop_with_stdin,
             workflow_pause: false,
-            log_level: global.log_level.unwrap_or(LogLevel::Info),
-            log_format: global.log_format,
+            log: global.log.settings(LogLevel::Info)?,
             remarks: Vec::new(),
         })
     }

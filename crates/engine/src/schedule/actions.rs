@@ -13,9 +13,9 @@ use mainstay_api::temporal::workflowservice::v1::StartWorkflowExecutionRequest;
 use mainstay_base::Timestamp;
 use mainstay_calendar::rfc3339;
 
-use crate::{Answer, ScheduleNote};
 use crate::search_attributes::{quote, typed_json};
 use crate::transaction::Transaction;
+use crate::{Answer, ScheduleNote};
 
 use super::{Schedule, overlap};
 

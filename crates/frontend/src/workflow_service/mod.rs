@@ -32,17 +32,20 @@ use mainstay_engine::Error;
 use mainstay_node::service::{Namespace, Service};
 use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use crate::Config;
 use crate::closing::Closing;
 use crate::deadline::Budget;
+use crate::log::About;
 use crate::measure::Calls;
 use crate::status::{Answer, Refusal, invalid, status_of};
 use crate::token::Seal;
-use crate::validate;
+use crate::{trace, validate};
 
 pub(crate) use namespaces::{CLUSTER, SYSTEM_NAMESPACE};
 
+const SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
 /// Clients that want to see only what is written.
 const CLIENTS_FOR_PEOPLE: [&str; 2] = ["temporal-cli", "temporal-ui"];
 
@@ -166,8 +169,13 @@ macro_rules! register {
                 async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
                     let measured =
                         self.calls.begin::<R, S>(&self.service, Method::$name as usize, &request);
-                    let answer: Answer<$response> = Frontend::<R, S>::$name(self, request.into()).await;
-                    measured.end(&answer);
+                    let about = About::of(request.get_ref());
+                    let span = trace::call(SERVICE, stringify!($name), &request);
+                    let handled = Frontend::<R, S>::$name(self, request.into());
+                    let answer: Answer<$response> = handled.instrument(span.clone()).await;
+                    trace::ended(&span, &answer);
+                    let took = measured.end(&answer);
+                    about.log(stringify!($name), took, self.config.slow_call, answer.as_ref().err());
                     answer.map(Response::new).map_err(|refusal| status_of(&refusal))
                 }
             )*

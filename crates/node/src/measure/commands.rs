@@ -59,11 +59,7 @@ impl Access {
         let labels = [("operation", operation), ("service_name", role.name())];
         let names = match family {
             "persistence" => ["persistence_requests", "persistence_latency", "persistence_errors"],
-            _ => [
-                "visibility_persistence_requests",
-                "visibility_persistence_latency",
-                "visibility_persistence_errors",
-            ],
+            _ => ["visibility_persistence_requests", "visibility_persistence_latency", "visibility_persistence_errors"],
         };
         let [requests, latency, errors] = names;
         Self {

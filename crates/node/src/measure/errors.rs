@@ -43,9 +43,7 @@ impl ErrorKind {
 pub fn kind_of(error: &Error) -> ErrorKind {
     match error {
         Error::NotFound(_) => ErrorKind::NOT_FOUND,
-        Error::NamespaceNotFound(_) => {
-            ErrorKind { name: "serviceerror_NamespaceNotFound", ..ErrorKind::NOT_FOUND }
-        }
+        Error::NamespaceNotFound(_) => ErrorKind { name: "serviceerror_NamespaceNotFound", ..ErrorKind::NOT_FOUND },
         Error::InvalidArgument(_) => ErrorKind::INVALID,
         Error::FailedPrecondition(_) => kind("serviceerror_FailedPrecondition", None),
         Error::WorkflowNotReady(_) => kind("serviceerror_WorkflowNotReady", None),

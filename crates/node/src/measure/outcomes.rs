@@ -22,11 +22,7 @@ pub(crate) struct Outcomes {
 
 impl Default for Outcomes {
     fn default() -> Self {
-        Self {
-            namespaces: Cached::new(NAMESPACES),
-            types: Cached::new(WORKFLOW_TYPES),
-            commands: Cached::new(64),
-        }
+        Self { namespaces: Cached::new(NAMESPACES), types: Cached::new(WORKFLOW_TYPES), commands: Cached::new(64) }
     }
 }
 
