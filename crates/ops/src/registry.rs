@@ -186,13 +186,13 @@ pub const METRICS: &[Metric] = &[
         When::Fault,
         "Calls that were refused because a limit was reached.",
     ),
-    metric("service_errors_context_timeout", Kind::Counter, SERVICE, When::Once, "Calls whose caller's time was up."),
+    metric("service_errors_context_timeout", Kind::Counter, SERVICE, When::Fault, "Calls whose caller's time was up."),
     metric("service_errors_context_canceled", Kind::Counter, SERVICE, When::Fault, "Calls whose caller went away."),
     metric(
         "service_errors_unauthorized",
         Kind::Counter,
         SERVICE,
-        When::Once,
+        When::Fault,
         "Calls of a feature that is switched off.",
     ),
     metric(
