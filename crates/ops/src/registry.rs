@@ -192,7 +192,7 @@ pub const METRICS: &[Metric] = &[
         "service_errors_unauthorized",
         Kind::Counter,
         SERVICE,
-        When::Fault,
+        When::Once,
         "Calls of a feature that is switched off.",
     ),
     metric(
