@@ -64,6 +64,13 @@ async def test_counts(server, queue):
     assert [json.loads(line) for line in grouped.stdout.splitlines()] == [{"group": "Running", "count": 5}]
 
 
+async def test_the_plan_is_shown(server, queue):
+    done = query(f"TaskQueue = '{queue}'", "--explain", address=server.address)
+    assert done.returncode == 0
+    listed, counted = done.stdout.splitlines()
+    assert listed.startswith("list:") and counted.startswith("count:") and len(listed) > len("list:  ")
+
+
 async def test_a_wrong_query_is_pointed_at(server):
     done = query("WorkflowId = 'a' xor RunId = 'b'", address=server.address)
     assert done.returncode == 2 and not done.stdout

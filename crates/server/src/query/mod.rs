@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use mainstay_api::admin::ExplainQueryRequest;
+use mainstay_api::admin::admin_service_client::AdminServiceClient;
 use mainstay_api::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use mainstay_api::temporal::workflowservice::v1::{CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest};
 use mainstay_runtime::AsyncRuntime;
@@ -39,6 +41,9 @@ pub struct QueryFlags {
     /// Counts instead of listing.
     #[arg(long, conflicts_with_all = ["order_by", "limit"])]
     pub count: bool,
+    /// Shows how the rows would be found, instead of finding them.
+    #[arg(long, conflicts_with_all = ["order_by", "limit", "export"])]
+    pub explain: bool,
     /// Writes for machines instead of a table.
     #[arg(long, value_enum)]
     pub export: Option<Export>,
@@ -136,8 +141,12 @@ async fn answer(global: &Global, flags: &QueryFlags) -> Result<(), Trouble> {
     let env = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let address = flags.address.clone().unwrap_or_else(|| env("TEMPORAL_ADDRESS", "127.0.0.1:7233"));
     let namespace = flags.namespace.clone().unwrap_or_else(|| env("TEMPORAL_NAMESPACE", "default"));
-    let client = connect(&address, Duration::from_secs(flags.timeout)).await?;
+    let channel = connect(&address, Duration::from_secs(flags.timeout)).await?;
     let query = query_of(flags);
+    if flags.explain {
+        return explain(AdminServiceClient::new(channel), namespace, query).await;
+    }
+    let client = WorkflowServiceClient::new(channel).max_decoding_message_size(usize::MAX);
     if flags.count || flags.group_by.is_some() {
         count(client, namespace, query, export).await
     } else {
@@ -145,12 +154,20 @@ async fn answer(global: &Global, flags: &QueryFlags) -> Result<(), Trouble> {
     }
 }
 
-async fn connect(address: &str, timeout: Duration) -> Result<WorkflowServiceClient<Channel>, Trouble> {
+async fn connect(address: &str, timeout: Duration) -> Result<Channel, Trouble> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let endpoint = endpoint.map_err(|_| Trouble::Wrong(format!("--address {address} is not ADDRESS:PORT")))?;
     let channel = endpoint.connect_timeout(CONNECT_WITHIN).timeout(timeout).connect().await;
     let gone = |_| Trouble::Unreachable(format!("no server answers at {address}; start one, or say another --address"));
-    Ok(WorkflowServiceClient::new(channel.map_err(gone)?).max_decoding_message_size(usize::MAX))
+    channel.map_err(gone)
+}
+
+async fn explain(mut client: AdminServiceClient<Channel>, namespace: String, query: String) -> Result<(), Trouble> {
+    let explained = client.explain_query(ExplainQueryRequest { namespace, query: query.clone() }).await;
+    let explained = explained.map_err(|status| Trouble::Refused(status, query))?.into_inner();
+    let mut out = io::stdout().lock();
+    writeln!(out, "list:  {}\ncount: {}", explained.list, explained.count)?;
+    Ok(())
 }
 
 async fn list(
@@ -210,6 +227,7 @@ mod tests {
             order_by: order_by.map(Into::into),
             group_by: group_by.map(Into::into),
             count: false,
+            explain: false,
             export: None,
             limit: None,
             namespace: None,
