@@ -20,6 +20,7 @@ mod machine;
 mod measure;
 mod members;
 mod network;
+pub mod parsers;
 pub mod peer;
 mod queue;
 mod quiet;

@@ -9,6 +9,7 @@ mod board;
 mod check;
 mod clock;
 mod counts;
+mod damage;
 mod dispatch;
 mod execute;
 pub mod forming;

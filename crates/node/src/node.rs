@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::answer::Door;
 use crate::board::Board;
 use crate::clock::{Clock, Now};
+use crate::damage::Guard;
 use crate::machine::ShardMachine;
 use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, speculative, timers};
 
@@ -222,6 +223,8 @@ impl<R: Runtime> Node<R> {
 
     /// Starts the groups and fills the memory that every replica has.
     async fn open(config: Config, stores: Stores, clustering: Option<Clustering<R>>) -> Result<Self, StartError> {
+        let guard = Guard::new::<R>();
+        let stores = Stores { state: guard.watch(stores.state), ..stores };
         let count = config.shards + 1;
         let id = clustering.as_ref().map_or(NODE_ID, |clustering| clustering.member.node_id);
         let peers = clustering.as_ref().map(|clustering| clustering.peers.clone());
@@ -263,6 +266,7 @@ impl<R: Runtime> Node<R> {
         };
         let node = Self(Arc::new(inner));
         node.load()?;
+        guard.serves();
         Ok(node)
     }
 
