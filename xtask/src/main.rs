@@ -1,4 +1,4 @@
-//! Automation: `cargo xtask demo | test | ci | fix | tidy | bench | sim`. Without dependencies, so that it starts within seconds.
+//! Automation: `cargo xtask demo | test | ci | fix | tidy | bench | sim | fuzz`. Without dependencies, so that it starts within seconds.
 
 mod bounded;
 mod demo;
@@ -15,15 +15,19 @@ use std::time::Instant;
 /// Anything that stops a task, as the sentence to print.
 type Failure = String;
 
-const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim
+const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | sim | fuzz
   demo   build a server, run one workflow on it, show its history
   test   install what is missing, then run every test; --sdk runs instead the programs of all SDKs: Python, Go, TypeScript, Java;
          --long what takes an hour: a cluster under every fault, 100 failovers
-  ci     the read-only gate: format, clippy, documentation, tidy, tests
+  ci     the read-only gate: format, clippy, documentation, tidy, tests; --long fuzzes a minute for each target
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
   bench  the layers alone, then load on a fresh server; --smoke is short, --restart measures a start on much data; the rest goes to `mainstay bench`
-  sim    build and run the simulator: cargo xtask sim run --seeds 20";
+  sim    build and run the simulator: cargo xtask sim run --seeds 20
+  fuzz   garbage for every parser of bytes from outside: cargo xtask fuzz [TARGET…] [--seconds N]";
+
+/// For each target of the fuzzer, as one of all tests; and of a gate that may take long.
+const FUZZ_SECONDS: [&str; 2] = ["3", "60"];
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         "ci" => setup::prepare().and_then(|()| ci()),
         "fix" => fix(),
         "sim" => sim::command(),
+        "fuzz" => fuzz(&std::env::args().skip(2).collect::<Vec<_>>()),
         "tidy" => tidy::check(),
         _ => {
             eprintln!("{USAGE}");
@@ -56,9 +61,17 @@ fn test() -> Result<(), Failure> {
     }
     tidy::check()?;
     cargo(&["test", "--workspace"])?;
+    let long = std::env::args().any(|argument| argument == "--long");
+    fuzz(&["--seconds".into(), FUZZ_SECONDS[usize::from(long)].into()])?;
     demo::bench_smoke()?;
     suites::test()?;
     sim::test()
+}
+
+/// Built with the workspace, so that features are resolved as everywhere else.
+fn fuzz(arguments: &[String]) -> Result<(), Failure> {
+    cargo(&["build", "--workspace", "--bin", "mainstay-fuzz", "--example", "transitions"])?;
+    run(Command::new(server::binary(false).with_file_name("mainstay-fuzz")).args(arguments))
 }
 
 fn ci() -> Result<(), Failure> {
