@@ -12,8 +12,8 @@ use mainstay_sim_runtime::{SimRuntime, draw, trace};
 use tonic::{Code, Status};
 
 use crate::client::{CALL_TIMEOUT, Client, NAMESPACE, POLL_TIMEOUT, call, insist, passing, payloads, task_queue, text};
+use crate::commands::SHORT;
 use crate::coverage;
-use crate::decide::SHORT;
 use crate::ledger::Ledger;
 use crate::plan::{Habit, Plan, Step};
 use crate::worker::{Habits, happens, must_be_stale, refused};

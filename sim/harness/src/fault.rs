@@ -54,6 +54,10 @@ pub enum Kind {
     ClockJump(i64),
     /// The workers die, and others start afterwards.
     WorkersDie,
+    /// A machine dies with its disk, and comes back with an empty one, as another member of its cluster.
+    LostDisk,
+    /// A node that was not there before joins its cluster.
+    Join,
 }
 
 /// All names that [`Kind::name`] gives.
@@ -75,6 +79,8 @@ pub const NAMES: &[&str] = &[
     "pause",
     "clock-jump",
     "workers-die",
+    "lost-disk",
+    "join",
 ];
 
 /// A fault: from a moment on, for some time.
@@ -112,6 +118,8 @@ impl Kind {
             Self::Pause => "pause",
             Self::ClockJump(_) => "clock-jump",
             Self::WorkersDie => "workers-die",
+            Self::LostDisk => "lost-disk",
+            Self::Join => "join",
         }
     }
 
@@ -233,13 +241,15 @@ impl Fault {
             Kind::Pause => node.pause(),
             Kind::ClockJump(millis) => node.jump(millis),
             Kind::WorkersDie => world.kill_workers(),
+            Kind::LostDisk => node.lose_disk(),
+            Kind::Join => node.restart().await,
         }
     }
 
     async fn end(&self, world: &World) {
         let node = &world.nodes[self.node];
         match self.kind {
-            Kind::Crash(_) | Kind::CrashInStart(_) => node.restart().await,
+            Kind::Crash(_) | Kind::CrashInStart(_) | Kind::LostDisk => node.restart().await,
             Kind::CrashInDisk(_, crash) => node.disk.set_trap(None, crash),
             Kind::StalledDisk | Kind::SlowDisk => node.slow(USUAL_DISK),
             Kind::DiskError(_) => node.disk.set_failure(None),
@@ -253,7 +263,7 @@ impl Fault {
             Kind::SlowNetwork => network(|config| config.send_latency = world.latency.clone()),
             Kind::Pause => node.resume(),
             Kind::WorkersDie => world.restart_workers(),
-            Kind::DamagedLog | Kind::DamagedState | Kind::Resets(_) | Kind::ClockJump(_) => {}
+            Kind::DamagedLog | Kind::DamagedState | Kind::Resets(_) | Kind::ClockJump(_) | Kind::Join => {}
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_api::temporal::history::v1::history_event::Attributes;
+use mainstay_base::Timestamp;
 use mainstay_sim_runtime::{draw, trace};
 use prost::Message;
 
@@ -31,20 +33,79 @@ pub struct Promises {
     pub spent_tasks: Vec<Bytes>,
     /// The same of activities.
     pub spent_activities: Vec<Bytes>,
+    /// What was said of updates.
+    pub updates: Vec<ToldUpdate>,
+    /// Schedules that were made, by id.
+    pub schedules: BTreeMap<String, MadeSchedule>,
+    /// Batch jobs that were begun.
+    pub jobs: BTreeMap<String, BegunJob>,
     /// Runs whose close was shown.
     pub closed: BTreeSet<String>,
     /// What timers may be early.
     pub tolerance: Duration,
+    /// When the last fault was over.
+    pub quiet_since: Timestamp,
 }
 
-/// Events without the server's own numbers of them, which an event gets when it is written: a worker may see it before.
+/// What a client was told of an update.
+#[derive(Clone, Debug)]
+pub struct ToldUpdate {
+    /// The run that took it.
+    pub execution: WorkflowExecution,
+    /// Its id.
+    pub id: String,
+    /// What was told.
+    pub told: Told,
+}
+
+/// How far an update is said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A worker accepted it.
+    Accepted,
+    /// It was completed, with this answer.
+    Completed(String),
+    /// It was accepted and failed, or its workflow closed before.
+    Failed(String),
+    /// It was rejected.
+    Rejected,
+}
+
+/// A batch job that a client began.
+#[derive(Clone, Debug)]
+pub struct BegunJob {
+    /// It cancels; else it signals.
+    pub cancels: bool,
+    /// The workflow that it concerns, or all.
+    pub workflow_id: Option<String>,
+}
+
+/// A schedule that a client made.
+#[derive(Clone, Copy, Debug)]
+pub struct MadeSchedule {
+    /// Seconds between its times.
+    pub interval: u64,
+    /// How often it acts.
+    pub count: u64,
+    /// Whether the client was told that it exists.
+    pub acknowledged: bool,
+    /// Whether it was paused on the way.
+    pub paused: bool,
+}
+
+/// Events without what may differ while they are not written: the server's own number of an event, and the name of who took a task,
+/// which readers of history are not told before (as in Temporal). No replay looks at either.
 #[must_use]
 pub fn as_shown(events: &[Bytes]) -> Vec<Bytes> {
-    let shown = |event: &Bytes| match HistoryEvent::decode(event.clone()) {
-        Ok(event) => HistoryEvent { task_id: 0, ..event }.encode_to_vec().into(),
-        Err(_) => event.clone(),
-    };
-    events.iter().map(shown).collect()
+    events.iter().map(|event| HistoryEvent::decode(event.clone()).map_or(event.clone(), shown)).collect()
+}
+
+fn shown(mut event: HistoryEvent) -> Bytes {
+    event.task_id = 0;
+    if let Some(Attributes::WorkflowTaskStartedEventAttributes(started)) = event.attributes.as_mut() {
+        started.identity.clear();
+    }
+    event.encode_to_vec().into()
 }
 
 /// The first event in which two histories differ.
@@ -73,10 +134,8 @@ impl Ledger {
     ///
     /// # Panics
     /// If a worker was given another history before.
-    pub fn saw(&self, execution: &WorkflowExecution, events: &[Bytes], attempt: i32) {
-        // The scheduled and started events of a repeated attempt are written only when it completes.
-        let sure = if attempt > 1 { events.len().saturating_sub(2) } else { events.len() };
-        let events = &as_shown(&events[..sure])[..];
+    pub fn saw(&self, execution: &WorkflowExecution, events: &[Bytes]) {
+        let events = &as_shown(events)[..];
         let mut promises = self.promises();
         let seen = promises.seen.entry(execution.run_id.clone()).or_default();
         let common = seen.len().min(events.len());

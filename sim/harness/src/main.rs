@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use batch::{Batch, Code};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_sim::report::{self, Line};
-use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, page, play};
+use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, page, play, play_with};
 
 /// A Mainstay cluster in a simulated world, where one seed decides everything.
 ///
@@ -85,7 +85,7 @@ enum Task {
         #[command(flatten)]
         what: What,
     },
-    /// Play many seeds and write `report.json` and `junit.xml`.
+    /// Play many seeds and write `report.json`, `junit.xml`, and `page.html` of the first that failed.
     Report {
         #[command(flatten)]
         what: What,
@@ -146,6 +146,7 @@ fn written(what: What, seeds: Seeds, to: &Path) -> Code {
     let files = [
         ("report.json", report::json(&scenario, &batch.lines, &batch.coverage)),
         ("junit.xml", report::junit(&scenario, &batch.lines)),
+        ("page.html", worst_page(what, &batch)),
     ];
     for (file, text) in files {
         if let Err(error) = std::fs::write(to.join(file), text) {
@@ -156,16 +157,25 @@ fn written(what: What, seeds: Seeds, to: &Path) -> Code {
     batch.code()
 }
 
+/// The first run that failed, or else the first one, as a page.
+fn worst_page(what: What, batch: &Batch) -> String {
+    let failed = batch.lines.iter().find(|line| line.failure.is_some()).or(batch.lines.first());
+    let Some(line) = failed else { return String::new() };
+    let outcome = play_with(&shape(what, line.seed), false, true);
+    let failure = outcome.result.as_ref().err().map(String::as_str);
+    page::page(&format!("{} seed {}", name(&what.scenario), line.seed), &outcome.trace, failure)
+}
+
 fn replay(what: What, seed: u64, quiet: bool, file: Option<&Path>) -> Code {
     let began = Instant::now();
-    let outcome = play(&shape(what, seed), !quiet);
+    let outcome = play_with(&shape(what, seed), !quiet, file.is_some());
     println!("trace {:032x}, {} bytes on wires", outcome.trace.hash, outcome.trace.bytes);
     let line = Line::of(seed, &outcome, began.elapsed());
     batch::show(what, &line);
     if let Some(file) = file {
-        let verdict = line.failure.as_ref().map_or("clean", |(_, reason)| reason.as_str());
+        let failure = line.failure.as_ref().map(|(_, reason)| reason.as_str());
         let title = format!("{} seed {seed}", name(&what.scenario));
-        if let Err(error) = std::fs::write(file, page::page(&title, &outcome.trace, verdict)) {
+        if let Err(error) = std::fs::write(file, page::page(&title, &outcome.trace, failure)) {
             eprintln!("{} cannot be written: {error}", file.display());
             return Code::Usage;
         }

@@ -6,6 +6,13 @@ use mainstay_api::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReus
 use mainstay_base::Prng;
 
 use crate::plan::Plan;
+use crate::updates::Wish;
+
+/// The id of a workflow of the pool.
+#[must_use]
+pub fn workflow_id(number: u64) -> String {
+    format!("workflow-{number}")
+}
 
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +51,34 @@ pub enum Action {
     Reset,
     /// Looks at the task queue.
     DescribeTaskQueue,
+    /// Sends an update.
+    Update {
+        /// What becomes of it.
+        wish: Wish,
+        /// Whether its completion is waited for; else its acceptance.
+        to_the_end: bool,
+    },
+    /// Makes a schedule.
+    Schedule {
+        /// Seconds between its times.
+        interval: u64,
+        /// How often it acts.
+        count: u64,
+        /// It is paused at once, for so long.
+        pause: Option<Duration>,
+    },
+    /// Begins a batch job that signals or cancels.
+    Batch {
+        /// All that is open, or one workflow.
+        all: bool,
+        /// It cancels.
+        cancels: bool,
+    },
+    /// Pauses the workflow's activities for a while.
+    PauseActivities {
+        /// How long.
+        pause: Duration,
+    },
 }
 
 /// How a call is repeated.
@@ -93,6 +128,10 @@ impl Action {
             Self::Watch => "watch-history",
             Self::Reset => "reset",
             Self::DescribeTaskQueue => "describe-task-queue",
+            Self::Update { .. } => "update",
+            Self::Schedule { .. } => "schedule",
+            Self::Batch { .. } => "batch",
+            Self::PauseActivities { .. } => "pause-activities",
         }
     }
 
@@ -115,7 +154,22 @@ impl Action {
     }
 
     fn draw(prng: &mut Prng) -> Self {
-        match prng.below(100) {
+        match prng.below(116) {
+            100..110 => {
+                let wish = match prng.below(6) {
+                    0 => Wish::Reject,
+                    1 => Wish::Fail,
+                    2 | 3 => Wish::Later(Duration::from_millis(1 + prng.below(3000))),
+                    _ => Wish::Now,
+                };
+                Self::Update { wish, to_the_end: prng.below(2) == 0 }
+            }
+            110 => {
+                let pause = (prng.below(3) == 0).then(|| Duration::from_millis(prng.below(5000)));
+                Self::Schedule { interval: 1 + prng.below(4), count: 1 + prng.below(4), pause }
+            }
+            111 | 112 => Self::Batch { all: prng.below(2) == 0, cancels: prng.below(4) == 0 },
+            113..116 => Self::PauseActivities { pause: Duration::from_millis(prng.below(3000)) },
             0..38 => Self::start(prng),
             38..60 => Self::Signal,
             60..62 => Self::Storm { count: 10 + prng.below(60) },
@@ -125,7 +179,7 @@ impl Action {
             79..89 => Self::Describe,
             89..92 => Self::List,
             92..95 => Self::Watch,
-            95..99 => Self::Reset,
+            95..=98 => Self::Reset,
             _ => Self::DescribeTaskQueue,
         }
     }

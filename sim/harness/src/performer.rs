@@ -1,5 +1,9 @@
 //! Clients at work: each performs its operations one after another and writes every try into the journal.
 
+pub(crate) mod jobs;
+mod operators;
+mod updates;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +27,7 @@ use crate::client::{
 use crate::coverage;
 use crate::journal::{Call, Journal, Outcome};
 use crate::ledger::Ledger;
-use crate::operation::{Action, Manner, Operation};
+use crate::operation::{Action, Manner, Operation, workflow_id};
 use crate::plan::Plan;
 use crate::violation::{Invariant, hold};
 
@@ -38,14 +42,8 @@ pub struct Performer {
     ledger: Arc<Ledger>,
 }
 
-/// The id of a workflow of the pool.
-#[must_use]
-pub fn workflow_id(number: u64) -> String {
-    format!("workflow-{number}")
-}
-
 /// A signal that a request carries, by its operation.
-fn signal_name(label: &str) -> String {
+pub(crate) fn signal_name(label: &str) -> String {
     format!("signal-{label}")
 }
 
@@ -117,6 +115,10 @@ impl Performer {
             Action::Watch => self.watch(&workflow_id).await,
             Action::Reset => self.reset(label, &workflow_id).await,
             Action::DescribeTaskQueue => self.describe_task_queue().await,
+            Action::Update { wish, to_the_end } => self.update(label, &workflow_id, *wish, *to_the_end).await,
+            Action::Schedule { interval, count, pause } => self.schedule(label, *interval, *count, *pause).await,
+            Action::Batch { all, cancels } => self.batch(label, (!all).then_some(operation.workflow), *cancels).await,
+            Action::PauseActivities { pause } => self.pause(label, &workflow_id, *pause).await,
         }
     }
 
@@ -332,7 +334,7 @@ impl Performer {
         let execution = answer.ok()?.workflow_execution_info?.execution?;
         let raw = self.client.history(&execution).await.ok()?;
         let events = decode(Some(&mainstay_api::RawHistory { events: raw }));
-        Some((execution, crate::decide::Progress::of(&events).signals as usize))
+        Some((execution, crate::progress::Progress::of(&events).signals as usize))
     }
 
     async fn list(&self) -> bool {

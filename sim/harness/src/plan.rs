@@ -1,12 +1,14 @@
 //! What a workflow does, as text in its input: groups of steps, then an end; the steps of a group run at once, the groups one
 //! after another.
 //!
-//! `a30f2` is an activity of 30 ms that fails on its first two attempts, `t500` a timer of half a second; `,` separates steps, `;`
-//! groups, and `!` stands before the end. The worker reads the plan from the history alone.
+//! `a30f2` is an activity of 30 ms that fails on its first two attempts, `t500` a timer of half a second, `c200tw` a child that is
+//! awaited; `,` separates steps, `;` groups, and `!` stands before the end. The worker reads the plan from the history alone.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use mainstay_api::temporal::enums::v1::ParentClosePolicy;
 use mainstay_base::Prng;
 
 /// How an activity behaves.
@@ -60,7 +62,29 @@ pub enum Step {
     },
     /// A marker and a changed memo.
     Note,
+    /// A child workflow.
+    Child {
+        /// Of its timer.
+        millis: u64,
+        /// What its parent's end does to it.
+        policy: ParentClosePolicy,
+        /// Whether its end is awaited; else only its start.
+        awaited: bool,
+    },
+    /// A signal to a workflow of the pool.
+    SignalOther {
+        /// Which.
+        workflow: u64,
+    },
+    /// A request to a workflow of the pool to cancel itself.
+    CancelOther {
+        /// Which.
+        workflow: u64,
+    },
 }
+
+/// The timer of a child that only its parent's end should end.
+pub const CHILD_PATIENCE: Duration = Duration::from_secs(90);
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +143,30 @@ impl Plan {
 }
 
 impl Step {
+    /// What a child does: a timer, and one of several ends. One that nobody awaits and its parent's end should end is patient.
+    #[must_use]
+    pub fn child_plan(millis: u64, policy: ParentClosePolicy, awaited: bool) -> Plan {
+        let patient = !awaited && policy != ParentClosePolicy::Abandon;
+        let timer = Self::Timer { millis: if patient { CHILD_PATIENCE.as_millis() as u64 } else { millis } };
+        let work = Self::Activity { millis: millis % 300, failures: 0, habit: Habit::Plain };
+        let end = match millis % 6 {
+            0 if !patient => End::Fail,
+            1 if !patient => End::Again(1),
+            _ => End::Complete,
+        };
+        Plan { groups: vec![vec![work, timer]], end, obeys: true }
+    }
+
     fn draw(prng: &mut Prng) -> Self {
-        match prng.below(20) {
+        match prng.below(26) {
+            20 | 21 | 22 => Self::Child {
+                millis: 1 + prng.below(3000),
+                policy: [ParentClosePolicy::Terminate, ParentClosePolicy::Abandon, ParentClosePolicy::RequestCancel]
+                    [prng.below(3) as usize],
+                awaited: prng.below(3) != 0,
+            },
+            23 | 24 => Self::SignalOther { workflow: prng.below(8) },
+            25 => Self::CancelOther { workflow: prng.below(8) },
             0..4 => Self::Timer { millis: 1 + prng.below(6000) },
             4 => {
                 let most = if prng.below(8) == 0 { 300 } else { 20 };
@@ -160,6 +206,16 @@ impl fmt::Display for Step {
             Self::Signals { count, millis } => write!(f, "s{count}x{millis}"),
             Self::Abandon { millis } => write!(f, "x{millis}"),
             Self::Note => f.write_str("m"),
+            Self::Child { millis, policy, awaited } => {
+                let policy = match policy {
+                    ParentClosePolicy::Abandon => "a",
+                    ParentClosePolicy::RequestCancel => "c",
+                    _ => "t",
+                };
+                write!(f, "c{millis}{policy}{}", if *awaited { "w" } else { "" })
+            }
+            Self::SignalOther { workflow } => write!(f, "e{workflow}"),
+            Self::CancelOther { workflow } => write!(f, "k{workflow}"),
         }
     }
 }
@@ -179,6 +235,19 @@ impl FromStr for Step {
             "t" => Self::Timer { millis: number(rest)? },
             "x" => Self::Abandon { millis: number(rest)? },
             "m" if rest.is_empty() => Self::Note,
+            "e" => Self::SignalOther { workflow: number(rest)? },
+            "k" => Self::CancelOther { workflow: number(rest)? },
+            "c" => {
+                let (rest, awaited) = rest.strip_suffix('w').map_or((rest, false), |rest| (rest, true));
+                let (digits, policy) = rest.split_at_checked(rest.len().saturating_sub(1)).ok_or_else(wrong)?;
+                let policy = match policy {
+                    "a" => ParentClosePolicy::Abandon,
+                    "c" => ParentClosePolicy::RequestCancel,
+                    "t" => ParentClosePolicy::Terminate,
+                    _ => return Err(wrong()),
+                };
+                Self::Child { millis: number(digits)?, policy, awaited }
+            }
             "T" => {
                 let (count, millis) = pair(rest, 'x')?;
                 Self::Timers { count, millis }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
-use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
-use mainstay_runtime::AsyncRuntime;
-use mainstay_sim_runtime::{Crash, Outcome, SimRuntime, fatals, run, trace};
+use mainstay_runtime::{AsyncRuntime, Runtime};
+use mainstay_sim_node::SimNode;
+use mainstay_sim_runtime::{Crash, Outcome, Settings, SimRuntime, fatals, run, trace};
 
 use crate::client::Client;
 use crate::coverage;
-use crate::decide::Progress;
 use crate::fault::Kind;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
@@ -19,6 +18,8 @@ use crate::operation::Operation;
 use crate::oracle::{self, Run};
 use crate::performer::Performer;
 use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::settle::{End, listed, settle};
 use crate::shape::Shape;
 use crate::violation::{Invariant, hold, violated};
 use crate::wire_mutant;
@@ -47,8 +48,15 @@ pub struct Report {
 /// Plays a shape.
 #[must_use]
 pub fn play(shape: &Shape, print: bool) -> Outcome<Report> {
+    play_with(shape, print, false)
+}
+
+/// Plays a shape, and keeps what travelled on the network if it is told to.
+#[must_use]
+pub fn play_with(shape: &Shape, print: bool, messages: bool) -> Outcome<Report> {
     let shape = shape.clone();
-    let mut outcome = run(&shape.settings(print), {
+    let settings = Settings { messages, ..shape.settings(print) };
+    let mut outcome = run(&settings, {
         let shape = shape.clone();
         move || cluster(shape)
     });
@@ -90,32 +98,35 @@ async fn cluster(shape: Shape) -> Report {
     }
     join_all(shape.faults.iter().map(|fault| fault.strike(&world))).await;
     trace::event("no more faults");
+    ledger.promises().quiet_since = SimRuntime::wall_clock();
     let mut report = Report { faults: shape.faults.len(), ..Report::default() };
     let done = async {
         for client in working {
             client.await.expect("the client lives");
         }
-        settle(&world).await
+        settle(&world, &ledger).await
     };
-    let Some(mut runs) = patiently(&shape, done).await else {
+    let Some(mut end) = patiently(&shape, done).await else {
         report.stopped = true;
         report.coverage = coverage::take();
         return report;
     };
-    verify(&world, &ledger, &journal, &runs).await;
+    verify(&world, &ledger, &journal, &end).await;
     // What was shown is still there after another power loss.
-    for node in &world.nodes {
+    for node in world.nodes.iter().filter(|node| node.is_up()) {
         node.crash(Crash::Power);
         node.restart().await;
     }
-    let Some(mut again) = patiently(&shape, settle(&world)).await else {
+    let Some(again) = patiently(&shape, settle(&world, &ledger)).await else {
         report.stopped = true;
         report.coverage = coverage::take();
         return report;
     };
-    runs.sort_by(|a, b| a.execution.run_id.cmp(&b.execution.run_id));
+    let (runs, mut again) = (std::mem::take(&mut end.runs), again.runs);
     again.sort_by(|a, b| a.execution.run_id.cmp(&b.execution.run_id));
-    let same = runs.len() == again.len() && runs.iter().zip(&again).all(|(a, b)| a.raw == b.raw);
+    let mut before: Vec<&Run> = runs.iter().collect();
+    before.sort_by(|a, b| a.execution.run_id.cmp(&b.execution.run_id));
+    let same = before.len() == again.len() && before.iter().zip(&again).all(|(a, b)| a.raw == b.raw);
     hold(same, Invariant::NothingForgotten, || "histories changed over a power loss".into());
     report.runs = runs.len();
     report.events = runs.iter().map(|run| run.events.len()).sum();
@@ -138,41 +149,9 @@ async fn patiently<T>(shape: &Shape, work: impl Future<Output = T>) -> Option<T>
     violated(Invariant::EverythingCompletes, format!("not everything completed; the last stop: {last:?}"))
 }
 
-/// Waits until nothing is open, and reads every history.
-async fn settle(world: &World) -> Vec<Run> {
-    let client = Client::new(&world.addresses(), 0, "reader");
-    let reading = world.clients.spawn(async move {
-        let mut told = 0;
-        loop {
-            let open = client.list("ExecutionStatus = 'Running'").await;
-            let open = open.unwrap_or_else(|status| panic!("a list was refused: {status:?}"));
-            if open.is_empty() {
-                break;
-            }
-            told += 1;
-            if told % 60 == 0 {
-                trace::event(format!("still open: {:?}", open.iter().map(|it| &it.execution).collect::<Vec<_>>()));
-            }
-            SimRuntime::sleep(Duration::from_millis(500)).await;
-        }
-        let mut runs = Vec::new();
-        for listed in listed(&client).await {
-            let execution = listed.execution.unwrap_or_default();
-            let raw = client.history(&execution).await;
-            let raw = raw.unwrap_or_else(|status| panic!("the history of {execution:?}: {status:?}"));
-            runs.push(Run::of(execution, raw));
-        }
-        runs
-    });
-    reading.await.expect("the reader lives")
-}
-
-async fn listed(client: &Client) -> Vec<WorkflowExecutionInfo> {
-    client.list("").await.unwrap_or_else(|status| panic!("a list was refused: {status:?}"))
-}
-
 /// Asks every oracle.
-async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, runs: &[Run]) {
+async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end: &End) {
+    let runs = &end.runs[..];
     for run in runs {
         if let Err(offence) = oracle::event_grammar::check(&run.events) {
             show(run);
@@ -182,6 +161,14 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, run
     }
     oracle::acknowledged_effects::check(ledger, &journal.all(), runs);
     oracle::linearizable::check(&journal.all(), runs);
+    // Servers whose clocks jumped tell other times.
+    let quiet_since = ledger.promises().quiet_since;
+    let told = ledger.promises().tolerance == oracle::never_early::TOLERANCE;
+    oracle::children::check(runs, told.then_some(quiet_since));
+    oracle::external::check(runs);
+    oracle::updates::check(ledger, runs);
+    oracle::schedules::check(ledger, runs);
+    oracle::jobs::check(&end.jobs, runs, told);
     let client = Client::new(&world.addresses(), 0, "reader");
     let copies = runs.to_vec();
     let checking = world.clients.spawn(async move {
@@ -189,8 +176,9 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, run
         oracle::lists_follow_histories::check(&client, &listed, &copies).await;
     });
     checking.await.expect("the reader lives");
-    oracle::replicas_agree::check(&world.nodes, world.groups).await;
-    for node in &world.nodes {
+    let nodes: Vec<&SimNode> = world.nodes.iter().filter(|node| node.is_up()).collect();
+    oracle::replicas_agree::check(&nodes, world.groups).await;
+    for node in nodes {
         let scanned = oracle::state_follows_history::check(&node.disk, world.groups);
         hold(scanned == runs.len(), Invariant::ListsFollowHistories, || {
             format!("{}: {scanned} runs are stored and {} listed", node.name, runs.len())

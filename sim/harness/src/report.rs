@@ -42,7 +42,8 @@ pub fn replay(scenario: &str, seed: u64) -> String {
     format!("cargo xtask sim replay {seed} --scenario {scenario}")
 }
 
-fn quoted(text: &str) -> String {
+/// A JSON string.
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {

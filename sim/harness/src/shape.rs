@@ -7,12 +7,15 @@
 use std::time::Duration;
 
 use mainstay_base::Prng;
-use mainstay_sim_node::Mutant;
 use mainstay_sim_runtime::Settings;
 
 use crate::fault::{Fault, Kind};
+use crate::mutant::Mutant;
 use crate::operation::{Action, Manner, Operation};
 use crate::worker::Habits;
+
+/// A run that takes longer than this spins. Long, since the machine may have other work.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The scenarios by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +47,8 @@ pub struct Shape {
     pub shards: u32,
     /// For each node: its wall clock's distance from true time in nanoseconds, and the drift of its clocks in parts of a million.
     pub clocks: Vec<(i64, i64)>,
+    /// How many of the nodes, the last ones, are not there at the beginning.
+    pub joiners: usize,
     /// Share of packets that are lost.
     pub loss: f64,
     /// Most latency of a packet.
@@ -77,6 +82,7 @@ impl Shape {
                 let mut shape = Self::of(prng, seed, Duration::from_secs(15)).on(prng, nodes);
                 let count = 1 + prng.below(8);
                 shape.faults = Fault::draw(prng, count, nodes, Duration::from_secs(15));
+                shape.change_members(prng, nodes, Duration::from_secs(12));
                 shape
             }
             Scenario::Crashes => {
@@ -135,6 +141,7 @@ impl Shape {
             seed,
             shards: 1 + prng.below(4) as u32,
             clocks: vec![Self::clock(prng)],
+            joiners: 0,
             loss: if prng.below(5) == 0 { 0.01 } else { 0.0 },
             latency: Duration::from_millis(1 + prng.below(slowest)),
             habits,
@@ -150,6 +157,22 @@ impl Shape {
     fn on(mut self, prng: &mut Prng, nodes: usize) -> Self {
         self.clocks = (0..nodes).map(|_| Self::clock(prng)).collect();
         self
+    }
+
+    /// A disk is lost in some runs, a node joins in others, and both in a few.
+    fn change_members(&mut self, prng: &mut Prng, nodes: usize, span: Duration) {
+        let at = |prng: &mut Prng| Duration::from_micros(prng.below(span.as_micros() as u64));
+        if prng.below(4) == 0 {
+            let lasts = Duration::from_millis(100 + prng.below(4000));
+            let node = prng.below(nodes as u64) as usize;
+            self.faults.push(Fault { at: at(prng), lasts, node, kind: Kind::LostDisk });
+        }
+        if prng.below(5) == 0 {
+            self.clocks.push(Self::clock(prng));
+            self.joiners = 1;
+            self.faults.push(Fault { at: at(prng), lasts: Duration::from_secs(1), node: nodes, kind: Kind::Join });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     /// Wall clocks differ by less than the servers promise to bear.
@@ -176,6 +199,7 @@ impl Shape {
         Self {
             shards: 4,
             clocks: vec![(0, 0)],
+            joiners: 0,
             loss: 0.0,
             latency: Duration::from_millis(3),
             habits: Habits { pollers: 1, ..Habits::default() },
@@ -192,7 +216,7 @@ impl Shape {
     #[must_use]
     pub fn settings(&self, print: bool) -> Settings {
         let latency = Duration::from_micros(200)..self.latency;
-        Settings { print, loss: self.loss, latency, ..Settings::new(self.seed) }
+        Settings { print, loss: self.loss, latency, patience: PATIENCE, ..Settings::new(self.seed) }
     }
 
     /// How far a wall clock may be ahead of true time at a start, beyond its usual distance: a node that starts after a jump can

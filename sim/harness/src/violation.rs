@@ -42,6 +42,16 @@ pub enum Invariant {
     FullDiskRefuses,
     /// Replicas are equal at equal positions.
     ReplicasAgree,
+    /// A child starts once, ends as its parent is told, and its parent's end does to it what was agreed.
+    ChildrenFollowParents,
+    /// A signal or cancel request from one workflow to another arrives once if its sender is told so, and else never.
+    ExternalRequestsArriveOnce,
+    /// An acknowledged update is in the history, once, as it was told; a rejected one is not.
+    UpdatesAreKept,
+    /// A schedule acts at each of its times, once, and not early.
+    SchedulesActOnce,
+    /// A batch job ends, and does to each workflow once what it says.
+    JobsEnd,
 }
 
 impl Invariant {

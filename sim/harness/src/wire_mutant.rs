@@ -4,21 +4,28 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
-use mainstay_api::temporal::enums::v1::{WorkflowIdConflictPolicy, WorkflowIdReusePolicy};
+use mainstay_api::temporal::enums::v1::{
+    UpdateWorkflowExecutionLifecycleStage as Stage, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+};
+use mainstay_api::temporal::update::v1::Outcome;
+use mainstay_api::temporal::update::v1::outcome::Value;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_runtime::AsyncRuntime;
-use mainstay_sim_node::Mutant;
 use mainstay_sim_runtime::{SimRuntime, draw};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::channel::Channel;
+use crate::client::payloads;
+use crate::mutant::Mutant;
+use crate::updates::answer;
 
 #[derive(Default)]
 struct Edge {
@@ -26,6 +33,7 @@ struct Edge {
     activity: Option<Bytes>,
     descriptions: BTreeMap<Bytes, Bytes>,
     query: Option<Bytes>,
+    update: Option<Bytes>,
 }
 
 thread_local! {
@@ -51,8 +59,23 @@ pub(crate) fn chosen() -> Option<Mutant> {
                 | Mutant::StaleQuery
                 | Mutant::AcknowledgeNothing
                 | Mutant::IgnoreConflictPolicy
+                | Mutant::CompleteUpdateEarly
+                | Mutant::ConfuseUpdates
+                | Mutant::LoseActivityResult
+                | Mutant::LoseSchedule
+                | Mutant::ShortList
         )
     })
+}
+
+/// An update that is said to be completed, whatever became of it.
+async fn completed_update(sent: api::UpdateWorkflowExecutionRequest, real: impl Future<Output = Answer>) -> Answer {
+    let id = sent.request.and_then(|request| request.meta).unwrap_or_default().update_id;
+    let parts = Parts::of(real.await?).await?;
+    let Some(mut told) = parts.message::<api::UpdateWorkflowExecutionResponse>() else { return Ok(parts.whole()) };
+    told.stage = Stage::Completed as i32;
+    told.outcome = payloads(&answer(&id)).map(|value| Outcome { value: Some(Value::Success(value)) });
+    Ok(Parts { body: frame(&told), ..parts }.whole())
 }
 
 type Answer = Result<Response<Body>, Status>;
@@ -123,6 +146,16 @@ pub(crate) async fn call(channel: Channel, mutant: Mutant, request: Request<Body
         (Mutant::AcknowledgeNothing, "SignalWorkflowExecution") if draw(0..20) == 0 => {
             Ok(accepted(frame(&api::SignalWorkflowExecutionResponse::default())))
         }
+        (Mutant::CompleteUpdateEarly, "UpdateWorkflowExecution") => {
+            let sent = api::UpdateWorkflowExecutionRequest::decode(body.slice(5..)).unwrap_or_default();
+            completed_update(sent, send(body.clone())).await
+        }
+        (Mutant::LoseActivityResult, "RespondActivityTaskCompleted") if draw(0..10) == 0 => {
+            Ok(accepted(frame(&api::RespondActivityTaskCompletedResponse::default())))
+        }
+        (Mutant::LoseSchedule, "CreateSchedule") if draw(0..2) == 0 => {
+            Ok(accepted(frame(&api::CreateScheduleResponse::default())))
+        }
         (Mutant::RetryUnderAnotherId, "SignalWorkflowExecution") if draw(0..10) == 0 => {
             let answer = send(body.clone()).await;
             if let Ok(mut again) = api::SignalWorkflowExecutionRequest::decode(body.slice(5..)) {
@@ -163,6 +196,24 @@ async fn answered(mutant: Mutant, method: &str, request: &Bytes, answer: Respons
         (Mutant::StaleQuery, "QueryWorkflow") if good => {
             let old = EDGE.with_borrow_mut(|edge| edge.query.replace(parts.body.clone()));
             parts.body = old.unwrap_or(parts.body);
+        }
+        (Mutant::ConfuseUpdates, "UpdateWorkflowExecution") if good => {
+            if let Some(mut told) = parts.message::<api::UpdateWorkflowExecutionResponse>()
+                && let Some(outcome) = told.outcome.as_ref()
+            {
+                let own = Bytes::from(outcome.encode_to_vec());
+                let old = EDGE.with_borrow_mut(|edge| edge.update.replace(own));
+                told.outcome = old.and_then(|old| Message::decode(old).ok()).or(told.outcome);
+                parts.body = frame(&told);
+            }
+        }
+        (Mutant::ShortList, "ListWorkflowExecutions") if good => {
+            if let Some(mut page) = parts.message::<api::ListWorkflowExecutionsResponse>()
+                && page.executions.len() > 1
+            {
+                page.executions.pop();
+                parts.body = frame(&page);
+            }
         }
         (Mutant::ShortPage, "GetWorkflowExecutionHistory") if good => {
             if let Some(mut page) = parts.message::<api::GetWorkflowExecutionHistoryResponse>()

@@ -26,8 +26,10 @@ use tonic::{Code, Status};
 use crate::client::{
     CALL_TIMEOUT, Client, NAMESPACE, POLL_TIMEOUT, TASK_QUEUE, call, decode, insist, passing, payloads, task_queue,
 };
-use crate::decide::{Progress, decide};
+use crate::decide::decide;
 use crate::ledger::Ledger;
+use crate::progress::Progress;
+use crate::updates::Answers;
 use crate::violation::{Invariant, violated};
 use crate::{activities, coverage, oracle};
 
@@ -92,6 +94,15 @@ pub(crate) fn must_be_stale<T>(name: &str, answer: Result<T, Status>) {
     }
 }
 
+/// What came of a task's completion.
+enum Completed {
+    No,
+    /// It is in the history.
+    Written,
+    /// Only updates were asked and all were rejected: the history ends with this event, as if there had been no task.
+    Dropped(usize),
+}
+
 struct Worker {
     client: Client,
     habits: Habits,
@@ -134,14 +145,16 @@ impl Worker {
 
     async fn handle(&self, task: api::PollWorkflowTaskQueueResponse) {
         let execution = task.workflow_execution.clone().unwrap_or_default();
-        let Some(raw) = self.whole_history(&execution, &task).await else { return };
+        let Some(mut raw) = self.whole_history(&execution, &task).await else { return };
         let events = decode(Some(&RawHistory { events: raw.clone() }));
         if task.query.is_some() {
             coverage::met("answer-query");
             return self.answer(task, &events).await;
         }
         coverage::met("workflow-task");
-        self.ledger.saw(&execution, &raw, task.attempt);
+        // The task's own events are sure only when it completes, if it is a repeated one or one for updates alone.
+        let own = if task.attempt > 1 || !task.messages.is_empty() { 2 } else { 0 };
+        self.ledger.saw(&execution, &raw[..raw.len().saturating_sub(own)]);
         oracle::never_early::timers(&self.ledger, &execution, &events);
         trace::event(format!(
             "{}: {} attempt {} of task {} with {} events",
@@ -165,9 +178,17 @@ impl Worker {
         }
         let started = task.started_event_id;
         let token = task.task_token.clone();
-        if self.complete(&execution, task, &events).await {
-            self.ledger.workflow_task_completed(&execution, started, token);
-            self.remember(&execution, Some(raw));
+        match self.complete(&execution, task, &events).await {
+            Completed::No => {}
+            Completed::Written => {
+                self.ledger.workflow_task_completed(&execution, started, token);
+                self.remember(&execution, Some(raw));
+            }
+            Completed::Dropped(last) => {
+                coverage::met("dropped-task");
+                raw.truncate(last);
+                self.remember(&execution, Some(raw));
+            }
         }
     }
 
@@ -235,44 +256,53 @@ impl Worker {
         Some(events)
     }
 
-    /// Completes a task; answers whether that was acknowledged.
+    /// Completes a task.
     async fn complete(
         &self,
         execution: &WorkflowExecution,
         task: api::PollWorkflowTaskQueueResponse,
         events: &[HistoryEvent],
-    ) -> bool {
+    ) -> Completed {
+        let progress = Progress::of(events);
         let answer = WorkflowQueryResult {
             result_type: QueryResultType::Answered as i32,
-            answer: payloads(&Progress::of(events).signals.to_string()),
+            answer: payloads(&progress.signals.to_string()),
             ..Default::default()
         };
         let sticky = StickyExecutionAttributes {
             worker_task_queue: Some(self.sticky_queue()),
             schedule_to_start_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
         };
-        let commands = decide(events);
+        task.messages.iter().for_each(|_| coverage::met("answer-update"));
+        let Answers { mut commands, messages } = Answers::of(&progress, &task.messages);
+        commands.extend(decide(&execution.run_id, events));
         self.note_timers(execution, &commands);
         let request = api::RespondWorkflowTaskCompletedRequest {
             namespace: NAMESPACE.into(),
             task_token: task.task_token,
             identity: self.client.identity.clone(),
             commands,
+            messages,
             sticky_attributes: self.habits.sticky.then_some(sticky),
             query_results: task.queries.keys().map(|id| (id.clone(), answer.clone())).collect(),
             ..Default::default()
         };
         match insist!(self.client.stub, CALL_TIMEOUT, respond_workflow_task_completed, request.clone()) {
-            Ok(_) => return true,
+            Ok(answer) if answer.reset_history_event_id > 0 => {
+                return Completed::Dropped(answer.reset_history_event_id as usize);
+            }
+            Ok(_) => return Completed::Written,
             // It timed out, or an earlier try of this call was applied.
             Err(status) if status.code() == Code::NotFound => {
                 trace::event(format!("{}: too late", self.client.identity));
             }
             // Something came that the worker did not know of when it decided to close the run: it will be asked again.
             Err(status) if status.message() == "UnhandledCommand" => trace::event("unhandled command"),
+            // The server no longer knows an update that the worker answers: it will be sent again.
+            Err(status) if status.message().contains("wasn't found on the server") => trace::event("update forgotten"),
             Err(status) => panic!("RespondWorkflowTaskCompleted of {execution:?}: {status:?}"),
         }
-        false
+        Completed::No
     }
 
     fn note_timers(&self, execution: &WorkflowExecution, commands: &[Command]) {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_sim_node::{Cluster, Config, SimNode};
-use mainstay_sim_runtime::{Handle, NetSim, NodeHandle, NodeId, trace};
+use mainstay_sim_runtime::{Crash, Handle, NetSim, NodeHandle, NodeId, trace};
 
 use crate::fault::links;
 use crate::ledger::Ledger;
+use crate::mutant::Mutant;
 use crate::shape::Shape;
-use crate::worker;
+use crate::{store_mutant, worker};
 
 /// All machines of a run.
 pub struct World {
@@ -35,9 +36,20 @@ impl World {
     pub fn boot(shape: &Shape, ledger: &Arc<Ledger>) -> Self {
         let cluster_id = "00000000-0000-4000-8000-000000000001".into();
         let config = Config { cluster_id, shards: shape.shards, ..Config::default() };
-        let cluster = Cluster { size: shape.clocks.len() as u8, config, mutant: shape.mutant };
-        let boot = |(number, clock): (u8, &(i64, i64))| SimNode::boot(number, &cluster, *clock);
+        let around = store_mutant::around(shape.mutant);
+        let founders = shape.clocks.len() - shape.joiners;
+        let cluster = Cluster { size: founders as u8, config, around };
+        let boot = |(number, clock): (u8, &(i64, i64))| {
+            let clock = if shape.mutant == Some(Mutant::FastClock) { (clock.0, 250_000) } else { *clock };
+            let node = SimNode::boot(number, &cluster, clock);
+            if shape.mutant == Some(Mutant::SkipLogSync) {
+                node.disk.lie();
+            }
+            node
+        };
         let nodes: Vec<SimNode> = (1..).zip(&shape.clocks).map(boot).collect();
+        // A machine that nobody switched on yet.
+        nodes[founders..].iter().for_each(|node| node.crash(Crash::Process));
         let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
         let workers = worker::boot([10, 0, 1, 1].into(), &addresses, shape.habits, ledger);
         let clients = Handle::current().create_node().name("clients").ip([10, 0, 1, 2].into()).build();

@@ -51,12 +51,21 @@ fn work_without_faults_passes() {
 #[test]
 fn three_nodes_and_more_pass() {
     (1..=2).for_each(|seed| drop(passes(Scenario::CalmCluster, seed)));
-    passes(Scenario::Cluster, 1);
+    (1..=6).for_each(|seed| drop(passes(Scenario::Cluster, seed)));
 }
 
 #[test]
 fn damage_is_not_served() {
     (1..=15).for_each(|seed| drop(passes(Scenario::Damage, seed)));
+}
+
+#[test]
+fn a_node_that_meets_a_damaged_row_stops() {
+    let stopped = (1..=15).filter(|seed| {
+        let outcome = play(&Shape::draw(Scenario::Damage, *seed), false);
+        outcome.fatals.iter().any(|fatal| fatal.reason.contains("the stored state is damaged"))
+    });
+    assert!(stopped.count() >= 1);
 }
 
 #[test]

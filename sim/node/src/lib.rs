@@ -3,10 +3,8 @@
 //! It is a crate of its own because all of the server's generic code is compiled here, once, and not again with every change of a
 //! scenario or an oracle.
 
-pub mod mutant;
 mod node;
 
 /// How a node is set up.
 pub use mainstay_node::Config;
-pub use mutant::Mutant;
-pub use node::{Cluster, RESERVE_BYTES, SimNode, USUAL_DISK};
+pub use node::{Around, Cluster, RESERVE_BYTES, SimNode, USUAL_DISK};

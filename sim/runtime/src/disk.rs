@@ -234,6 +234,15 @@ impl Fence {
         }
     }
 
+    /// The keys that a scan visits must be whole.
+    fn whole(&self, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
+        let inner = self.disk.inner();
+        if inner.media.damaged_rows.iter().any(|key| from <= key.as_slice() && key.as_slice() < to) {
+            return Err(StorageError::Corrupt("checksum of a block of the state".into()));
+        }
+        Ok(())
+    }
+
     fn damaged(&self, key: &[u8]) -> Result<(), StorageError> {
         let inner = self.disk.inner();
         if !inner.media.damaged_rows.is_empty() && inner.media.damaged_rows.contains(key) {
@@ -243,21 +252,41 @@ impl Fence {
     }
 }
 
+impl StateView for Viewed<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.fence.check()?;
+        self.fence.damaged(key)?;
+        self.view.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
+        self.fence.check()?;
+        self.fence.whole(from, to)?;
+        self.view.scan(from, to, visit)
+    }
+
+    fn scan_reverse(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.fence.check()?;
+        self.fence.whole(from, to)?;
+        self.view.scan_reverse(from, to, visit)
+    }
+}
+
 /// A store in the hands of one process.
 struct Owned<S> {
     store: Arc<S>,
     fence: Fence,
 }
 
-impl Owned<MemoryState> {
-    /// The keys that a scan visits must be whole.
-    fn whole(&self, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
-        let inner = self.fence.disk.inner();
-        if inner.media.damaged_rows.iter().any(|key| from <= key.as_slice() && key.as_slice() < to) {
-            return Err(StorageError::Corrupt("checksum of a block of the state".into()));
-        }
-        Ok(())
-    }
+/// A moment of a state in the hands of one process.
+struct Viewed<'a> {
+    view: Box<dyn StateView + 'a>,
+    fence: Fence,
 }
 
 impl LogStore for Owned<MemoryLog> {
@@ -317,7 +346,7 @@ impl StateView for Owned<MemoryState> {
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
         self.fence.check()?;
-        self.whole(from, to)?;
+        self.fence.whole(from, to)?;
         self.store.scan(from, to, visit)
     }
 
@@ -328,7 +357,7 @@ impl StateView for Owned<MemoryState> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
         self.fence.check()?;
-        self.whole(from, to)?;
+        self.fence.whole(from, to)?;
         self.store.scan_reverse(from, to, visit)
     }
 }
@@ -349,12 +378,12 @@ impl StateStore for Owned<MemoryState> {
     }
 
     fn view(&self) -> Box<dyn StateView + '_> {
-        self.store.view()
+        Box::new(Viewed { view: self.store.view(), fence: self.fence.clone() })
     }
 
     fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
         self.fence.check()?;
-        self.store.export()
+        Ok(Box::new(Viewed { view: self.store.export()?, fence: self.fence.clone() }))
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {

@@ -3,8 +3,9 @@
 //! A run has a thread of its own, so the trace is the thread's. Equal traces are what "deterministic" means here.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -24,6 +25,21 @@ impl fmt::Display for Event {
     }
 }
 
+/// Bytes that arrived, as one read took them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// When the first of them was written.
+    pub sent: Duration,
+    /// When they were read.
+    pub received: Duration,
+    /// From this machine.
+    pub from: IpAddr,
+    /// To this one.
+    pub to: IpAddr,
+    /// How many.
+    pub bytes: usize,
+}
+
 /// A finished trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
@@ -33,7 +49,12 @@ pub struct Trace {
     pub bytes: u64,
     /// The named events.
     pub events: Vec<Event>,
+    /// Bytes that travelled, if that was to be recorded, and not more than [`MESSAGES_MAX`].
+    pub messages: Vec<Message>,
 }
+
+/// Messages that a trace keeps.
+pub const MESSAGES_MAX: usize = 100_000;
 
 #[derive(Default)]
 struct Recorder {
@@ -41,6 +62,37 @@ struct Recorder {
     bytes: u64,
     events: Vec<Event>,
     print: bool,
+    messages: Option<Messages>,
+}
+
+/// Messages, and what is under way: by direction, when it was written and how much of it was not read.
+#[derive(Default)]
+struct Messages {
+    under_way: BTreeMap<(SocketAddr, SocketAddr), VecDeque<(Duration, usize)>>,
+    read: Vec<Message>,
+}
+
+impl Messages {
+    fn take(&mut self, at: Duration, local: SocketAddr, peer: SocketAddr, way: Way, bytes: usize) {
+        match way {
+            Way::Written => self.under_way.entry((local, peer)).or_default().push_back((at, bytes)),
+            Way::Closed => {}
+            Way::Read if self.read.len() < MESSAGES_MAX => {
+                let queue = self.under_way.entry((peer, local)).or_default();
+                let sent = queue.front().map_or(at, |(sent, _)| *sent);
+                let mut left = bytes;
+                while let Some((_, unread)) = queue.front_mut().filter(|_| left > 0) {
+                    let taken = left.min(*unread);
+                    (left, *unread) = (left - taken, *unread - taken);
+                    if *unread == 0 {
+                        queue.pop_front();
+                    }
+                }
+                self.read.push(Message { sent, received: at, from: peer.ip(), to: local.ip(), bytes });
+            }
+            Way::Read => {}
+        }
+    }
 }
 
 thread_local! {
@@ -76,8 +128,12 @@ pub(crate) enum Way {
 
 /// Records bytes on a wire.
 pub(crate) fn wire(local: SocketAddr, peer: SocketAddr, way: Way, bytes: &[u8]) {
-    let at = now().as_nanos().to_le_bytes();
+    let now = now();
+    let at = now.as_nanos().to_le_bytes();
     RECORDER.with_borrow_mut(|recorder| {
+        if let Some(messages) = recorder.messages.as_mut() {
+            messages.take(now, local, peer, way, bytes.len());
+        }
         recorder.hasher.update(&at);
         for address in [local, peer] {
             if let SocketAddr::V4(v4) = address {
@@ -92,13 +148,14 @@ pub(crate) fn wire(local: SocketAddr, peer: SocketAddr, way: Way, bytes: &[u8]) 
     });
 }
 
-/// Begins an empty trace; with `print`, events are shown as they happen.
-pub(crate) fn begin(print: bool) {
-    RECORDER.set(Recorder { print, ..Recorder::default() });
+/// Begins an empty trace; with `print`, events are shown as they happen, and with `messages`, what travels is kept.
+pub(crate) fn begin(print: bool, messages: bool) {
+    RECORDER.set(Recorder { print, messages: messages.then(Messages::default), ..Recorder::default() });
 }
 
 /// Ends the trace.
 pub(crate) fn end() -> Trace {
     let recorder = RECORDER.take();
-    Trace { hash: recorder.hasher.digest128(), bytes: recorder.bytes, events: recorder.events }
+    let messages = recorder.messages.map(|messages| messages.read).unwrap_or_default();
+    Trace { hash: recorder.hasher.digest128(), bytes: recorder.bytes, events: recorder.events, messages }
 }

@@ -48,6 +48,8 @@ pub struct Settings {
     pub patience: Duration,
     /// Show events as they happen.
     pub print: bool,
+    /// Keep what travels on the network.
+    pub messages: bool,
 }
 
 impl Settings {
@@ -61,6 +63,7 @@ impl Settings {
             limit: Duration::from_secs(3600),
             patience: Duration::from_secs(120),
             print: false,
+            messages: false,
         }
     }
 }
@@ -216,7 +219,7 @@ where
     });
     let failed = |reason: String| Outcome {
         result: Err(reason),
-        trace: Trace { hash: 0, bytes: 0, events: Vec::new() },
+        trace: Trace { hash: 0, bytes: 0, events: Vec::new(), messages: Vec::new() },
         fatals: Vec::new(),
         simulated: Duration::ZERO,
         packets: 0,
@@ -236,7 +239,7 @@ fn run_here<T, F: Future<Output = T>>(settings: &Settings, scenario: impl FnOnce
     let mut config = madsim::Config::default();
     config.net.send_latency = settings.latency.clone();
     config.net.packet_loss_rate = settings.loss;
-    trace::begin(settings.print);
+    trace::begin(settings.print, settings.messages);
     WORLD.set(World::default());
     let mut runtime = Runtime::with_seed_and_config(settings.seed, config);
     runtime.set_time_limit(settings.limit);

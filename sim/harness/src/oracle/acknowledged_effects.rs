@@ -58,7 +58,10 @@ fn signals(acknowledged: &BTreeSet<(String, String)>, entries: &[Entry], runs: &
     let mut places: BTreeMap<(&str, &str), Vec<&Run>> = BTreeMap::new();
     for run in runs {
         for event in &run.events {
-            if let Some(Event::WorkflowExecutionSignaledEventAttributes(it)) = event.attributes.as_ref() {
+            // Signals of other workflows and of batch jobs have oracles of their own.
+            if let Some(Event::WorkflowExecutionSignaledEventAttributes(it)) = event.attributes.as_ref()
+                && tries.contains_key(it.signal_name.as_str())
+            {
                 places.entry((&run.execution.workflow_id, &it.signal_name)).or_default().push(run);
             }
         }

@@ -31,6 +31,18 @@ fn comes_at_any_time(kind: EventType) -> bool {
             | EventType::TimerFired
             | EventType::WorkflowExecutionSignaled
             | EventType::WorkflowExecutionCancelRequested
+            | EventType::StartChildWorkflowExecutionFailed
+            | EventType::ChildWorkflowExecutionStarted
+            | EventType::ChildWorkflowExecutionCompleted
+            | EventType::ChildWorkflowExecutionFailed
+            | EventType::ChildWorkflowExecutionCanceled
+            | EventType::ChildWorkflowExecutionTimedOut
+            | EventType::ChildWorkflowExecutionTerminated
+            | EventType::ExternalWorkflowExecutionSignaled
+            | EventType::SignalExternalWorkflowExecutionFailed
+            | EventType::ExternalWorkflowExecutionCancelRequested
+            | EventType::RequestCancelExternalWorkflowExecutionFailed
+            | EventType::WorkflowExecutionUpdateAdmitted
     )
 }
 
@@ -72,6 +84,12 @@ struct Walk<'a> {
     started_activities: BTreeSet<i64>,
     /// Open timers, by id: due, and the event that began it.
     timers: BTreeMap<&'a str, (i64, i64)>,
+    /// Initiated events of children that did not end, with their started events.
+    children: BTreeMap<i64, Option<i64>>,
+    /// Initiated events of signals and cancel requests to other workflows that were not answered.
+    externals: BTreeSet<i64>,
+    /// Updates: the event of their acceptance, and whether they are completed.
+    updates: BTreeMap<&'a str, (i64, bool)>,
     /// The pending workflow task: its scheduled and started events.
     task: Option<(i64, Option<i64>)>,
 }
@@ -111,7 +129,9 @@ impl<'a> Walk<'a> {
             Event::WorkflowPropertiesModifiedEventAttributes(it) => {
                 self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
             }
-            _ => self.activity(id, attributes),
+            Event::WorkflowExecutionUpdateAcceptedEventAttributes(_)
+            | Event::WorkflowExecutionUpdateCompletedEventAttributes(_) => self.update(id, attributes),
+            _ => self.activity(id, attributes).and_then(|()| self.other_workflow(id, attributes)),
         }?;
         self.events.insert(id, event);
         expect(id == 1 || self.events.contains_key(&1), "the run has no beginning")
@@ -173,6 +193,70 @@ impl<'a> Walk<'a> {
             Event::TimerCanceledEventAttributes(it) => {
                 self.timers.remove(it.timer_id.as_str()).map(drop).ok_or_else(|| "no such timer is open".into())
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn update(&mut self, id: i64, attributes: &'a Event) -> Result<(), String> {
+        match attributes {
+            Event::WorkflowExecutionUpdateAcceptedEventAttributes(it) => {
+                let old = self.updates.insert(&it.protocol_instance_id, (id, false));
+                expect(old.is_none(), "it was accepted before")
+            }
+            Event::WorkflowExecutionUpdateCompletedEventAttributes(it) => {
+                let name = it.meta.as_ref().map(|meta| meta.update_id.as_str()).unwrap_or_default();
+                let (accepted, completed) = self.updates.get_mut(name).ok_or("no such update was accepted")?;
+                expect(*accepted == it.accepted_event_id, "it names another event as its acceptance")?;
+                expect(!std::mem::replace(completed, true), "it was completed before")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Children, and requests to other workflows.
+    fn other_workflow(&mut self, id: i64, attributes: &'a Event) -> Result<(), String> {
+        let mut over = |initiated: i64, started: i64| {
+            let known = self.children.remove(&initiated);
+            expect(known == Some(Some(started)), &format!("the child of event {initiated} is {known:?}"))
+        };
+        let mut answered = |initiated: i64| expect(self.externals.remove(&initiated), "no such request is open");
+        match attributes {
+            Event::StartChildWorkflowExecutionInitiatedEventAttributes(it) => {
+                self.children.insert(id, None);
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::StartChildWorkflowExecutionFailedEventAttributes(it) => {
+                expect(self.children.remove(&it.initiated_event_id) == Some(None), "no such child waits for its start")
+            }
+            Event::ChildWorkflowExecutionStartedEventAttributes(it) => {
+                let old = self.children.insert(it.initiated_event_id, Some(id));
+                expect(old == Some(None), "no such child waits for its start")
+            }
+            Event::ChildWorkflowExecutionCompletedEventAttributes(it) => {
+                over(it.initiated_event_id, it.started_event_id)
+            }
+            Event::ChildWorkflowExecutionFailedEventAttributes(it) => over(it.initiated_event_id, it.started_event_id),
+            Event::ChildWorkflowExecutionCanceledEventAttributes(it) => {
+                over(it.initiated_event_id, it.started_event_id)
+            }
+            Event::ChildWorkflowExecutionTimedOutEventAttributes(it) => {
+                over(it.initiated_event_id, it.started_event_id)
+            }
+            Event::ChildWorkflowExecutionTerminatedEventAttributes(it) => {
+                over(it.initiated_event_id, it.started_event_id)
+            }
+            Event::SignalExternalWorkflowExecutionInitiatedEventAttributes(it) => {
+                self.externals.insert(id);
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(it) => {
+                self.externals.insert(id);
+                self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
+            }
+            Event::ExternalWorkflowExecutionSignaledEventAttributes(it) => answered(it.initiated_event_id),
+            Event::SignalExternalWorkflowExecutionFailedEventAttributes(it) => answered(it.initiated_event_id),
+            Event::ExternalWorkflowExecutionCancelRequestedEventAttributes(it) => answered(it.initiated_event_id),
+            Event::RequestCancelExternalWorkflowExecutionFailedEventAttributes(it) => answered(it.initiated_event_id),
             _ => Ok(()),
         }
     }

@@ -9,6 +9,9 @@ use super::Run;
 use crate::client::Client;
 use crate::violation::{Invariant, hold};
 
+/// Workflow ids that are looked for one by one.
+const FILTERED: usize = 12;
+
 /// Holds what is listed against the histories, and counts against both.
 ///
 /// # Panics
@@ -46,6 +49,42 @@ pub async fn check(client: &Client, listed: &[WorkflowExecutionInfo], runs: &[Ru
             format!("{query} counts {counted} of {expected} runs")
         });
     }
+    filters(client, runs).await;
+}
+
+/// Filters that indexes answer: by workflow id, with and without a status, and by the time of the start.
+async fn filters(client: &Client, runs: &[Run]) {
+    let mut by_workflow: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+    for run in runs {
+        by_workflow.entry(&run.execution.workflow_id).or_default().push(run);
+    }
+    for (workflow_id, runs) in by_workflow.iter().take(FILTERED) {
+        exact(client, &format!("WorkflowId = '{workflow_id}'"), runs).await;
+        let completed: Vec<&Run> = runs.iter().copied().filter(|run| run.fate.status == Status::Completed).collect();
+        let query = format!("WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Completed'");
+        exact(client, &query, &completed).await;
+    }
+    let all: Vec<&Run> = runs.iter().collect();
+    exact(client, "WorkflowType = 'planned' AND StartTime > '2001-01-01T00:00:00Z'", &all).await;
+    exact(client, "StartTime < '2001-01-01T00:00:00Z'", &[]).await;
+    exact(client, "ExecutionStatus != 'Completed' AND CloseTime IS NOT NULL", {
+        &runs.iter().filter(|run| run.fate.status != Status::Completed).collect::<Vec<_>>()
+    })
+    .await;
+}
+
+/// A filter must list these runs and no others, and count as many.
+async fn exact(client: &Client, query: &str, runs: &[&Run]) {
+    let listed = client.list(query).await.unwrap_or_else(|refusal| panic!("{query}: {refusal:?}"));
+    let found: BTreeSet<String> = listed.iter().filter_map(|row| Some(row.execution.clone()?.run_id)).collect();
+    let expected: BTreeSet<String> = runs.iter().map(|run| run.execution.run_id.clone()).collect();
+    hold(found == expected && found.len() == listed.len(), Invariant::ListsFollowHistories, || {
+        format!("{query} lists {} rows of {} runs", listed.len(), runs.len())
+    });
+    let counted = client.count(query).await.unwrap_or_else(|refusal| panic!("{query}: {refusal:?}"));
+    hold(counted == runs.len() as i64, Invariant::ListsFollowHistories, || {
+        format!("{query} counts {counted} of {} runs", runs.len())
+    });
 }
 
 fn name(status: Status) -> &'static str {

@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 ///
 /// # Panics
 /// If that does not happen, or they differ.
-pub async fn check(nodes: &[SimNode], groups: u32) {
+pub async fn check(nodes: &[&SimNode], groups: u32) {
     for group in 0..groups {
         let shards: Vec<Shard> = nodes.iter().map(|node| Shard::new(group, node.disk.state())).collect();
         converge(group, &shards).await;

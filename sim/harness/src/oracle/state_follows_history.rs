@@ -2,10 +2,10 @@
 //!
 //! The check itself is the engine's own test support, which makes state anew from history and knows nothing of how the engine works.
 
-use mainstay_shard::Shard;
+use mainstay_shard::{ListSpace, Shard};
 use mainstay_sim_runtime::Disk;
 
-use self::store::{MemStore, task_key, timer_key};
+use self::store::{MemStore, message_id, task_key, timer_key};
 use crate::violation::{Invariant, hold};
 
 #[allow(dead_code, missing_docs, clippy::unwrap_used, clippy::collapsible_match)]
@@ -41,5 +41,15 @@ fn load(shard: &Shard) -> (MemStore, Vec<String>) {
     problems.extend(read.err().map(|error| error.to_string()));
     let read = shard.timers_from(i64::MIN, &mut |row| store.timers.insert(timer_key(&row), row).is_none());
     problems.extend(read.err().map(|error| error.to_string()));
+    let read = shard.messages(&mut |message| store.messages.insert(message_id(&message), message).is_none());
+    problems.extend(read.err().map(|error| error.to_string()));
+    let read = shard.namespaces(&mut |namespace| store.namespaces.insert(namespace.id.clone(), namespace).is_none());
+    problems.extend(read.err().map(|error| error.to_string()));
+    for namespace in store.namespaces.keys().cloned().collect::<Vec<_>>() {
+        let read = shard.list(&namespace, ListSpace::Schedules, None, &mut |row| {
+            store.visibility.insert((row.namespace_id.clone(), row.run_id.clone()), row).is_none()
+        });
+        problems.extend(read.err().map(|error| error.to_string()));
+    }
     (store, problems)
 }

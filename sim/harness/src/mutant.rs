@@ -1,11 +1,7 @@
-//! Deliberate bugs, chosen at run time: wrappers around the stores of a node (here), its clock, and its edge, as clients see it
-//! (in the harness, on the wire). The product's code is untouched.
+//! Deliberate bugs, chosen at run time: wrappers around the stores of a node (`store_mutant.rs`), its clock and disk, and its edge, as
+//! clients and workers see it (`wire_mutant.rs`). The product's code is untouched.
 //!
 //! A simulator that does not find them would not find their like either.
-
-mod stores;
-
-pub use stores::{log, state};
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -52,4 +48,30 @@ pub enum Mutant {
     AcknowledgeNothing,
     /// A start that finds an open run terminates it, whatever its policy.
     IgnoreConflictPolicy,
+    /// Messages from one workflow to another are not kept for those who deliver them.
+    DropMessage,
+    /// What became of a message is forgotten, so that a repeated one is executed again.
+    ForgetMessageOutcomes,
+    /// What became of a command is forgotten, so that a repeated one is executed again.
+    ForgetCommandOutcomes,
+    /// Fired and cancelled timers stay in the index.
+    KeepTimerRow,
+    /// Tasks that were started stay in the index.
+    KeepTaskRow,
+    /// A node forgets whom it voted for.
+    ForgetVote,
+    /// A state that is sent to another replica lacks the outcomes of commands and messages.
+    ExportWithoutOutcomes,
+    /// A state that is sent to another replica lacks some rows.
+    ExportTorn,
+    /// An update is said to be completed before it is.
+    CompleteUpdateEarly,
+    /// An update is told the answer of the one before.
+    ConfuseUpdates,
+    /// A worker's completed activity is acknowledged and dropped.
+    LoseActivityResult,
+    /// A schedule that was made is not kept.
+    LoseSchedule,
+    /// A list leaves out its last row.
+    ShortList,
 }

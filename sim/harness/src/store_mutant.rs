@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use mainstay_storage::{LogBounds, LogOp, LogStore, StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
 
-use super::Mutant;
+use mainstay_sim_node::Around;
+
+use crate::mutant::Mutant;
 
 /// A row's space within its shard: the byte after the shard's number, as the shard writes keys.
 const SPACE: usize = 4;
@@ -15,35 +17,59 @@ const ENTITY: u8 = 1;
 const TASK: u8 = 2;
 const TIMER: u8 = 3;
 const LIST: u8 = 4;
+const OUTBOX: u8 = 8;
+const MESSAGE_OUTCOME: u8 = 9;
+const COMMAND_OUTCOME: u8 = 30;
 
-/// The log with the bug, if it is one of logs.
+/// A bug of stores, around those of a node. None if it is another kind of bug.
 #[must_use]
-pub fn log(inner: Arc<dyn LogStore>, mutant: Option<Mutant>) -> Arc<dyn LogStore> {
-    match mutant {
-        Some(mutant @ (Mutant::SyncLate | Mutant::LoseLogSuffix | Mutant::PurgeTooFar)) => {
-            if mutant == Mutant::LoseLogSuffix {
-                lose_suffix(inner.as_ref());
-            }
-            Arc::new(Log { inner, mutant, held: Mutex::default() })
-        }
-        _ => inner,
-    }
+pub fn around(mutant: Option<Mutant>) -> Option<Arc<dyn Around>> {
+    let mutant = mutant.filter(|mutant| of_logs(*mutant) || of_states(*mutant))?;
+    Some(Arc::new(Stores(mutant)))
 }
 
-/// The state with the bug, if it is one of states.
-#[must_use]
-pub fn state(inner: Arc<dyn StateStore>, mutant: Option<Mutant>) -> Arc<dyn StateStore> {
-    match mutant {
-        Some(
-            mutant @ (Mutant::SkipStateFlush
+fn of_logs(mutant: Mutant) -> bool {
+    matches!(mutant, Mutant::SyncLate | Mutant::LoseLogSuffix | Mutant::PurgeTooFar | Mutant::ForgetVote)
+}
+
+fn of_states(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::SkipStateFlush
             | Mutant::TearBatch
             | Mutant::DropTimerRow
             | Mutant::DropTaskRow
             | Mutant::DropBufferedEvent
             | Mutant::ForgetRequestIds
-            | Mutant::DropListRow),
-        ) => Arc::new(State { inner, mutant, batches: AtomicU64::new(0) }),
-        _ => inner,
+            | Mutant::DropListRow
+            | Mutant::DropMessage
+            | Mutant::ForgetMessageOutcomes
+            | Mutant::ForgetCommandOutcomes
+            | Mutant::KeepTimerRow
+            | Mutant::KeepTaskRow
+            | Mutant::ExportWithoutOutcomes
+            | Mutant::ExportTorn
+    )
+}
+
+struct Stores(Mutant);
+
+impl Around for Stores {
+    fn log(&self, inner: Arc<dyn LogStore>) -> Arc<dyn LogStore> {
+        if !of_logs(self.0) {
+            return inner;
+        }
+        if self.0 == Mutant::LoseLogSuffix {
+            lose_suffix(inner.as_ref());
+        }
+        Arc::new(Log { inner, mutant: self.0, held: Mutex::default() })
+    }
+
+    fn state(&self, inner: Arc<dyn StateStore>) -> Arc<dyn StateStore> {
+        if !of_states(self.0) {
+            return inner;
+        }
+        Arc::new(State { inner, mutant: self.0, batches: AtomicU64::new(0) })
     }
 }
 
@@ -74,6 +100,10 @@ impl LogStore for Log {
                 other => other.clone(),
             };
             return self.inner.write(&ops.iter().map(further).collect::<Vec<_>>());
+        }
+        if self.mutant == Mutant::ForgetVote {
+            let kept: Vec<LogOp> = ops.iter().filter(|op| !matches!(op, LogOp::Vote { .. })).cloned().collect();
+            return self.inner.write(&kept);
         }
         self.inner.write(ops)
     }
@@ -124,8 +154,20 @@ struct State {
 impl State {
     /// Whether this change gets lost. Only some batches are hit, so that the bug is not all there is to see.
     fn loses(&self, number: u64, place: usize, op: &StateOp) -> bool {
-        let StateOp::Put(key, _) = op else { return false };
-        let space = key.get(SPACE).copied().unwrap_or_default();
+        let space = |key: &[u8]| key.get(SPACE).copied().unwrap_or_default();
+        let key = match op {
+            StateOp::Put(key, _) => key,
+            StateOp::Delete(key) => {
+                return number % 20 == 0
+                    && match self.mutant {
+                        Mutant::KeepTimerRow => space(key) == TIMER,
+                        Mutant::KeepTaskRow => space(key) == TASK,
+                        _ => false,
+                    };
+            }
+            StateOp::DeleteRange(..) => return false,
+        };
+        let space = space(key);
         // The table follows the entity's names and the run.
         let table = |number: u8| space == ENTITY && key.len() > 9 && is_table(key, number);
         match self.mutant {
@@ -133,6 +175,9 @@ impl State {
             Mutant::DropTimerRow => number % 20 == 0 && space == TIMER,
             Mutant::DropTaskRow => number % 20 == 0 && space == TASK,
             Mutant::DropListRow => number % 20 == 0 && space == LIST,
+            Mutant::DropMessage => number % 5 == 0 && space == OUTBOX,
+            Mutant::ForgetMessageOutcomes => space == MESSAGE_OUTCOME,
+            Mutant::ForgetCommandOutcomes => space == COMMAND_OUTCOME,
             Mutant::DropBufferedEvent => table(mainstay_engine::Table::Buffered as u8),
             Mutant::ForgetRequestIds => table(mainstay_engine::Table::RequestId as u8),
             _ => false,
@@ -197,10 +242,49 @@ impl StateStore for State {
     }
 
     fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
-        self.inner.export()
+        let view = self.inner.export()?;
+        Ok(match self.mutant {
+            mutant @ (Mutant::ExportWithoutOutcomes | Mutant::ExportTorn) => Box::new(Exported { view, mutant }),
+            _ => view,
+        })
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {
         self.inner.usage()
+    }
+}
+
+/// A state as another replica gets it.
+struct Exported {
+    view: Box<dyn StateView>,
+    mutant: Mutant,
+}
+
+impl Exported {
+    fn shows(&self, key: &[u8]) -> bool {
+        let space = key.get(SPACE).copied().unwrap_or_default();
+        match self.mutant {
+            Mutant::ExportWithoutOutcomes => space != MESSAGE_OUTCOME && space != COMMAND_OUTCOME,
+            _ => space != ENTITY || key.last().is_none_or(|last| last % 16 != 7),
+        }
+    }
+}
+
+impl StateView for Exported {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.view.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
+        self.view.scan(from, to, &mut |key, value| !self.shows(key) || visit(key, value))
+    }
+
+    fn scan_reverse(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.view.scan_reverse(from, to, &mut |key, value| !self.shows(key) || visit(key, value))
     }
 }

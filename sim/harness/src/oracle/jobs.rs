@@ -1,0 +1,56 @@
+//! Batch jobs: each ends, signals a run at most once, and leaves out none that was open from its beginning to its end.
+
+use std::collections::BTreeMap;
+
+use mainstay_api::temporal::enums::v1::BatchOperationState;
+use mainstay_api::temporal::history::v1::HistoryEvent;
+use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
+
+use super::Run;
+use crate::performer::signal_name;
+use crate::settle::Job;
+use crate::violation::{Invariant, hold};
+
+/// Holds jobs against the histories; that none is left out, only if servers' clocks did not jump.
+///
+/// # Panics
+/// If they differ.
+pub fn check(jobs: &BTreeMap<String, Job>, runs: &[Run], told_times: bool) {
+    for (id, job) in jobs {
+        let state = job.described.state();
+        let (total, complete) = (job.described.total_operation_count, job.described.complete_operation_count);
+        let failed = job.described.failure_operation_count;
+        must(state == BatchOperationState::Completed, || format!("job {id} is {state:?}"));
+        must(failed == 0, || format!("job {id} did {complete} and failed {failed} of {total}"));
+        if !job.begun.cancels {
+            signals(id, job, runs, told_times);
+        }
+    }
+}
+
+fn signals(id: &str, job: &Job, runs: &[Run], told_times: bool) {
+    let name = signal_name(id);
+    let has = |run: &Run| {
+        let named = |event: &&HistoryEvent| matches!(&event.attributes, Some(Event::WorkflowExecutionSignaledEventAttributes(it)) if it.signal_name == name);
+        run.events.iter().filter(named).count()
+    };
+    let nanos = |time: Option<prost_types::Timestamp>| {
+        time.map_or(0, |time| time.seconds * 1_000_000_000 + i64::from(time.nanos))
+    };
+    let (from, to) = (nanos(job.described.start_time), nanos(job.described.close_time));
+    for run in runs {
+        let times = has(run);
+        must(times <= 1 || run.reset.is_some(), || format!("job {id} signaled {:?} {times} times", run.execution));
+        let concerns = job.begun.workflow_id.as_ref().is_none_or(|id| *id == run.execution.workflow_id);
+        let time = |event: Option<&HistoryEvent>| nanos(event.and_then(|event| event.event_time));
+        let open = time(run.events.first()) < from && time(run.events.last()) > to;
+        // What was reset began by another's history.
+        if told_times && concerns && open && run.reset.is_none() {
+            must(times == 1, || format!("job {id} left out {:?}, which was open all the time", run.execution));
+        }
+    }
+}
+
+fn must(holds: bool, detail: impl FnOnce() -> String) {
+    hold(holds, Invariant::JobsEnd, detail);
+}
