@@ -102,9 +102,9 @@ mod tests {
     fn no_port_is_any_port_for_development_and_none_otherwise() {
         let ip = IpAddr::from([127, 0, 0, 1]);
         let flags = |http_port| HttpFlags { http_port, http_allowed_hosts: vec!["a".into()] };
-        let dev = HttpSettings::dev(flags(None), ip, &IgnoredDev::default());
+        let dev = HttpSettings::dev(flags(None), ip, &Ui::default(), &IgnoredDev::default());
         assert_eq!((dev.listen.port(), dev.announce), (0, false));
-        let dev = HttpSettings::dev(flags(Some(7)), ip, &IgnoredDev::default());
+        let dev = HttpSettings::dev(flags(Some(7)), ip, &Ui::default(), &IgnoredDev::default());
         assert_eq!((dev.listen.port(), dev.announce), (7, true));
         assert!(HttpSettings::start(flags(None), ip, None).is_none());
         assert!(HttpSettings::start(flags(Some(0)), ip, None).is_none());
