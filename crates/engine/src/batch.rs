@@ -282,6 +282,11 @@ fn visibility(tx: &Transaction<'_>, record: &BatchRecord) -> VisibilityRecord {
     }
 }
 
+/// The byte of a UUID that says how it was made, and what it says of one that is made of names in a way of our own (RFC 9562).
+/// Clients' request ids are random ones.
+const VERSION_AT: usize = 6;
+const VERSION_OF_HASH: u8 = 0x80;
+
 /// The request id of a job's operation on one target: the same however often the job's worker comes by.
 #[must_use]
 pub fn request_id(job: &BatchRecord, workflow_id: &str, run_id: &str) -> String {
@@ -291,5 +296,13 @@ pub fn request_id(job: &BatchRecord, workflow_id: &str, run_id: &str) -> String 
     for byte in text.bytes() {
         hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
     }
-    RunId::from_random(hash).to_string()
+    let mut bytes = RunId::from_random(hash).to_bytes();
+    bytes[VERSION_AT] = (bytes[VERSION_AT] & 0x0f) | VERSION_OF_HASH;
+    RunId::from_bytes(bytes).to_string()
+}
+
+/// The run that a reset with this request id makes, if a job asks for it: a worker that comes by again finds it.
+pub(crate) fn run_of_reset(request_id: &str) -> Option<RunId> {
+    let id: RunId = request_id.parse().ok()?;
+    (id.to_bytes()[VERSION_AT] & 0xf0 == VERSION_OF_HASH).then_some(id)
 }

@@ -2,6 +2,8 @@
 //!
 //! The history up to the reset point is copied, its open workflow task fails, what came from outside afterwards is applied
 //! again, and a new workflow task follows. The current run ends if it is open. (Reference §2.15.)
+//!
+//! As recorded, a reset that a client repeats is another one. Batch jobs repeat theirs after a crash: they name the run that is made.
 
 use mainstay_api::RawHistory;
 use mainstay_api::log::{Reply, reply};
@@ -22,7 +24,7 @@ use crate::replay::{Initiated, Replayed};
 use crate::run::Run;
 use crate::store::{Fault, Table};
 use crate::transaction::{Transaction, decode, numbered};
-use crate::{Answer, Error, activities, children, external, options, reply_of, timers, updates, workflow_task};
+use crate::{Answer, Error, activities, batch, children, external, options, reply_of, timers, updates, workflow_task};
 
 const RESETTER: &str = "history-resetter";
 const HISTORY_SERVICE: &str = "history-service";
@@ -37,9 +39,15 @@ struct Prefix {
 
 pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRequest) -> Answer<Reply> {
     let execution = given(&request.workflow_execution);
+    let named = batch::run_of_reset(&request.request_id);
+    if let Some(id) = named
+        && tx.run_record(id)?.is_some()
+    {
+        return Ok(reply_of(reply::Reply::Reset(ResetWorkflowExecutionResponse { run_id: id.to_string() })));
+    }
     let base = Run::load(tx, &execution.run_id)?;
     let finish = request.workflow_task_finish_event_id;
-    let id = tx.prng.run_id();
+    let id = named.unwrap_or_else(|| tx.prng.run_id());
     let prefix = prefix(tx, &base, finish)?;
     let mut replayed = Replayed::new(tx, id, &prefix.batches)?;
     let Some(task) = replayed.run.record.workflow_task.take() else {

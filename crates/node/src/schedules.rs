@@ -1,12 +1,14 @@
 //! Reads of schedules: described, listed, counted. What changes them are commands like others.
 
+use std::time::Duration;
+
 use mainstay_api::temporal::workflowservice::v1::{
     CountSchedulesResponse, DescribeScheduleResponse, ListSchedulesResponse,
 };
 use mainstay_base::Timestamp;
 use mainstay_engine::schedule;
 use mainstay_engine::{EntityKey, Error, Fault, Store};
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::ListSpace;
 use mainstay_visibility::Query;
 use prost_types::Timestamp as ProtoTimestamp;
@@ -15,12 +17,21 @@ use crate::list::RowPage;
 use crate::node::Node;
 use crate::service::Namespace;
 
+/// How long a description waits for actions whose start is on its way.
+const STARTED_WITHIN: Duration = Duration::from_millis(500);
+const STARTED_PAUSE: Duration = Duration::from_millis(5);
+
 impl<R: Runtime> Node<R> {
-    pub(crate) fn schedule_description(
+    /// Describes a schedule. Who just asked it to act wants to see that it did: actions whose start is on its way are waited for.
+    pub(crate) async fn schedule_description(
         &self,
         namespace: &Namespace,
         schedule_id: &str,
     ) -> Result<DescribeScheduleResponse, Error> {
+        let deadline = R::Instant::now() + STARTED_WITHIN;
+        while R::Instant::now() < deadline && self.read_schedule(namespace, schedule_id, schedule::is_starting)? {
+            R::sleep(STARTED_PAUSE).await;
+        }
         let now = self.now();
         self.read_schedule(namespace, schedule_id, |store, entity| schedule::describe(store, entity, now))
     }

@@ -292,7 +292,7 @@ impl<R: Runtime> Service for Node<R> {
         schedule_id: String,
     ) -> Result<api::DescribeScheduleResponse, Error> {
         self.catch_up_entity(&namespace.id, schedule::entity_id(&schedule_id)).await?;
-        self.schedule_description(&namespace, &schedule_id)
+        self.schedule_description(&namespace, &schedule_id).await
     }
 
     async fn schedule_times(

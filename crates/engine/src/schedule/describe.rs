@@ -34,6 +34,14 @@ pub fn describe(
     read(store, entity, |schedule| schedule.response(now.as_nanos()))
 }
 
+/// Whether a schedule has asked for workflows that it does not know to be started yet.
+///
+/// # Errors
+/// The outer error if the store fails; the inner one if there is no such schedule.
+pub fn is_starting(store: &dyn Store, entity: &EntityKey) -> Result<Result<bool, Error>, Fault> {
+    read(store, entity, |schedule| !schedule.record.starting.is_empty())
+}
+
 /// A schedule's entry in a list.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ mod describe;
 mod messages;
 mod overlap;
 
-pub use describe::{describe, list_entry, matching_times};
+pub use describe::{describe, is_starting, list_entry, matching_times};
 
 pub(crate) use clock::fire;
 pub(crate) use commands::{create, delete, erase, patch, update};

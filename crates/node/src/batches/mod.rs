@@ -2,7 +2,7 @@
 //!
 //! A worker goes from target to target at the job's rate, and reports after every few. What is reported is never done again; what was
 //! done and not reported when a node died is done once more, which changes nothing: a terminated run is terminated, a
-//! signal has the same request id.
+//! signal has the same request id, a reset names the run that it makes.
 
 mod operations;
 mod targets;

@@ -39,7 +39,7 @@ impl<R: Runtime> Node<R> {
         let filter = filter(job);
         let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
         self.catch_up_all().await?;
-        let closed_before = closed_before(job);
+        let since = changed_since(job);
         let (node, namespace_id, token) = (self.clone(), namespace.id.clone(), job.record.position.to_vec());
         R::disk(move || {
             let mut total = 0;
@@ -50,7 +50,7 @@ impl<R: Runtime> Node<R> {
             loop {
                 let page = RowPage { namespace_id: &namespace_id, query: &query, token: &token, size };
                 let (mut rows, next) = node.row_page(&page, &LISTS)?;
-                rows.retain(|row| row.close_ns < closed_before);
+                rows.retain(|row| row.close_ns < since && row.start_ns < since);
                 if rows.is_empty() && !next.is_empty() {
                     token = next;
                     continue;
@@ -82,8 +82,9 @@ fn named(job: &Job, size: usize, begins: bool) -> Found {
     Found { targets, total }
 }
 
-/// A reset closes its target and so moves it to the list that comes later: what closed since the job began is not looked at again.
-fn closed_before(job: &Job) -> i64 {
+/// A reset closes its target, which so moves to the list that comes later, and starts a run, which a worker that begins anew would
+/// meet: what closed or started since the job began is not looked at.
+fn changed_since(job: &Job) -> i64 {
     match &job.request.operation {
         Some(Operation::ResetOperation(_)) => job.record.start_ns,
         _ => i64::MAX,
