@@ -25,7 +25,7 @@ from types import SimpleNamespace
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from support import Server  # noqa: E402 (the line above makes it importable)
+from support import Server, free_port  # noqa: E402 (the line above makes it importable)
 
 SEARCH_ATTRIBUTES = {
     "CustomKeywordField": "Keyword", "CustomTextField": "Text", "CustomIntField": "Int",
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--all", action="store_true", help="every area, walks included")
     p.add_argument("--only", action="append", default=[], metavar="GLOB", help="area/name pattern instead of areas")
     p.add_argument("--address", help="use the server at this address and start none")
+    p.add_argument("--http", help="where the server at --address has its HTTP API; without it what needs that is left out")
     p.add_argument("--jobs", default="8", help="scenarios in parallel")
     p.add_argument("--retry", default="1", help="0: no second try for scenarios that differ")
     p.add_argument("--show", action="store_true", help="print the differences of every failed scenario")
@@ -53,13 +54,15 @@ def arguments() -> argparse.Namespace:
     return p.parse_args()
 
 
-def replay(args: argparse.Namespace, areas: list[str], rules: dict, address: str, report: Path) -> list[dict]:
+def replay(args: argparse.Namespace, areas: list[str], rules: dict, address: str, http: str | None, report: Path) -> list[dict]:
     """Runs the suite as the child process it is; its results come back as JSON."""
     report.unlink(missing_ok=True)
     patterns = args.only or [f"{area}/*" for area in areas]
     command = [sys.executable, "-m", "conformance", "run", "--address", address, "--jobs", args.jobs,
                "--retry", args.retry, "--without", ",".join(rules["without"]),
                "--absent", ",".join(rules["absent"]), "--json", str(report)]
+    if http:
+        command += ["--http", http]
     for pattern in patterns:
         command += ["--only", pattern]
     done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True)
@@ -97,12 +100,15 @@ def main() -> int:
     rules = tomllib.loads((HERE / "areas.toml").read_text())
     areas = args.areas or (["*"] if args.all else rules["gated"])
     flags = [word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")]
+    http = args.http if args.address else f"127.0.0.1:{free_port()}"
+    if http and not args.address:
+        flags += ["--http-port", http.rpartition(":")[2]]
     with tempfile.TemporaryDirectory(prefix="mainstay-conformance-") as scratch:
         server = (nullcontext(SimpleNamespace(address=args.address)) if args.address
                   else Server(*flags, data_dir=Path(scratch) / "data", log=args.log))
         with server as s:
             report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
-            results = replay(args, areas, rules, s.address, report)
+            results = replay(args, areas, rules, s.address, http, report)
     return judge(results, rules["gated"], rules.get("differs", {}))
 
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::http::HttpFlags;
+
 /// A durable-execution server that speaks Temporal's API.
 #[derive(Debug, Parser)]
 #[command(name = "mainstay", version, propagate_version = true, infer_subcommands = false)]
@@ -137,6 +139,8 @@ pub struct StartDev {
     #[arg(long, value_name = "KEY=JSON")]
     pub dynamic_config_value: Vec<String>,
     #[command(flatten)]
+    pub http: HttpFlags,
+    #[command(flatten)]
     pub disk: Disk,
     /// No web interface (there is none so far).
     #[arg(long)]
@@ -151,8 +155,6 @@ pub struct StartDev {
 /// Flags without a meaning here, so far or for ever.
 #[derive(Debug, Default, Args)]
 pub struct IgnoredDev {
-    #[arg(long, hide = true)]
-    pub http_port: Option<u16>,
     #[arg(long, hide = true)]
     pub metrics_port: Option<u16>,
     #[arg(long, hide = true)]
@@ -175,10 +177,8 @@ impl IgnoredDev {
     /// The names of those that were given and that a user might miss.
     pub fn given(&self) -> Vec<&'static str> {
         let given = [
-            ("--http-port", self.http_port.is_some()),
             ("--metrics-port", self.metrics_port.is_some()),
             ("--ui-port", self.ui_port.is_some()),
-            ("--ui-asset-path", self.ui_asset_path.is_some()),
             ("--sqlite-pragma", !self.sqlite_pragma.is_empty()),
         ];
         given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
@@ -215,6 +215,8 @@ pub struct Start {
     /// Allows an address that other machines can reach. There is no TLS and no authentication yet.
     #[arg(long)]
     pub insecure: bool,
+    #[command(flatten)]
+    pub http: HttpFlags,
     #[command(flatten)]
     pub disk: Disk,
 }
@@ -263,5 +265,6 @@ mod tests {
             --headless --ui-ip h --ui-public-path p --ui-asset-path p --ui-codec-endpoint e --ui-disable-news-fetch \
             --sqlite-pragma a=b --log-config --color never");
         assert_eq!((dev.namespace.len(), dev.headless, dev.log_config), (2, true, true));
+        assert_eq!(dev.http.http_port, Some(2));
     }
 }

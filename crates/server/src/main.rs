@@ -7,6 +7,7 @@ mod cluster;
 mod cluster_dev;
 mod cluster_status;
 mod data_directory;
+mod http;
 mod serve;
 mod settings;
 mod stores;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::Failure;
 use crate::data_directory::{DataDirectory, Identity};
+use crate::http::Http;
 use crate::settings::{ClusterSettings, Settings};
 use crate::{cluster, stores, telemetry};
 
@@ -54,6 +55,10 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     let stop = stop_signal(settings.stop_with_stdin).map_err(|error| format!("signals cannot be handled: {error}"))?;
     let listener = TokioRuntime::bind(settings.listen).await.map_err(|error| not_bound(settings.listen, &error))?;
     let address = TokioRuntime::local_address(&listener).map_err(|error| error.to_string())?;
+    let http = match &settings.http {
+        Some(http) => Some(Http::bind(http).await?),
+        None => None,
+    };
     let data = open_data(&settings)?;
     let stores = stores::open(&data)?;
     let config = config(&settings, &data);
@@ -88,7 +93,13 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         workflow_pause: settings.workflow_pause,
         ..frontend::Config::default()
     };
-    frontend::serve::<TokioRuntime, _>(listener, node.clone(), limits, asked(stop)).await;
+    let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits);
+    let http = http.map(|http| http.spawn(router.clone(), asked(stop.clone())));
+    frontend::serve_router(listener, router, asked(stop)).await;
+    if let Some(http) = http {
+        // It ends by itself, as long after the stop signal as the calls above.
+        let _ = http.await;
+    }
     tokio::select! {
         biased;
         () = node.stop() => {}
@@ -106,7 +117,8 @@ fn advertised(cluster: &ClusterSettings, listen: SocketAddr) -> String {
     }
 }
 
-fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
+/// Why nothing can listen there, and what to do.
+pub fn not_bound(address: SocketAddr, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("{address} is in use by another program; stop it, or choose another port")

@@ -11,6 +11,7 @@ use mainstay_storage::Budget;
 
 use crate::Failure;
 use crate::cli::{Disk, Global, LogFormat, LogLevel, Start, StartDev};
+use crate::http::HttpSettings;
 
 const DEV_SHARDS: u32 = 4;
 const SHARDS: u32 = 16;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub search_attributes: BTreeMap<String, IndexedValueType>,
     /// Whether workflows can be paused.
     pub workflow_pause: bool,
+    /// None for no HTTP API.
+    pub http: Option<HttpSettings>,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     /// None for a node that is alone.
@@ -84,8 +87,10 @@ impl Settings {
                     .into(),
             ]
         };
+        let listen = resolve(&flags.ip, flags.port)?;
         Ok(Self {
-            listen: resolve(&flags.ip, flags.port)?,
+            listen,
+            http: Some(HttpSettings::dev(flags.http, listen.ip(), &flags.ignored)),
             data: flags.db_filename,
             shards: DEV_SHARDS,
             budget: budget(&flags.disk)?,
@@ -106,8 +111,10 @@ impl Settings {
         let listen = address("--listen", &flags.listen)?;
         trusted("--listen", listen, flags.insecure)?;
         let cluster = cluster(&flags)?;
+        let advertised = cluster.as_ref().and_then(|cluster| Some(cluster.advertise.as_ref()?.0.clone()));
         Ok(Self {
             listen,
+            http: HttpSettings::start(flags.http, listen.ip(), advertised),
             data: Some(flags.data_dir),
             shards: SHARDS,
             budget: budget(&flags.disk)?,
