@@ -16,8 +16,8 @@ pub struct Dialect {
     pub pretty: bool,
     /// Payloads are written as the JSON that they hold, where they hold some.
     pub shorthand: bool,
-    /// A payload in a request is the JSON that it shall hold, unless it looks exactly like a payload. Otherwise every object is a
-    /// payload; other values, which could mean nothing else, are still what it shall hold.
+    /// A payload in a request is the JSON that it shall hold, unless it looks exactly like a payload. Otherwise an object with no
+    /// other fields than a payload's is one; other values, which could mean nothing else, are still what it shall hold.
     pub reads_shorthand: bool,
 }
 

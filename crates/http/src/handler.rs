@@ -1,12 +1,15 @@
 //! One request from its head to its answer.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full};
 use prost_reflect::{DescriptorPool, DynamicMessage};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::assets;
@@ -18,6 +21,12 @@ use crate::problem::Problem;
 use crate::routes::{Body, Found, Routes};
 use crate::settings::settings;
 use crate::{BODY_SIZE_MAX, Config, Dialect, json, query};
+
+/// A body that is too large is still read this far: many clients see no answer before they have sent everything.
+const BODY_SIZE_DRAINED: usize = 4 * BODY_SIZE_MAX;
+
+/// A client that has not sent its body in this time is refused.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An answer: whole, or a stream.
 pub type Answer = Response<Either<Full<Bytes>, Stream>>;
@@ -178,9 +187,10 @@ where
         Body::None => DynamicMessage::new(route.rpc.input()),
         Body::Whole => {
             let text = read_body(headers, body).await?;
-            match text.is_empty() {
-                true => DynamicMessage::new(route.rpc.input()),
-                false => json::read(route.rpc.input(), &text, eager).map_err(Problem::invalid)?,
+            if text.is_empty() {
+                DynamicMessage::new(route.rpc.input())
+            } else {
+                json::read(route.rpc.input(), &text, eager).map_err(Problem::invalid)?
             }
         }
         Body::Field(field) => {
@@ -208,25 +218,36 @@ where
     T: http_body::Body<Data = Bytes> + Send,
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    let too_large = || {
-        let text = format!("the request body is larger than {BODY_SIZE_MAX} bytes");
-        Problem::invalid(text).with(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    if body.size_hint().lower() > BODY_SIZE_MAX as u64 {
-        return Err(too_large());
-    }
-    let read = Limited::new(body, BODY_SIZE_MAX).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            too_large()
-        } else {
-            Problem::invalid(format!("the request body: {error}"))
-        }
-    })?;
-    let text = read.to_bytes();
+    let late = || Problem::invalid("the request body did not come in time").with(StatusCode::REQUEST_TIMEOUT);
+    let text = timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| late())??;
     if !text.is_empty() {
         expect_json(headers)?;
     }
     Ok(text)
+}
+
+async fn collect<T>(body: T) -> Result<Bytes, Problem>
+where
+    T: http_body::Body<Data = Bytes> + Send,
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let mut body = pin!(body);
+    let (mut text, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.as_mut().frame().await {
+        let frame = frame.map_err(|error| Problem::invalid(format!("the request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= BODY_SIZE_MAX {
+            text.extend_from_slice(&data);
+        } else if length > BODY_SIZE_DRAINED {
+            break;
+        }
+    }
+    if length > BODY_SIZE_MAX {
+        let text = format!("the request body is larger than {BODY_SIZE_MAX} bytes");
+        return Err(Problem::invalid(text).with(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    Ok(text.into())
 }
 
 fn json_answer(text: Vec<u8>) -> Answer {

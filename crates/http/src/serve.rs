@@ -19,7 +19,7 @@ use crate::{Config, handler};
 
 /// Connections that are served at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
-/// A client that has not sent a request's head, or its body, in this time is dropped.
+/// A client that has not sent a request's head in this time is dropped.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failed accept (too many open files) the loop rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -82,9 +82,9 @@ pub(super) fn held(payload: &DynamicMessage) -> Option<Held<'_>> {
 }
 
 /// Makes the JSON of a [`Kind::Payload`] canonical. `eager` takes every value for what the payload shall hold that does not look
-/// exactly like a payload; otherwise every object is a payload.
+/// exactly like a payload; otherwise every object is a payload that has no other fields than one.
 pub(super) fn expand_payload(value: &mut Value, eager: bool) {
-    if if eager { looks_like_payload(value) } else { value.is_object() } {
+    if if eager { looks_like_payload(value) } else { may_be_payload(value) } {
         return;
     }
     let (encoding, kind) = match value {
@@ -117,6 +117,12 @@ pub(super) fn expand_payloads(value: &mut Value, eager: bool) {
     } else if let Some(Value::Array(payloads)) = value.get_mut("payloads") {
         payloads.iter_mut().for_each(|payload| expand_payload(payload, eager));
     }
+}
+
+/// An object of nothing but fields of a payload.
+fn may_be_payload(value: &Value) -> bool {
+    let Value::Object(object) = value else { return false };
+    object.keys().all(|name| ["metadata", "data", "externalPayloads", "external_payloads"].contains(&name.as_str()))
 }
 
 /// An object of nothing but metadata with an encoding, and data unless the encoding needs none.

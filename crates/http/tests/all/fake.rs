@@ -1,6 +1,5 @@
 //! Services that remember what they were asked and answer what they were told.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -93,6 +92,6 @@ pub async fn send_request(handler: &Handler<Fake>, request: Request<Bytes>) -> A
     let (head, body) = request.into_parts();
     let answer = handler.handle(Request::from_parts(head, Full::new(body))).await;
     let (head, body) = answer.into_parts();
-    let text = body.collect().await.map_err(|error: Infallible| error).unwrap().to_bytes();
+    let text = body.collect().await.unwrap().to_bytes();
     Answer { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8(text.to_vec()).unwrap() }
 }

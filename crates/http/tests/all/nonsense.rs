@@ -82,7 +82,7 @@ fn answered(method: &str, path: &str, query: &str, body: Bytes) -> Result<(), Te
     else {
         return Ok(());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let answer = runtime.block_on(send_request(&HANDLER, request));
     prop_assert!([200, 400, 404, 405].contains(&answer.status), "{}: {}", answer.status, answer.text);
     serde_json::from_str::<Value>(&answer.text).unwrap();

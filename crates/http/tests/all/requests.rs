@@ -94,8 +94,10 @@ async fn answers_follow_the_dialect() {
         data: Bytes::from_static(b" {\"a\": [1]}\n"),
         ..Payload::default()
     };
-    let answer =
-        QueryWorkflowResponse { query_result: Some(Payloads { payloads: vec![payload] }), query_rejected: None };
+    let answer = QueryWorkflowResponse {
+        query_result: Some(Payloads { payloads: vec![payload] }),
+        ..QueryWorkflowResponse::default()
+    };
     let fake = Fake::default().answers(&answer).answers(&answer).answers(&answer);
     let handler = fake.handler();
     let plain = send(&handler, "POST", "/api/v1/namespaces/n/workflows/w/query/q", "{}").await;
