@@ -287,7 +287,8 @@ fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
             history_archival_state: ArchivalState::Disabled as i32,
             visibility_archival_state: ArchivalState::Disabled as i32,
             custom_search_attribute_aliases: aliases(namespace),
-            bad_binaries: namespace.bad_binaries.clone(),
+            // Temporal shows the list even when it is empty.
+            bad_binaries: Some(namespace.bad_binaries.clone().unwrap_or_default()),
             ..NamespaceConfig::default()
         }),
         replication_config: Some(NamespaceReplicationConfig {
