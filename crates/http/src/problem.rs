@@ -1,7 +1,7 @@
 //! What a caller gets instead of an answer: `google.rpc.Status` as JSON, under the HTTP status that its code stands for.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use mainstay_api::pb::google::rpc::Status as RpcStatus;
 use prost::Message;
@@ -21,13 +21,14 @@ pub(crate) struct Problem {
     status: RpcStatus,
     /// Where the code alone does not say it.
     http: Option<StatusCode>,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// The methods that would do.
+    allow: Option<HeaderValue>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let status = RpcStatus { code: code as i32, message: message.into(), details: Vec::new() };
-        Self { status, http: None, header: None }
+        Self { status, http: None, allow: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -40,8 +41,10 @@ impl Problem {
 
     /// With the methods that the path has.
     pub(crate) fn method_not_allowed(allowed: &str) -> Self {
-        let header = HeaderValue::from_str(allowed).ok().map(|value| (ALLOW, value));
-        Self { header, ..Self::new(Code::Unimplemented, "Method Not Allowed").with(StatusCode::METHOD_NOT_ALLOWED) }
+        Self {
+            allow: HeaderValue::from_str(allowed).ok(),
+            ..Self::new(Code::Unimplemented, "Method Not Allowed").with(StatusCode::METHOD_NOT_ALLOWED)
+        }
     }
 
     /// With another HTTP status than the code stands for.
@@ -69,8 +72,8 @@ impl Problem {
         let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = self.http.unwrap_or_else(|| http_status(self.code()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some((name, value)) = self.header.clone() {
-            response.headers_mut().insert(name, value);
+        if let Some(methods) = self.allow.clone() {
+            response.headers_mut().insert(ALLOW, methods);
         }
         response
     }
@@ -81,7 +84,7 @@ impl From<Status> for Problem {
         let details = RpcStatus::decode(status.details()).map(|status| status.details).unwrap_or_default();
         let message = status.message().to_owned();
         let status = RpcStatus { code: status.code() as i32, message, details };
-        Self { status, http: None, header: None }
+        Self { status, http: None, allow: None }
     }
 }
 

@@ -4,8 +4,8 @@
 //! groups that it does not lead, only what every replica knows is taken up.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mainstay_base::Timestamp;
 use mainstay_engine::MessageId;

@@ -77,7 +77,7 @@ impl Filler {
     fn value(&mut self, kind: &Kind, depth: u32) -> Value {
         let any = self.0.next_u64();
         match kind {
-            Kind::Bool => Value::Bool(any % 2 == 0),
+            Kind::Bool => Value::Bool(any.is_multiple_of(2)),
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(any as i32),
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(any as i64),
             Kind::Uint32 | Kind::Fixed32 => Value::U32(any as u32),

@@ -57,6 +57,7 @@ pub fn kind_of(error: &Error) -> ErrorKind {
         Error::QueryFailed { .. } => kind("serviceerror_QueryFailed", None),
         Error::DeadlineExceeded(_) => ErrorKind::DEADLINE,
         Error::Unavailable(_) | Error::Moved => kind("serviceerror_Unavailable", Some(FAULT)),
+        Error::Aborted(_) => kind("serviceerror_Aborted", None),
         Error::Unimplemented(_) => kind("serviceerror_Unimplemented", None),
         Error::Internal(_) => kind("serviceerror_Internal", Some(FAULT)),
     }
