@@ -42,7 +42,7 @@ pub(crate) fn of(count: usize, number: u64) -> Option<SearchAttributes> {
         Kind::Int => number.to_string(),
         Kind::Text => format!("\"order {} of customer {}\"", number % 50, number % 5_000),
         Kind::Datetime => format!("\"2024-01-{:02}T00:00:00Z\"", 1 + number % 28),
-        _ => (number % 2 == 0).to_string(),
+        _ => number.is_multiple_of(2).to_string(),
     };
     let fields = ALL.iter().take(count);
     let fields = fields.map(|(name, kind)| (name.to_string(), payload("json/plain", value(*kind).into())));

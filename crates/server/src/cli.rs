@@ -183,7 +183,7 @@ pub enum ServerCommand {
     /// Starts a server for development: one node on this machine, ready within a second.
     StartDev(Box<StartDev>),
     /// Starts a node that keeps its data in a directory.
-    Start(Start),
+    Start(Box<Start>),
 }
 
 /// Flags of `server start-dev`.

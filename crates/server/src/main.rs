@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, *flags)?),
-        Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, flags)?),
+        Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, *flags)?),
         Command::Cluster { command } => cluster_command(&cli.global, command),
         Command::Bench(options) => bench(options),
         // It has exit codes of its own, see `main`.

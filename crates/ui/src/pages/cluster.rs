@@ -198,7 +198,7 @@ mod tests {
 
     fn node(id: u64, alive: bool, groups: Vec<GroupStatus>) -> NodeStatus {
         let member = MemberRecord { node_id: id, name: format!("node-{id}"), alive, ..MemberRecord::default() };
-        NodeStatus { member: Some(member), answers: !groups.is_empty(), groups }
+        NodeStatus { member: Some(member), answers: !groups.is_empty(), groups, ..NodeStatus::default() }
     }
 
     #[test]

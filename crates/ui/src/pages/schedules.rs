@@ -265,7 +265,7 @@ impl Shown<'_> {
     fn facts(&self) -> Markup {
         let schedule = self.described.schedule.clone().unwrap_or_default();
         let info = self.described.info.clone().unwrap_or_default();
-        let policies = schedule.policies.clone().unwrap_or_default();
+        let policies = schedule.policies.unwrap_or_default();
         let state = schedule.state.clone().unwrap_or_default();
         let start = schedule
             .action
