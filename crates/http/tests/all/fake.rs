@@ -18,10 +18,13 @@ pub struct Call {
     pub message: Bytes,
 }
 
+/// What it says to one call: an encoded message, or a refusal.
+type Told = Result<Vec<u8>, Status>;
+
 #[derive(Clone, Default)]
 pub struct Fake {
     pub calls: Arc<Mutex<Vec<Call>>>,
-    answers: Arc<Mutex<Vec<Result<Vec<u8>, Status>>>>,
+    answers: Arc<Mutex<Vec<Told>>>,
 }
 
 impl Fake {

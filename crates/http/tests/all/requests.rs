@@ -178,7 +178,10 @@ fn page(ids: std::ops::RangeInclusive<i64>, token: &'static [u8]) -> GetWorkflow
 
 #[tokio::test]
 async fn a_history_is_downloaded_page_by_page() {
-    let fake = Fake::default().answers(&page(1..=2, b"t")).answers(&page(3..=3, b"u")).answers(&page(4..=3, b""));
+    let fake = Fake::default()
+        .answers(&page(1..=2, b"t"))
+        .answers(&page(3..=3, b"u"))
+        .answers(&page(std::ops::RangeInclusive::new(4, 3), b""));
     let path = "/api/v1/namespaces/n/workflows/a%2Fb/run/r/history.json";
     let answer = send(&fake.handler(), "GET", path, "").await;
     let ids: Vec<_> = answer.json().as_array().unwrap().iter().map(|event| event["eventId"].clone()).collect();
