@@ -21,7 +21,7 @@ use crate::unreadable;
 /// Deleted namespaces are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Rows removed of one list before the next is looked at: also runs removed by one entry, which is how long others wait.
-const ROWS_MAX: usize = 64;
+const ROWS_MAX: usize = 32;
 const EMPTY_PASSES: u32 = 2;
 const SPACES: [ListSpace; 4] = [ListSpace::Schedules, ListSpace::Batches, ListSpace::Open, ListSpace::Closed];
 
@@ -94,7 +94,10 @@ impl<R: Runtime> Node<R> {
                 let Some(last) = rows.last().filter(|_| leads).map(ListPosition::of) else { continue };
                 pass.removed += rows.len();
                 for command in removals(namespace_id, space, rows) {
+                    let began = R::Instant::now();
                     self.propose(group, command).await?;
+                    // Half of the time belongs to others.
+                    self.rest_until(R::Instant::now() + (R::Instant::now() - began)).await;
                 }
                 progress.positions.insert((group, space), last);
             }

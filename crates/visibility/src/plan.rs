@@ -109,6 +109,8 @@ pub struct Plan {
 struct Candidate {
     access: Access,
     what: String,
+    /// Whether its rows have the statuses that the filter asks for.
+    has_status: bool,
 }
 
 impl Plan {
@@ -124,9 +126,11 @@ impl Plan {
         plan.bound(condition);
         let statuses = pins::statuses(condition);
         let mut found = candidates(condition, statuses.as_deref());
-        if let (Some(statuses), Some(Openness::Closed)) = (&statuses, plan.openness) {
+        // A type's postings have the status too, and fewer rows.
+        let is_narrower = found.iter().any(|candidate| candidate.has_status);
+        if let (Some(statuses), Some(Openness::Closed), false) = (&statuses, plan.openness, is_narrower) {
             let points = statuses.iter().map(|status| Point::Posting(index::of_status(*status))).collect();
-            found.push(Candidate { access: Access::Points(points), what: names(statuses) });
+            found.push(Candidate { access: Access::Points(points), what: names(statuses), has_status: true });
         }
         if let [Candidate { access: Access::Points(_), .. }] = found.as_slice() {
             found.into_iter().for_each(|only| plan.take(only, None));
@@ -248,7 +252,7 @@ fn either(parts: &[Condition], statuses: Option<&[i32]>) -> Option<Candidate> {
             return None;
         }
     }
-    Some(Candidate { access: Access::Points(all), what: what.join(" or ") })
+    Some(Candidate { access: Access::Points(all), what: what.join(" or "), has_status: false })
 }
 
 /// A condition that fixes an attribute to some values.
@@ -273,12 +277,14 @@ fn points(condition: &Condition, statuses: Option<&[i32]>) -> Option<Candidate> 
             (attribute, found)
         }
     };
-    let what = match (statuses, &attribute.place) {
-        (Some(statuses), Place::Column(Column::WorkflowType)) => format!("{} and {}", attribute.alias, names(statuses)),
-        _ => attribute.alias.clone(),
+    let is_type = attribute.place == Place::Column(Column::WorkflowType);
+    let what = match statuses.filter(|_| is_type) {
+        Some(statuses) => format!("{} and {}", attribute.alias, names(statuses)),
+        None => attribute.alias.clone(),
     };
     let is_worth_it = !found.is_empty() && found.len() <= POINTS_MAX;
-    is_worth_it.then_some(Candidate { access: Access::Points(found), what })
+    let has_status = is_type && statuses.is_some();
+    is_worth_it.then_some(Candidate { access: Access::Points(found), what, has_status })
 }
 
 /// The points of one value; none if the index does not know it.
@@ -330,7 +336,7 @@ fn range(condition: &Condition) -> Option<Candidate> {
         }
         _ => return None,
     };
-    Some(Candidate { access: Access::Range(range), what: attribute.alias.clone() })
+    Some(Candidate { access: Access::Range(range), what: attribute.alias.clone(), has_status: false })
 }
 
 fn begins(prefix: Vec<u8>) -> Range {

@@ -42,7 +42,7 @@ fn a_plan_is_a_line() {
         ("WorkflowType = 'x'", "index on WorkflowType of open runs, then closed ones"),
         (
             "WorkflowType = 'x' AND ExecutionStatus IN ('Failed', 'Canceled')",
-            "index on WorkflowType and ExecutionStatus Failed or Canceled (500 rows) of closed runs",
+            "index on WorkflowType and ExecutionStatus Failed or Canceled of closed runs",
         ),
         ("WorkflowId = 'a' AND I > 5", "index on WorkflowId (100 rows) of open runs, then closed ones"),
         ("I > 5", "index range on I, sorted (500 rows) of open runs, then closed ones"),
