@@ -116,8 +116,9 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
         };
         if agreed && still {
             self.quiet.sleep();
-        } else {
-            self.quiet.wake();
+        } else if self.quiet.wake() {
+            // The others' agreement runs out.
+            self.bring_about(Due::Heartbeat);
         }
     }
 
