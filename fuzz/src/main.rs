@@ -60,11 +60,11 @@ fn main() -> ExitCode {
         let text = info.payload_as_str().unwrap_or("no message");
         PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("panic at {place}: {text}"));
     }));
-    let chosen = |target: &Box<dyn Target>| {
+    let chosen = |target: &dyn Target| {
         arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == target.name())
     };
     let mut found = false;
-    for target in targets::all().iter_mut().filter(|target| chosen(target)) {
+    for target in targets::all().iter_mut().filter(|target| chosen(target.as_ref())) {
         found |= hunt(target.as_mut(), &arguments);
     }
     ExitCode::from(u8::from(found))
