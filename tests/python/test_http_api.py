@@ -7,7 +7,7 @@ import json
 import random
 import socket
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -43,7 +43,6 @@ class Api:
 
     port: int
     queue: str = ""
-    sent: list[str] = field(default_factory=list)
 
     def send(self, method: str, path: str, body=None, headers=None, **query) -> Answer:
         if query:

@@ -84,7 +84,8 @@ pub(super) fn held(payload: &DynamicMessage) -> Option<Held<'_>> {
 /// Makes the JSON of a [`Kind::Payload`] canonical. `eager` takes every value for what the payload shall hold that does not look
 /// exactly like a payload; otherwise every object is a payload that has no other fields than one.
 pub(super) fn expand_payload(value: &mut Value, eager: bool) {
-    if if eager { looks_like_payload(value) } else { may_be_payload(value) } {
+    let is_payload = if eager { looks_like_payload(value) } else { may_be_payload(value) };
+    if is_payload {
         return;
     }
     let (encoding, kind) = match value {
