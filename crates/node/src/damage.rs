@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use mainstay_runtime::Runtime;
-use mainstay_storage::{StateBatch, StateStore, StateView, StorageError, Usage};
+use mainstay_storage::{StateBatch, StateStore, StateView, StorageError, StoreFigures, Usage};
 
 /// What happens when damage is met.
 #[derive(Clone)]
@@ -91,6 +91,10 @@ impl StateStore for Watched {
     fn export(&self) -> Result<Box<dyn StateView>, StorageError> {
         let view = self.guard.checked(self.store.export())?;
         Ok(Box::new(WatchedView { view, guard: self.guard.clone() }))
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.store.figures()
     }
 
     fn usage(&self) -> Result<Usage, StorageError> {

@@ -63,6 +63,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a failed read means for a caller. The store's own words go to the log, not to clients.
-fn unreadable(error: mainstay_storage::StorageError) -> mainstay_engine::Error {
+fn unreadable(error: impl std::fmt::Display) -> mainstay_engine::Error {
     mainstay_engine::Error::Internal(format!("the shard cannot be read: {error}"))
 }

@@ -16,6 +16,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use crate::list::RowPage;
 use crate::node::Node;
 use crate::service::Namespace;
+use crate::unreadable;
 
 /// How long a description waits for actions whose start is on its way.
 const STARTED_WITHIN: Duration = Duration::from_millis(500);
@@ -54,7 +55,7 @@ impl<R: Runtime> Node<R> {
     ) -> Result<T, Error> {
         let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: schedule::entity_id(schedule_id) };
         let shard = self.shard(self.route(&entity))?;
-        shard.read(|store| read(store, &entity)).map_err(|fault| Error::Internal(fault.to_string()))?
+        shard.read(|store| read(store, &entity)).map_err(unreadable)?
     }
 
     pub(crate) async fn schedule_page(

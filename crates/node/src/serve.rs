@@ -22,6 +22,7 @@ use crate::service::{
     HistoryPage, HistoryQuery, ListPage, MultiError, Namespace, Patience, Service, UpdatedWithStart, WorkflowTask,
     WorkflowTaskCompletion,
 };
+use crate::unreadable;
 use crate::wire;
 
 impl<R: Runtime> Service for Node<R> {
@@ -407,7 +408,7 @@ impl<R: Runtime> Node<R> {
         let shard = self.shard(self.route(entity))?;
         let tasks = self.board().updates.tasks(entity);
         let described = shard.read(|store| mainstay_engine::describe(store, entity, run_id, &tasks));
-        described.map_err(|fault| Error::Internal(fault.to_string()))?
+        described.map_err(unreadable)?
     }
 }
 

@@ -177,13 +177,16 @@ async fn process((number, id): (u8, u64), disk: Arc<Disk>, cluster: Arc<Cluster>
     mainstay_frontend::serve::<SimRuntime, _>(listener, node, settings, std::future::pending()).await;
 }
 
+/// A process of a machine that is busy waits this long for its address, in milliseconds.
+const LISTEN_TRIES: u32 = 5_000;
+
 /// A process that follows another at once finds its sockets not closed yet: the tasks of the old one end when they are polled next.
 async fn listen(number: u8, port: u16) -> Listener {
     let mut tries = 0;
     loop {
         match SimRuntime::bind(Cluster::address(number, port)).await {
             Ok(listener) => return listener,
-            Err(error) if tries == 100 => SimRuntime::fatal(&format!("node{number} cannot listen: {error}")),
+            Err(error) if tries == LISTEN_TRIES => SimRuntime::fatal(&format!("node{number} cannot listen: {error}")),
             Err(_) => tries += 1,
         }
         SimRuntime::sleep(Duration::from_millis(1)).await;

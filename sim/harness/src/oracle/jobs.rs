@@ -11,6 +11,9 @@ use crate::performer::signal_name;
 use crate::settle::Job;
 use crate::violation::{Invariant, hold};
 
+/// Nanoseconds by which the clocks of a job's node and a run's may differ.
+const APART: i64 = 500_000_000;
+
 /// Holds jobs against the histories; that none is left out, only if servers' clocks did not jump.
 ///
 /// # Panics
@@ -43,7 +46,7 @@ fn signals(id: &str, job: &Job, runs: &[Run], told_times: bool) {
         must(times <= 1 || run.reset.is_some(), || format!("job {id} signaled {:?} {times} times", run.execution));
         let concerns = job.begun.workflow_id.as_ref().is_none_or(|id| *id == run.execution.workflow_id);
         let time = |event: Option<&HistoryEvent>| nanos(event.and_then(|event| event.event_time));
-        let open = time(run.events.first()) < from && time(run.events.last()) > to;
+        let open = time(run.events.first()) < from - APART && time(run.events.last()) > to + APART;
         // What was reset began by another's history.
         if told_times && concerns && open && run.reset.is_none() {
             must(times == 1, || format!("job {id} left out {:?}, which was open all the time", run.execution));
