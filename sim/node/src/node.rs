@@ -119,6 +119,10 @@ impl SimNode {
 
     /// Starts a new process on the same disk.
     pub async fn restart(&self) {
+        // One that had stopped itself before the crash may have been started again by its supervisor.
+        if !self.up.get() {
+            Handle::current().kill(self.handle.id());
+        }
         // Tasks of the old process are dropped before time passes.
         SimRuntime::sleep(Duration::from_millis(1)).await;
         if self.up.replace(true) {
@@ -177,8 +181,8 @@ async fn process((number, id): (u8, u64), disk: Arc<Disk>, cluster: Arc<Cluster>
     mainstay_frontend::serve::<SimRuntime, _>(listener, node, settings, std::future::pending()).await;
 }
 
-/// A process of a machine that is busy waits this long for its address, in milliseconds.
-const LISTEN_TRIES: u32 = 5_000;
+/// How often, a millisecond apart.
+const LISTEN_TRIES: u32 = 100;
 
 /// A process that follows another at once finds its sockets not closed yet: the tasks of the old one end when they are polled next.
 async fn listen(number: u8, port: u16) -> Listener {
