@@ -231,7 +231,9 @@ impl<'a> Transaction<'a> {
     /// A row that this entry itself added was seen by nobody, and is as if it had never been.
     pub(crate) fn remove_task(&mut self, row: TaskRow) {
         let added = |change: &Change| matches!(change, Change::AddTask(own) if own.sequence == row.sequence);
-        match self.changes.iter().rposition(added) {
+        // The sequence tells whose it is, so that closing a run with many tasks does not look through its changes for each.
+        let is_own = row.sequence >> SEQUENCE_BITS == self.context.log_index;
+        match is_own.then(|| self.changes.iter().rposition(added)).flatten() {
             Some(at) => drop(self.changes.remove(at)),
             None => self.changes.push(Change::RemoveTask(row)),
         }
