@@ -1,5 +1,6 @@
 //! `cargo xtask demo` and `cargo xtask bench`: a fresh server, something to see on it, and its end.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,15 +22,10 @@ pub fn demo() -> Result<(), Failure> {
 }
 
 /// What the engine and a shard do alone, on one core.
-fn layers(smoke: bool) -> Result<(), Failure> {
-    for (package, example) in [("mainstay-engine", "transitions"), ("mainstay-shard", "apply")] {
-        let mut arguments = vec!["run", "--quiet", "--package", package, "--example", example];
-        if smoke {
-            arguments.extend(["--", "--smoke"]);
-        } else {
-            arguments.push("--release");
-        }
-        crate::cargo(&arguments)?;
+fn layers(server: &Path, smoke: bool) -> Result<(), Failure> {
+    for example in ["transitions", "apply"] {
+        let mut command = Command::new(server.with_file_name("examples").join(example));
+        run(command.args(smoke.then_some("--smoke")), BENCH_WITHIN)?;
     }
     Ok(())
 }
@@ -52,11 +48,11 @@ pub fn bench_smoke() -> Result<(), Failure> {
 }
 
 fn run_all(smoke: bool, mut arguments: Vec<String>) -> Result<(), Failure> {
-    layers(smoke)?;
+    let binary = server::build(!smoke)?;
+    layers(&binary, smoke)?;
     if smoke {
         arguments.splice(0..0, ["--duration", "3", "--warmup", "1"].map(str::to_owned));
     }
-    let binary = server::build(!smoke)?;
     let server = Server::start(&binary)?;
     let mut command = Command::new(binary);
     command.args(["bench", "--address", &server.address, "--pid", &server.pid().to_string()]).args(arguments);

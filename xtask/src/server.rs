@@ -15,10 +15,11 @@ use crate::{Failure, cargo, setup};
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Builds the server; `release` for figures that mean something.
+/// Builds the server, and the benches of single layers beside it; `release` for figures that mean something.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
-    // The whole workspace and an example: features are then those of `cargo test --workspace`, and RocksDB is built once for both.
-    let mut arguments = vec!["build", "--workspace", "--bin", "mainstay", "--example", "transitions"];
+    // The whole workspace and examples: features are then those of `cargo test --workspace`, and nothing is built twice.
+    let mut arguments =
+        vec!["build", "--workspace", "--bin", "mainstay", "--example", "transitions", "--example", "apply"];
     if release {
         arguments.push("--release");
     }

@@ -5,9 +5,11 @@ use crate::support;
 use mainstay_api::log::{self, activity_target::Target, command::Op, reply};
 use mainstay_api::record::RunRecord;
 use mainstay_api::temporal::command::v1::{
-    Command, RecordMarkerCommandAttributes, ScheduleActivityTaskCommandAttributes, command::Attributes,
+    Command, RecordMarkerCommandAttributes, RequestCancelExternalWorkflowExecutionCommandAttributes,
+    ScheduleActivityTaskCommandAttributes, SignalExternalWorkflowExecutionCommandAttributes,
+    StartChildWorkflowExecutionCommandAttributes, command::Attributes,
 };
-use mainstay_api::temporal::common::v1::{ActivityType, Payload, Payloads, WorkflowType};
+use mainstay_api::temporal::common::v1::{ActivityType, Payload, Payloads, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, WorkflowExecutionStatus};
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -54,19 +56,62 @@ fn activity(id: usize) -> Command {
     }
 }
 
+fn child(id: usize) -> Command {
+    let attributes = StartChildWorkflowExecutionCommandAttributes {
+        workflow_id: format!("child-{id}"),
+        workflow_type: Some(WorkflowType { name: "C".into() }),
+        ..Default::default()
+    };
+    Command {
+        command_type: CommandType::StartChildWorkflowExecution as i32,
+        attributes: Some(Attributes::StartChildWorkflowExecutionCommandAttributes(attributes)),
+        ..Command::default()
+    }
+}
+
+fn signal(_: usize) -> Command {
+    let attributes = SignalExternalWorkflowExecutionCommandAttributes {
+        execution: Some(WorkflowExecution { workflow_id: "other".into(), run_id: String::new() }),
+        signal_name: "s".into(),
+        ..Default::default()
+    };
+    Command {
+        command_type: CommandType::SignalExternalWorkflowExecution as i32,
+        attributes: Some(Attributes::SignalExternalWorkflowExecutionCommandAttributes(attributes)),
+        ..Command::default()
+    }
+}
+
+fn cancel(_: usize) -> Command {
+    let attributes =
+        RequestCancelExternalWorkflowExecutionCommandAttributes { workflow_id: "other".into(), ..Default::default() };
+    Command {
+        command_type: CommandType::RequestCancelExternalWorkflowExecution as i32,
+        attributes: Some(Attributes::RequestCancelExternalWorkflowExecutionCommandAttributes(attributes)),
+        ..Command::default()
+    }
+}
+
 #[test]
-fn pending_activities_are_bounded() {
-    let mut machine = Machine::new();
-    let token = begin(&mut machine);
-    let commands: Vec<Command> = (0..=limits::PENDING_MAX).map(activity).collect();
-    let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
-    let complete = log::CompleteWorkflowTask { token, request: Some(request), ..Default::default() };
-    let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
-    assert_eq!(
-        reply.unwrap_err().to_string(),
-        "PendingActivitiesLimitExceeded: the number of pending activities, 2000, has reached the per-workflow limit of 2000"
-    );
-    assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
+fn pending_items_are_bounded() {
+    type Build = fn(usize) -> Command;
+    let kinds: [(Build, &str, &str); 4] = [
+        (activity, "PendingActivitiesLimitExceeded", "activities"),
+        (child, "PendingChildWorkflowsLimitExceeded", "child workflow executions"),
+        (signal, "PendingSignalsLimitExceeded", "signals to external workflows"),
+        (cancel, "PendingRequestCancelLimitExceeded", "requests to cancel external workflows"),
+    ];
+    for (command, cause, items) in kinds {
+        let mut machine = Machine::new();
+        let token = begin(&mut machine);
+        let commands: Vec<Command> = (0..=limits::PENDING_MAX).map(command).collect();
+        let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
+        let complete = log::CompleteWorkflowTask { token, request: Some(request), ..Default::default() };
+        let (reply, _) = machine.apply("wf", Op::CompleteWorkflowTask(complete));
+        let text = format!("{cause}: the number of pending {items}, 2000, has reached the per-workflow limit of 2000");
+        assert_eq!(reply.unwrap_err().to_string(), text);
+        assert_eq!(rebuild::check_all(&machine.store), Vec::<String>::new());
+    }
 }
 
 #[test]
