@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--http", help="where the server at --address has its HTTP API; without it what needs that is left out")
     p.add_argument("--cluster", action="store_true", help="start three nodes; without the server's search attributes")
     p.add_argument("--jobs", default="8", help="scenarios in parallel")
-    p.add_argument("--retry", default="1", help="0: no second try for scenarios that differ")
+    p.add_argument("--retry", default="3", help="how often scenarios that differ are tried again, each alone after all others")
     p.add_argument("--show", action="store_true", help="print the differences of every failed scenario")
     p.add_argument("--json", metavar="FILE", help="keep results and transcripts of failures here")
     p.add_argument("--log", metavar="FILE", help="the server's output; default: stderr")
@@ -75,7 +75,7 @@ def replay(args: argparse.Namespace, areas: list[str], rules: dict, address: str
     report.unlink(missing_ok=True)
     patterns = args.only or [f"{area}/*" for area in areas]
     command = [sys.executable, "-m", "conformance", "run", "--address", address, "--jobs", args.jobs,
-               "--retry", args.retry, "--without", ",".join(rules["without"]),
+               "--retry", args.retry, "--differs", ",".join(rules.get("differs", {})), "--without", ",".join(rules["without"]),
                "--absent", ",".join(rules["absent"]), "--json", str(report)]
     if http:
         command += ["--http", http]
@@ -104,8 +104,11 @@ def judge(results: list[dict], gated: list[str], differs: dict[str, str]) -> int
     print(f"{'area':18}{'passed':>8}{'failed':>8}{'excused':>9}")
     for area, row in sorted(table.items()):
         print(f"{area:18}{row['passed']:8}{row['failed']:8}{row['excused']:9}{'' if area in gated else '  (not gated)'}")
+    alone = [f"{r['scenario']} (try {r['tries']})" for r in results if r["passed"] and r["tries"] > 1]
     total = sum(table.values(), collections.Counter())
     print(f"{'':18}{total['passed']:8}{total['failed']:8}{total['excused']:9}")
+    if alone:
+        print("passed alone, not among the others: " + ", ".join(alone))
     for line in wrong:
         print("FAIL " + line)
     return 1 if wrong else 0
