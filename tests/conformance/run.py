@@ -5,7 +5,7 @@
     tests/venv python tests/conformance/run.py timer signal         these areas
     tests/venv python tests/conformance/run.py --all
     tests/venv python tests/conformance/run.py --only activity/max_attempts --show
-    tests/venv python tests/conformance/run.py --cluster timer signal               against one of three nodes
+    tests/venv python tests/conformance/run.py --cluster timer signal             against one of three nodes
     tests/venv python tests/conformance/run.py --address 127.0.0.1:7233 timer     a server that already runs
 
 The status is 1 if a scenario differs that areas.toml gates and does not excuse. For whole transcripts use
@@ -22,6 +22,8 @@ import tomllib
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+
+import grpc
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -47,13 +49,26 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--only", action="append", default=[], metavar="GLOB", help="area/name pattern instead of areas")
     p.add_argument("--address", help="use the server at this address and start none")
     p.add_argument("--http", help="where the server at --address has its HTTP API; without it what needs that is left out")
-    p.add_argument("--cluster", action="store_true", help="start three nodes; without the server's search attributes")
+    p.add_argument("--cluster", action="store_true", help="start three nodes, and ask one of them")
     p.add_argument("--jobs", default="8", help="scenarios in parallel")
     p.add_argument("--retry", default="3", help="how often scenarios that differ are tried again, each alone after all others")
     p.add_argument("--show", action="store_true", help="print the differences of every failed scenario")
     p.add_argument("--json", metavar="FILE", help="keep results and transcripts of failures here")
     p.add_argument("--log", metavar="FILE", help="the server's output; default: stderr")
     return p.parse_args()
+
+
+def add_search_attributes(address: str) -> None:
+    """As an operator does: a node of a cluster has no flag for them."""
+    from conformance.proto import message
+
+    kinds = {name: "KEYWORD_LIST" if kind == "KeywordList" else kind.upper() for name, kind in SEARCH_ATTRIBUTES.items()}
+    request = message("temporal.api.operatorservice.v1.AddSearchAttributesRequest",
+                      namespace="default", search_attributes=kinds)
+    with grpc.insecure_channel(address) as channel:
+        add = channel.unary_unary("/temporal.api.operatorservice.v1.OperatorService/AddSearchAttributes",
+                                  request_serializer=lambda r: r.SerializeToString(), response_deserializer=bytes)
+        add(request, timeout=20)
 
 
 @contextmanager
@@ -65,6 +80,7 @@ def cluster(scratch: Path):
     nodes = Nodes(3, scratch)
     try:
         nodes.start()
+        add_search_attributes(nodes.servers[0].address)
         yield nodes.servers[0]
     finally:
         nodes.kill()

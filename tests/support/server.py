@@ -5,6 +5,7 @@ pid. It knows no Temporal API: ready means that the port answers HTTP/2.
 """
 
 import atexit
+import itertools
 import os
 import signal
 import socket
@@ -34,11 +35,23 @@ def binary() -> str:
     return str(chosen)
 
 
+PORTS = range(12_000, 27_000)
+"""Below those that the system gives to clients: such a port could be taken between the look at it and the server's start."""
+
+_claimed = itertools.count(os.getpid() * 61)
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on now, and that no other caller in this process is told. Processes begin at different places."""
+    while True:
+        port = PORTS[next(_claimed) % len(PORTS)]
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 class Server:
