@@ -16,17 +16,41 @@ use mainstay_visibility::{Query, Tally};
 
 use crate::list::{LOOKED_AT_MAX, spaces_of};
 use crate::node::Node;
+use crate::ordered::LOOKED_AT_MAX as ORDERED_MAX;
 use crate::rows::Moment;
 use crate::service::Namespace;
 
 /// Rows that one count looks at. A count has no pages, so beyond that it is refused.
 const COUNTED_MAX: usize = 5_000_000;
+/// Groups of one count, which are held until all is counted.
+const GROUPS_MAX: usize = 10_000;
 
 /// Counts by group.
 #[derive(Default)]
 struct Groups {
     count: i64,
     by_value: BTreeMap<Vec<u8>, AggregationGroup>,
+    /// Whether there were more groups than are held.
+    overflowed: bool,
+}
+
+impl Groups {
+    /// Counts a row, and answers whether there is room for its group.
+    fn add(&mut self, query: &Query, row: &VisibilityRecord) -> bool {
+        self.count += 1;
+        if query.group_by().is_none() {
+            return true;
+        }
+        let value = query.group_value(row);
+        let key = value.data.to_vec();
+        if self.by_value.len() >= GROUPS_MAX && !self.by_value.contains_key(&key) {
+            self.overflowed = true;
+            return false;
+        }
+        let group = || AggregationGroup { group_values: vec![value], count: 0 };
+        self.by_value.entry(key).or_insert_with(group).count += 1;
+        true
+    }
 }
 
 impl<R: Runtime> Node<R> {
@@ -59,17 +83,27 @@ impl<R: Runtime> Node<R> {
         spaces: &[ListSpace],
         visit: &mut dyn FnMut(&VisibilityRecord),
     ) -> Result<(), Error> {
-        visit_matching(&self.lists(namespace_id)?, query, spaces, usize::MAX, visit)
+        visit_matching(&self.lists(namespace_id)?, query, spaces, usize::MAX, &mut |row| {
+            visit(row);
+            true
+        })
     }
 
     /// How a filter's rows are listed, and how they are counted: a line each, for people.
     pub(crate) async fn explain_filter(&self, namespace: Namespace, filter: String) -> Result<(String, String), Error> {
-        let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
+        let custom = &namespace.search_attributes;
+        let query = Query::parse(&filter, custom).or_else(|why| Query::parse_list(&filter, custom).map_err(|_| why));
+        let query = query.map_err(Error::InvalidArgument)?;
         let node = self.clone();
         R::disk(move || {
             let plan = node.lists(&namespace.id)?.plan(&query, spaces_of(&query))?;
             let pages = format!("; a page looks at {LOOKED_AT_MAX} rows at most");
-            let list = format!("{plan}{}", if plan.access == Access::Scan { pages.as_str() } else { "" });
+            let list = match query.order() {
+                Some(order) => {
+                    format!("{plan}; sorted by {order}; a page looks at all of them, at most {ORDERED_MAX} rows")
+                }
+                None => format!("{plan}{}", if plan.access == Access::Scan { pages.as_str() } else { "" }),
+            };
             let count = match query.tally() {
                 Some(tally) if tally.types.is_empty() => "counters by status".to_string(),
                 Some(_) => "index entries by type and status; no row is read".to_string(),
@@ -105,22 +139,25 @@ fn count_by_status(lists: &Moment<'_>, query: &Query, tally: &Tally, groups: &mu
 }
 
 fn count_each(lists: &Moment<'_>, query: &Query, groups: &mut Groups) -> Result<(), Error> {
-    visit_matching(lists, query, spaces_of(query), COUNTED_MAX, &mut |row| {
-        groups.count += 1;
-        if query.group_by().is_some() {
-            let value = query.group_value(row);
-            let group = groups.by_value.entry(value.data.to_vec());
-            group.or_insert_with(|| AggregationGroup { group_values: vec![value], count: 0 }).count += 1;
-        }
-    })
+    visit_matching(lists, query, spaces_of(query), COUNTED_MAX, &mut |row| groups.add(query, row))?;
+    if groups.overflowed {
+        let why = format!("more than {GROUPS_MAX} groups: group by what has fewer values, or ask for fewer rows");
+        return Err(too_much(why));
+    }
+    Ok(())
 }
 
+fn too_much(message: String) -> Error {
+    Error::ResourceExhausted { cause: ResourceExhaustedCause::SystemOverloaded, message }
+}
+
+/// Visits all rows that match, until `visit` answers false.
 fn visit_matching(
     lists: &Moment<'_>,
     query: &Query,
     spaces: &[ListSpace],
     max: usize,
-    visit: &mut dyn FnMut(&VisibilityRecord),
+    visit: &mut dyn FnMut(&VisibilityRecord) -> bool,
 ) -> Result<(), Error> {
     let plan = lists.plan(query, spaces)?;
     let mut rows = lists.rows(&plan, spaces, None);
@@ -128,13 +165,11 @@ fn visit_matching(
     while let Some(row) = rows.next()? {
         looked_at += 1;
         if looked_at > max {
-            return Err(Error::ResourceExhausted {
-                cause: ResourceExhaustedCause::SystemOverloaded,
-                message: format!("the count would look at more than {max} rows: no index helps with this filter"),
-            });
+            let why = format!("the count would look at more than {max} rows: no index helps with this filter");
+            return Err(too_much(why));
         }
-        if query.matches(&row) {
-            visit(&row);
+        if query.matches(&row) && !visit(&row) {
+            break;
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 //!
 //! A page token is the place of the last row that was shown, or looked at, so paging skips and repeats nothing that exists throughout.
 //! A page looks at [`LOOKED_AT_MAX`] rows at most: where the index does not help and rows that match are far between, it ends early,
-//! even empty, and its token goes on behind what was looked at. Reads run away from the async workers.
+//! even empty, and its token goes on behind what was looked at. Reads run away from the async workers. Another order than that of lists
+//! is [`crate::ordered`]'s.
 
 use std::cmp::Reverse;
 
@@ -52,7 +53,10 @@ impl<R: Runtime> Node<R> {
         let (node, begun) = (self.clone(), R::Instant::now());
         let page = R::disk(move || {
             let rows = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
-            let (rows, next_page_token) = node.row_page(&rows, spaces_of(&query))?;
+            let (rows, next_page_token) = match query.order() {
+                Some(order) => node.ordered_page(&rows, order, spaces_of(&query))?,
+                None => node.row_page(&rows, spaces_of(&query))?,
+            };
             Ok(ListPage { executions: rows.into_iter().map(info).collect(), next_page_token })
         })
         .await;

@@ -16,12 +16,13 @@ use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::{ListPosition, ListSpace};
 
 use crate::node::{METADATA_GROUP, Node};
+use crate::pace::Pace;
 use crate::unreadable;
 
 /// Deleted namespaces are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Rows removed of one list before the next is looked at: also runs removed by one entry, which is how long others wait.
-const ROWS_MAX: usize = 32;
+/// Rows removed of one list before the next is looked at, at least and at most: also runs removed by one entry.
+const ROWS: [usize; 2] = [4, 256];
 const EMPTY_PASSES: u32 = 2;
 const SPACES: [ListSpace; 4] = [ListSpace::Schedules, ListSpace::Batches, ListSpace::Open, ListSpace::Closed];
 
@@ -44,13 +45,14 @@ struct Progress {
 /// Reclaims for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>) {
     let mut all: BTreeMap<String, Progress> = BTreeMap::new();
+    let mut pace = Pace::new(ROWS[0], ROWS[1]);
     while !node.is_stopped() {
         let mut more = false;
         let known = node.board().registry.all();
         let deleted = known.into_iter().filter(|namespace| namespace.state() == NamespaceState::Deleted);
         for id in deleted.map(|namespace| namespace.id.clone()) {
             let progress = all.entry(id.clone()).or_default();
-            match node.reclaim(&id, progress).await {
+            match node.reclaim(&id, progress, &mut pace).await {
                 Ok(Pass { found: 0, .. }) if !progress.positions.is_empty() => {
                     progress.positions.clear();
                     more = true;
@@ -77,7 +79,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 
 impl<R: Runtime> Node<R> {
     /// Removes some of what a deleted namespace holds.
-    async fn reclaim(&self, namespace_id: &str, progress: &mut Progress) -> Result<Pass, Error> {
+    async fn reclaim(&self, namespace_id: &str, progress: &mut Progress, pace: &mut Pace) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         for group in 1..=self.config().shards {
             for space in SPACES {
@@ -87,17 +89,23 @@ impl<R: Runtime> Node<R> {
                 let mut rows: Vec<VisibilityRecord> = Vec::new();
                 let visit = &mut |row: VisibilityRecord| {
                     rows.push(row);
-                    rows.len() < ROWS_MAX
+                    rows.len() < pace.size()
                 };
                 self.shard(group)?.list(namespace_id, space, position, visit).map_err(unreadable)?;
                 pass.found += rows.len();
                 let Some(last) = rows.last().filter(|_| leads).map(ListPosition::of) else { continue };
                 pass.removed += rows.len();
+                // Schedules and batch jobs are removed one by one.
+                let is_whole = rows.len() >= pace.size() && matches!(space, ListSpace::Open | ListSpace::Closed);
                 for command in removals(namespace_id, space, rows) {
                     let began = R::Instant::now();
                     self.propose(group, command).await?;
+                    let took = R::Instant::now() - began;
+                    if is_whole {
+                        pace.took(took);
+                    }
                     // Half of the time belongs to others.
-                    self.rest_until(R::Instant::now() + (R::Instant::now() - began)).await;
+                    self.rest_until(R::Instant::now() + took).await;
                 }
                 progress.positions.insert((group, space), last);
             }

@@ -118,6 +118,11 @@ impl Rows<'_> {
         }
     }
 
+    /// Goes on with the next list.
+    pub(crate) fn leave_list(&mut self) {
+        self.cursors.clear();
+    }
+
     /// Begins the next list; answers whether there is one.
     fn begin_next(&mut self) -> Result<bool, Error> {
         let Some(space) = self.spaces.pop_front() else { return Ok(false) };

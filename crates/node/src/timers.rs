@@ -13,9 +13,10 @@ use mainstay_runtime::{Instant, Runtime};
 
 use crate::measure::{self, timer_operation};
 use crate::node::Node;
+use crate::pace::Pace;
 
-/// Runs that one entry fires.
-const RUNS_MAX: usize = 256;
+/// Runs that one entry fires, at least and at most.
+const RUNS: [usize; 2] = [32, 256];
 const ROWS_MAX: usize = 1_024;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Clocks may jump, so a sleep is never longer than this.
@@ -24,12 +25,13 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// Fires the timers of a shard for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>, group: u32) {
     let mut floor_ns = i64::MIN;
+    let mut pace = Pace::from_most(RUNS[0], RUNS[1]);
     while !node.is_stopped() {
         let Some(alarm) = node.board().alarms.get(group as usize) else { return };
         // From here on apply reports every added row; then the index is read.
         alarm.armed_ns.store(i64::MAX, Ordering::Release);
         floor_ns = floor_ns.min(alarm.lowest_ns.swap(i64::MAX, Ordering::AcqRel));
-        let wait = match step(&node, group, &mut floor_ns).await {
+        let wait = match step(&node, group, &mut floor_ns, &mut pace).await {
             Ok(Step::Fired) => continue,
             Ok(Step::Idle(next_ns)) => {
                 alarm.armed_ns.store(next_ns, Ordering::Release);
@@ -53,7 +55,7 @@ enum Step {
     Idle(i64),
 }
 
-async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64) -> Result<Step, Error> {
+async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64, pace: &mut Pace) -> Result<Step, Error> {
     if !node.board().leads(group) {
         return Ok(Step::Idle(i64::MAX));
     }
@@ -69,7 +71,7 @@ async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64) -> Res
         }
         let same_run = rows.last().is_some_and(|last| last.run_id == row.run_id);
         runs += usize::from(!same_run);
-        let fits = runs <= RUNS_MAX;
+        let fits = runs <= pace.size();
         if fits {
             rows.push(row);
         }
@@ -89,6 +91,9 @@ async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64) -> Res
         return Err(error);
     }
     let (took, now_ns) = (R::Instant::now() - begun, node.now().as_nanos());
+    if runs > pace.size() {
+        pace.took(took);
+    }
     for (operation, due_ns) in due {
         tasks.done(operation, took, measure::span(now_ns - due_ns));
     }

@@ -9,6 +9,7 @@ use crate::ast::{Ast, Form};
 use crate::attributes::{Attribute, kind_name, resolve};
 use crate::condition::{Comparison, Condition, words};
 use crate::literal::{self, Literal};
+use crate::order::{self, Order};
 
 const INVALID: &str = "invalid expression";
 const UNSUPPORTED: &str = "operation is not supported";
@@ -82,6 +83,23 @@ impl<'a> Converter<'a> {
             Ast::Column(name) => self.named(name),
             other => invalid(format_args!("must be a column name but was {}", other.kind())),
         }
+    }
+
+    /// The order that a clause asks for, if there is one.
+    pub fn order(&mut self, by: &[(Ast, bool)]) -> Converted<Option<Order>> {
+        if by.len() > order::ATTRIBUTES_MAX {
+            return Err(refuse_order(&format!("supports at most {} fields", order::ATTRIBUTES_MAX)));
+        }
+        let mut found = Vec::new();
+        for (what, descends) in by {
+            let attribute = self.attribute(what)?;
+            if !Order::allows(&attribute) {
+                let (alias, kind) = (&attribute.alias, kind_name(attribute.kind));
+                return Err(refuse_order(&format!("is not supported for search attribute {alias} of type {kind}")));
+            }
+            found.push((attribute, *descends));
+        }
+        Ok((!found.is_empty()).then(|| Order::new(found)))
     }
 
     fn named(&mut self, name: &str) -> Converted<Attribute> {
@@ -283,6 +301,11 @@ fn typed(value: Literal, attribute: &Attribute) -> Converted<Literal> {
 /// Refuses a clause.
 pub fn refuse_clause(clause: &str) -> Refusal {
     Refusal::Query(format!("{UNSUPPORTED}: '{clause}' clause"))
+}
+
+/// Refuses ordering, for a reason.
+fn refuse_order(why: &str) -> Refusal {
+    Refusal::Query(format!("{UNSUPPORTED}: 'ORDER BY' clause {why}"))
 }
 
 /// Refuses grouping, for a reason.

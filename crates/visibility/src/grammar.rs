@@ -18,7 +18,8 @@ const SYNTAX: &str = "syntax error";
 pub struct Statement {
     pub filter: Option<Ast>,
     pub group_by: Vec<Ast>,
-    pub has_order_by: bool,
+    /// What to order by, and whether it descends.
+    pub order_by: Vec<(Ast, bool)>,
     pub has_limit: bool,
 }
 
@@ -153,8 +154,7 @@ impl<'a> Parser<'a> {
             self.expression()?;
         }
         if self.accept_word("order") {
-            self.order()?;
-            statement.has_order_by = true;
+            statement.order_by = self.order()?;
         }
         if self.accept_word("limit") {
             self.expression()?;
@@ -175,15 +175,15 @@ impl<'a> Parser<'a> {
         Ok(statement)
     }
 
-    fn order(&mut self) -> Parsed<()> {
+    fn order(&mut self) -> Parsed<Vec<(Ast, bool)>> {
         self.expect(Kind::Word("by"))?;
+        let mut by = Vec::new();
         loop {
-            self.expression()?;
-            if !self.accept_word("asc") {
-                self.accept_word("desc");
-            }
+            let what = self.expression()?;
+            let descends = !self.accept_word("asc") && self.accept_word("desc");
+            by.push((what, descends));
             if !self.accept(Kind::Sign(",")) {
-                return Ok(());
+                return Ok(by);
             }
         }
     }

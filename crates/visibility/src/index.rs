@@ -187,11 +187,15 @@ pub(crate) fn of_numbers(name: &str) -> Vec<u8> {
 
 pub(crate) fn of_number(name: &str, value: f64) -> Vec<u8> {
     let mut posting = of_numbers(name);
+    posting.extend_from_slice(&sortable(value).to_be_bytes());
+    posting
+}
+
+/// A number that is ordered as the float is.
+pub(crate) fn sortable(value: f64) -> u64 {
     // A negative zero equals zero.
     let bits = (value + 0.0).to_bits();
-    let sorted = if bits >> 63 == 1 { !bits } else { bits ^ (1 << 63) };
-    posting.extend_from_slice(&sorted.to_be_bytes());
-    posting
+    if bits >> 63 == 1 { !bits } else { bits ^ (1 << 63) }
 }
 
 /// All times of an attribute begin with this.

@@ -16,6 +16,7 @@ pub mod index;
 mod keywords;
 mod lexer;
 mod literal;
+mod order;
 mod pins;
 pub mod plan;
 mod row;
@@ -34,18 +35,18 @@ use condition::Condition;
 use convert::{Converter, Refusal, refuse_clause, refuse_group};
 use row::Cell;
 
+pub use order::{Best, Order};
 pub use pins::Openness;
 pub use plan::{Access, Plan};
 pub use row::shown;
 pub use workers::WorkerQuery;
-
-const LOW_CARDINALITY: &str = "TemporalLowCardinalityKeyword";
 
 /// A filter, ready to test rows.
 #[derive(Clone, Debug)]
 pub struct Query {
     condition: Option<Condition>,
     group_by: Option<Attribute>,
+    order: Option<Order>,
     hides_system: bool,
 }
 
@@ -55,18 +56,23 @@ impl Query {
     /// # Errors
     /// Temporal's text for INVALID_ARGUMENT.
     pub fn parse<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
-        let kind = |value: T| IndexedValueType::try_from(value.into()).unwrap_or_default();
-        let custom = custom.iter().map(|(name, value)| (name.clone(), kind(*value))).collect();
-        Self::read(filter, &custom).map_err(in_words)
+        Self::read(filter, &kinds(custom), false).map_err(in_words)
     }
 
-    /// Reads a filter that may not group, as listing and scanning do.
+    /// Reads a filter that may order, as listing and scanning do.
     ///
     /// # Errors
     /// Temporal's text for INVALID_ARGUMENT.
     pub fn parse_list<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
-        let query = Self::parse(filter, custom)?;
-        if query.group_by.is_some() { Err(in_words(refuse_clause("GROUP BY"))) } else { Ok(query) }
+        Self::read(filter, &kinds(custom), true).and_then(Self::ungrouped).map_err(in_words)
+    }
+
+    /// Reads a filter that only chooses rows.
+    ///
+    /// # Errors
+    /// Temporal's text for INVALID_ARGUMENT.
+    pub fn parse_filter<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
+        Self::read(filter, &kinds(custom), false).and_then(Self::ungrouped).map_err(in_words)
     }
 
     /// Reads a filter for schedules, which may name custom attributes, `ScheduleId` and what the server sets on schedules.
@@ -74,13 +80,11 @@ impl Query {
     /// # Errors
     /// Temporal's text for INVALID_ARGUMENT.
     pub fn parse_schedules<T: Copy + Into<i32>>(filter: &str, custom: &BTreeMap<String, T>) -> Result<Self, String> {
-        let kind = |value: T| IndexedValueType::try_from(value.into()).unwrap_or_default();
-        let kinds = custom.iter().map(|(name, value)| (name.clone(), kind(*value))).collect();
         let malformed = |error| in_words(Refusal::Query(format!("malformed SQL query: {error}")));
         if let Some(filter) = grammar::parse(filter).map_err(malformed)?.filter {
-            schedules::check(&filter, &kinds)?;
+            schedules::check(&filter, &kinds(custom))?;
         }
-        Ok(Self { hides_system: false, ..Self::parse_list(filter, custom)? })
+        Ok(Self { hides_system: false, ..Self::parse_filter(filter, custom)? })
     }
 
     /// Whether a batch job's filter can be read at all, whatever its names mean.
@@ -96,10 +100,10 @@ impl Query {
         !self.hides_system
     }
 
-    fn read(filter: &str, custom: &BTreeMap<String, IndexedValueType>) -> Result<Self, Refusal> {
+    fn read(filter: &str, custom: &BTreeMap<String, IndexedValueType>, may_order: bool) -> Result<Self, Refusal> {
         let malformed = |error| Refusal::Query(format!("malformed SQL query: {error}"));
         let statement = grammar::parse(filter).map_err(malformed)?;
-        if statement.has_order_by {
+        if !statement.order_by.is_empty() && !may_order {
             return Err(refuse_clause("ORDER BY"));
         }
         if statement.has_limit {
@@ -112,12 +116,15 @@ impl Query {
             return Err(refuse_group("supports only a single field"));
         }
         let group_by = statement.group_by.first().map(|group| converter.attribute(group)).transpose()?;
-        if let Some(group) = &group_by
-            && !(group.is_status() || group.is_division() || group.alias.starts_with(LOW_CARDINALITY))
-        {
+        if let Some(group) = group_by.as_ref().filter(|group| group.kind != IndexedValueType::Keyword) {
             return Err(refuse_group(&format!("is not supported for search attribute {}", group.alias)));
         }
-        Ok(Self { condition, group_by, hides_system })
+        let order = converter.order(&statement.order_by)?;
+        Ok(Self { condition, group_by, order, hides_system })
+    }
+
+    fn ungrouped(self) -> Result<Self, Refusal> {
+        if self.group_by.is_some() { Err(refuse_clause("GROUP BY")) } else { Ok(self) }
     }
 
     /// Whether the filter lets a row through. Rows of the system are hidden unless the filter names their division.
@@ -126,6 +133,11 @@ impl Query {
             return false;
         }
         self.condition.as_ref().is_none_or(|condition| condition.test(row) == Some(true))
+    }
+
+    /// The order of the list, if it is not that of lists.
+    pub fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
     }
 
     /// The attribute to group a count by.
@@ -227,6 +239,11 @@ fn keyword(text: &str) -> Payload {
         data: data.into(),
         ..Payload::default()
     }
+}
+
+fn kinds<T: Copy + Into<i32>>(custom: &BTreeMap<String, T>) -> BTreeMap<String, IndexedValueType> {
+    let kind = |value: T| IndexedValueType::try_from(value.into()).unwrap_or_default();
+    custom.iter().map(|(name, value)| (name.clone(), kind(*value))).collect()
 }
 
 fn in_words(refusal: Refusal) -> String {

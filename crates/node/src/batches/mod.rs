@@ -143,7 +143,7 @@ fn job_entity(namespace: &Namespace, job_id: &str) -> EntityKey {
 /// Every job: what lists of jobs are filtered by.
 fn every_job(namespace: &Namespace) -> Result<Query, Error> {
     let filter = "TemporalNamespaceDivision = 'TemporalBatcher'";
-    Query::parse_list(filter, &namespace.search_attributes).map_err(Error::InvalidArgument)
+    Query::parse_filter(filter, &namespace.search_attributes).map_err(Error::InvalidArgument)
 }
 
 impl<R: Runtime> Node<R> {

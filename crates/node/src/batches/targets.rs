@@ -37,7 +37,7 @@ impl<R: Runtime> Node<R> {
             return Ok(named(job, size, begins));
         }
         let filter = filter(job);
-        let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
+        let query = Query::parse_filter(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
         self.catch_up_all().await?;
         let since = changed_since(job);
         let (node, namespace_id, token) = (self.clone(), namespace.id.clone(), job.record.position.to_vec());

@@ -16,7 +16,7 @@ use mainstay_shard::{ListPosition, ListSpace, Section, Shard};
 use mainstay_storage::{MemoryState, StateStore};
 use mainstay_storage_rocksdb::RocksState;
 use mainstay_visibility::plan::Span;
-use mainstay_visibility::{Access, Openness, Plan, Query};
+use mainstay_visibility::{Access, Best, Openness, Plan, Query};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -29,6 +29,17 @@ const KINDS: [(&str, Kind); 7] = [
     ("D", Kind::Double),
     ("B", Kind::Bool),
     ("W", Kind::Datetime),
+];
+const ORDERS: [&str; 9] = [
+    "K",
+    "I DESC",
+    "D, WorkflowType DESC",
+    "B",
+    "W DESC",
+    "StartTime DESC",
+    "CloseTime DESC, K",
+    "ExecutionStatus, StartTime",
+    "WorkflowId DESC",
 ];
 const SPACES: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
 
@@ -238,6 +249,53 @@ impl Model {
         }
     }
 
+    /// Pages in another order than that of lists.
+    fn orders_agree(&self, filter: &str) {
+        let kinds = KINDS.iter().map(|(name, kind)| (name.to_string(), *kind as i32)).collect();
+        let clause = ORDERS[self.index as usize % ORDERS.len()];
+        let query = Query::parse_list(&format!("{filter} ORDER BY {clause}"), &kinds).expect(filter);
+        let order = query.order().expect("an order");
+        let mut expected: Vec<_> = SPACES.iter().flat_map(|space| self.every(*space)).collect();
+        expected.retain(|row| query.matches(row));
+        expected.sort_by_cached_key(|row| order.key(row));
+        let expected: Vec<String> = expected.into_iter().map(|row| row.run_id).collect();
+        let plan = query.plan(&mut |access| self.count(access));
+        for size in [1, 3, 1_000] {
+            let (mut runs, mut token) = (Vec::new(), Some(Vec::new()));
+            while let Some(behind) = token.take() {
+                let (page, end) = self.ordered_page(&query, &plan, Best::new(order, &behind, size));
+                runs.extend(page.into_iter().map(|row| row.run_id));
+                token = end;
+            }
+            assert_eq!(runs, expected, "{filter}, by {clause}: {plan}, pages of {size}");
+        }
+    }
+
+    fn ordered_page(&self, query: &Query, plan: &Plan, mut best: Best<'_>) -> (Vec<VisibilityRecord>, Option<Vec<u8>>) {
+        let lists = self.shard.lists();
+        for space in SPACES {
+            let (excluded, span) = match space {
+                ListSpace::Open => (Openness::Closed, plan.open),
+                _ => (Openness::Open, plan.closed),
+            };
+            if plan.openness == Some(excluded) {
+                continue;
+            }
+            let section = Section { namespace_id: NAMESPACE, space, access: &plan.access, span };
+            let mut cursor = lists.cursor(&section, None).expect("reads");
+            while cursor.peek().is_some() {
+                let Some(row) = cursor.take().expect("reads") else { continue };
+                if best.excludes(&row) {
+                    break;
+                }
+                if query.matches(&row) {
+                    best.add(row);
+                }
+            }
+        }
+        best.page()
+    }
+
     fn count(&self, access: &Access) -> usize {
         let lists = self.shard.lists();
         let count = |space: &ListSpace| {
@@ -292,6 +350,7 @@ proptest! {
             model.step(step);
             model.counters_agree();
             model.answers_agree(filter);
+            model.orders_agree(filter);
         }
     }
 }
@@ -310,7 +369,10 @@ proptest! {
             drop(model);
             model = Model { shard: Shard::new(1, open()), index };
             model.counters_agree();
-            part.iter().for_each(|(_, filter)| model.answers_agree(filter));
+            part.iter().for_each(|(_, filter)| {
+                model.answers_agree(filter);
+                model.orders_agree(filter);
+            });
         }
     }
 }

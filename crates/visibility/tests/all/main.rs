@@ -1,5 +1,6 @@
 //! One binary for all tests of this crate, since each one more would be compiled and linked with everything below it.
 
 mod meaning;
+mod orders;
 mod plans;
 mod recorded;
