@@ -98,6 +98,13 @@ def test_calls_are_spans_of_the_callers_trace(monkeypatch, tmp_path):
     assert called["attributes"]["rpc.grpc.status_code"] == 0 and called["end"] > called["start"] > 1_500_000_000 * 10**9
     proposed = [s for s in collector.spans if s["name"] == "propose" and s["trace"] == TRACE]
     assert proposed and all(s["parent"] == called["id"] for s in proposed)
+    # What became of the proposal on this node: its entry was synced, and after that applied.
+    propose = proposed[0]
+    below = {s["name"]: s for s in collector.spans if s["parent"] == propose["id"]}
+    assert {"fsync", "apply"} <= set(below), below
+    assert propose["start"] <= below["fsync"]["start"] <= below["fsync"]["end"] <= below["apply"]["start"]
+    assert below["apply"]["start"] <= below["apply"]["end"] <= propose["end"]
+    assert all(s["attributes"]["entries"] >= 1 for s in below.values())
     refused = named["DescribeNamespace"]
     assert refused["failed"] and refused["attributes"]["rpc.grpc.status_code"] == 5 and refused["trace"] != TRACE
     assert collector.resources[0]["service.name"] == "mainstay"

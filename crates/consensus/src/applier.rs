@@ -21,9 +21,9 @@ use crate::install::{self, Staged};
 use crate::leadership::Changes;
 use crate::log::Log;
 use crate::measure::ApplyMeter;
-use crate::tail;
 use crate::types::{Data, LogEntry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::{Entry, Machine};
+use crate::{tail, trace};
 
 /// Entries, and bytes of them, applied as one batch.
 const BATCH_ENTRIES: usize = 256;
@@ -63,6 +63,7 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
             return Ok(());
         };
         self.log.durable(last.index).await;
+        let spans = trace::applies(&entries);
         let mut mark = Mark { applied: Some(last), membership: self.mark.membership.clone() };
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.hand_over(entry, &mut mark)).collect();
         let with_data: Vec<bool> = entries.iter().map(|entry| entry.data.is_some()).collect();
@@ -70,6 +71,7 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
         let replies = self.machine.apply(entries, codec::mark(&mark));
         let replies = replies.map_err(|error| self.log.health().failed(error))?;
         self.meter.applied(count, R::Instant::now() - begun);
+        drop(spans);
         if replies.len() != with_data.iter().filter(|has| **has).count() {
             self.log.health().fatal("the machine gave another number of replies than there were commands");
         }

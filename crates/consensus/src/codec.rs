@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mainstay_storage::StorageError;
 
+use crate::trace::Trace;
 use crate::types::{Address, Command, LeaderId, LogEntry, LogId, Membership, Payload, StoredMembership, Vote};
 
 const VERSION: u8 = 1;
@@ -52,7 +53,7 @@ pub(crate) fn read_entry(stored: Bytes) -> Result<LogEntry, StorageError> {
     let log_id = input.log_id()?;
     let payload = match input.u8()? {
         BLANK => Payload::Blank,
-        NORMAL => Payload::Normal(Command(input.rest())),
+        NORMAL => Payload::Normal(Command(input.rest(), Trace::default())),
         MEMBERSHIP => Payload::Membership(input.membership()?),
         kind => return Err(input.corrupt(&format!("unknown kind {kind}"))),
     };
@@ -285,7 +286,7 @@ mod tests {
     fn payloads() -> impl Strategy<Value = Payload> {
         prop_oneof![
             Just(Payload::Blank),
-            vec(any::<u8>(), 0..40).prop_map(|data| Payload::Normal(Command(data.into()))),
+            vec(any::<u8>(), 0..40).prop_map(|data| Payload::Normal(Command(data.into(), Trace::default()))),
             memberships().prop_map(Payload::Membership),
         ]
     }

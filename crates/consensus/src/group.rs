@@ -26,6 +26,7 @@ use crate::quiet::Quiet;
 use crate::reads::Readers;
 use crate::replica::Peering;
 use crate::snapshot::Transfers;
+use crate::trace::Trace;
 use crate::types::{Address, Command, Types};
 use crate::{Config, Error, Log, Machine};
 
@@ -248,7 +249,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         }
         let _pending = Pending::admit(inner, data.len())?;
         self.awake().await?;
-        match inner.raft.client_write(Command(data)).await {
+        let (trace, _traced) = Trace::current();
+        match inner.raft.client_write(Command(data, trace)).await {
             Ok(response) => match response.data {
                 Some(reply) => Ok(reply),
                 None => inner.log.health().fatal("a command was applied without a reply"),

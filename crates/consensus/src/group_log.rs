@@ -22,6 +22,7 @@ use crate::codec;
 use crate::health::Health;
 use crate::queue::{Done, Item, Queue};
 use crate::tail::{self, Tail};
+use crate::trace;
 use crate::types::{LogEntry, LogId, Types, Vote};
 
 /// Entries read at once for apply.
@@ -301,8 +302,13 @@ impl<R: Runtime, P: Send + Sync + 'static> RaftLogStorage<Types<R, P>> for Adapt
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().collect();
-        self.checked(self.log.clone().append(entries, Done::Call(Box::new(|| callback.io_completed(Ok(()))))).await)
+        let entries: Vec<LogEntry> = entries.into_iter().collect();
+        let spans = trace::syncs(&entries);
+        let synced = move || {
+            drop(spans);
+            callback.io_completed(Ok(()));
+        };
+        self.checked(self.log.clone().append(entries, Done::Call(Box::new(synced))).await)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {

@@ -30,6 +30,7 @@ mod router;
 mod rpc;
 mod snapshot;
 mod tail;
+mod trace;
 mod types;
 
 pub use config::Config;

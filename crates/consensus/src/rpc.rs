@@ -250,7 +250,11 @@ mod tests {
 
     fn entries() -> impl Strategy<Value = LogEntry> {
         (log_ids(), vec(any::<u8>(), 0..50)).prop_map(|(log_id, data)| {
-            let payload = if data.is_empty() { Payload::Blank } else { Payload::Normal(Command(data.into())) };
+            let payload = if data.is_empty() {
+                Payload::Blank
+            } else {
+                Payload::Normal(Command(data.into(), Default::default()))
+            };
             LogEntry { log_id, payload }
         })
     }

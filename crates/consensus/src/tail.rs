@@ -240,8 +240,10 @@ mod tests {
         fn append(&mut self, count: u64) {
             self.term += 1;
             let first = self.last().map_or(0, |last| last.index + 1);
-            let entry =
-                |index| LogEntry { log_id: id(self.term, index), payload: Payload::Normal(Command(vec![7].into())) };
+            let entry = |index| LogEntry {
+                log_id: id(self.term, index),
+                payload: Payload::Normal(Command(vec![7].into(), Default::default())),
+            };
             let entries: Vec<_> = (first..first + count).map(entry).collect();
             self.model.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
             let encoded = entries.iter().map(codec::entry).collect();

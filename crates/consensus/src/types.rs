@@ -10,6 +10,7 @@ use openraft::impls::{BoxedErrorSource, InlineBatch, ProgressResponder, leader_i
 use openraft::vote::RaftLeaderId;
 
 use crate::install::Staged;
+use crate::trace::Trace;
 
 /// Who leads: a term and a node.
 pub(crate) type LeaderId = leader_id_adv::LeaderId<u64, u64>;
@@ -23,9 +24,9 @@ pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId,
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Address>;
 pub(crate) type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, Address, Data>;
 
-/// What a proposal carries. Not understood here.
+/// What a proposal carries, not understood here; and on the node that proposed it, its trace.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Command(pub Bytes);
+pub(crate) struct Command(pub Bytes, pub Trace);
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
