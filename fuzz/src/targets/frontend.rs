@@ -38,10 +38,14 @@ pub struct Requests {
     inputs: u32,
 }
 
-struct Server {
-    runtime: Runtime,
+/// What routes calls to the services.
+pub(super) type Routes = Router<TokioRuntime, Node<TokioRuntime>>;
+
+/// A whole server on stores in memory.
+pub(super) struct Server {
+    pub(super) runtime: Runtime,
     node: Node<TokioRuntime>,
-    router: Router<TokioRuntime, Node<TokioRuntime>>,
+    pub(super) router: Routes,
 }
 
 impl Default for Requests {
@@ -53,7 +57,7 @@ impl Default for Requests {
 }
 
 impl Server {
-    fn start() -> Result<Self, String> {
+    pub(super) fn start() -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let stores = Stores { log: Arc::new(MemoryLog::default()), state: Arc::new(MemoryState::default()) };
         let config = Config { cluster_id: "fuzz".into(), shards: 1, ..Config::default() };

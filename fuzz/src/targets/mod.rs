@@ -2,7 +2,9 @@
 
 mod calendar;
 mod frontend;
+mod http;
 mod query;
+mod settings;
 mod stored;
 
 use mainstay_base::Prng;
@@ -44,6 +46,8 @@ pub fn all() -> Vec<Box<dyn Target>> {
         Box::new(stored::Entries),
         Box::new(stored::Records),
         Box::new(frontend::Requests::default()),
+        Box::new(http::Http::default()),
+        Box::new(settings::Settings),
     ]
 }
 

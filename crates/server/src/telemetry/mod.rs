@@ -59,12 +59,17 @@ pub struct LogSettings {
 impl LogFlags {
     /// What the flags say, with the level that a command has by itself.
     pub fn settings(&self, level: LogLevel) -> Result<LogSettings, Failure> {
-        let filter = self.log_filter.clone().or_else(|| std::env::var("MAINSTAY_LOG_FILTER").ok());
+        self.settings_in(level, |name| std::env::var(name).ok())
+    }
+
+    /// The same in an environment: `value` tells what a variable holds.
+    pub fn settings_in(&self, level: LogLevel, value: impl Fn(&str) -> Option<String>) -> Result<LogSettings, Failure> {
+        let filter = self.log_filter.clone().or_else(|| value("MAINSTAY_LOG_FILTER"));
         let text = filter.unwrap_or_default();
         let targets = text.parse::<Targets>();
         let targets = targets.map_err(|error| format!("--log-filter {text} is not MODULE=LEVEL,...: {error}"))?;
         let slow = Some(Duration::from_millis(self.log_slow_ms)).filter(|slow| !slow.is_zero());
-        let otlp = OtlpSettings::of(self.otlp_endpoint.as_deref(), |name| std::env::var(name).ok())?;
+        let otlp = OtlpSettings::of(self.otlp_endpoint.as_deref(), value)?;
         Ok(LogSettings { level: self.log_level.unwrap_or(level), format: self.log_format, targets, slow, otlp })
     }
 }
