@@ -288,7 +288,7 @@ NEWER = {
     "StartActivityExecution": {"activity_id": "a"}, "PollActivityExecution": {"activity_id": "a"},
     "RequestCancelActivityExecution": {"activity_id": "a"}, "TerminateActivityExecution": {"activity_id": "a"},
     "DeleteActivityExecution": {"activity_id": "a"},
-    "ListWorkerDeployments": {}, "DescribeWorkerDeployment": {"deployment_name": "d"},
+    "DescribeWorkerDeployment": {"deployment_name": "d"},
     "DescribeWorkerDeploymentVersion": {}, "SetWorkerDeploymentCurrentVersion": {"deployment_name": "d"},
     "SetWorkerDeploymentRampingVersion": {"deployment_name": "d"}, "SetWorkerDeploymentManager": {"deployment_name": "d"},
     "DeleteWorkerDeployment": {"deployment_name": "d"}, "DeleteWorkerDeploymentVersion": {},
@@ -296,7 +296,7 @@ NEWER = {
     "CountNexusOperationExecutions": {}, "ListNexusOperationExecutions": {}, "StartNexusOperationExecution": {},
     "DescribeNexusOperationExecution": {}, "PollNexusOperationExecution": {}, "TerminateNexusOperationExecution": {},
     "RequestCancelNexusOperationExecution": {},
-    "CreateNexusEndpoint": {}, "UpdateNexusEndpoint": {}, "DeleteNexusEndpoint": {}, "ListNexusEndpoints": {},
+    "CreateNexusEndpoint": {}, "UpdateNexusEndpoint": {}, "DeleteNexusEndpoint": {},
     "GetWorkerBuildIdCompatibility": {}, "UpdateWorkerBuildIdCompatibility": {}, "GetWorkerTaskReachability": {},
     "GetWorkerVersioningRules": {}, "UpdateWorkerVersioningRules": {}, "AddOrUpdateRemoteCluster": {},
 }

@@ -141,6 +141,11 @@ impl<R: Runtime, S: Service> Operator<R, S> {
         Ok(ListClustersResponse { clusters: vec![cluster], ..ListClustersResponse::default() })
     }
 
+    /// None: they are not supported, so nobody can have made one. Whoever asks for all of them gets all of them.
+    async fn nexus_endpoints(&self, _: ListNexusEndpointsRequest) -> Answer<ListNexusEndpointsResponse> {
+        Ok(ListNexusEndpointsResponse::default())
+    }
+
     async fn remove_cluster(&self, _: RemoveRemoteClusterRequest) -> Answer<RemoveRemoteClusterResponse> {
         Err(not_found("The cluster to be deleted cannot be found in clusters cache."))
     }
@@ -247,6 +252,7 @@ register! {
     add_search_attributes(AddSearchAttributesRequest) -> AddSearchAttributesResponse: add,
     delete_namespace(DeleteNamespaceRequest) -> DeleteNamespaceResponse: delete,
     list_clusters(ListClustersRequest) -> ListClustersResponse: clusters,
+    list_nexus_endpoints(ListNexusEndpointsRequest) -> ListNexusEndpointsResponse: nexus_endpoints,
     list_search_attributes(ListSearchAttributesRequest) -> ListSearchAttributesResponse: list,
     remove_remote_cluster(RemoveRemoteClusterRequest) -> RemoveRemoteClusterResponse: remove_cluster,
     remove_search_attributes(RemoveSearchAttributesRequest) -> RemoveSearchAttributesResponse: remove,

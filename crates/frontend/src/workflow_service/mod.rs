@@ -212,6 +212,7 @@ register! {
     list_schedule_matching_times(ListScheduleMatchingTimesRequest) -> ListScheduleMatchingTimesResponse,
     list_schedules(ListSchedulesRequest) -> ListSchedulesResponse,
     list_task_queue_partitions(ListTaskQueuePartitionsRequest) -> ListTaskQueuePartitionsResponse,
+    list_worker_deployments(ListWorkerDeploymentsRequest) -> ListWorkerDeploymentsResponse,
     list_workers(ListWorkersRequest) -> ListWorkersResponse,
     list_workflow_executions(ListWorkflowExecutionsRequest) -> ListWorkflowExecutionsResponse,
     pause_activity(PauseActivityRequest) -> PauseActivityResponse,

@@ -1,9 +1,9 @@
 //! Workers that report about themselves, and who looks at them.
 
 use mainstay_api::temporal::workflowservice::v1::{
-    CountWorkersRequest, CountWorkersResponse, DescribeWorkerRequest, DescribeWorkerResponse, ListWorkersRequest,
-    ListWorkersResponse, RecordWorkerHeartbeatRequest, RecordWorkerHeartbeatResponse, ShutdownWorkerRequest,
-    ShutdownWorkerResponse,
+    CountWorkersRequest, CountWorkersResponse, DescribeWorkerRequest, DescribeWorkerResponse,
+    ListWorkerDeploymentsRequest, ListWorkerDeploymentsResponse, ListWorkersRequest, ListWorkersResponse,
+    RecordWorkerHeartbeatRequest, RecordWorkerHeartbeatResponse, ShutdownWorkerRequest, ShutdownWorkerResponse,
 };
 use mainstay_node::Service;
 use mainstay_runtime::Runtime;
@@ -35,6 +35,15 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn list_workers(&self, call: Call<ListWorkersRequest>) -> Answer<ListWorkersResponse> {
         let namespace = self.namespace(&call.request.namespace)?;
         Ok(self.service.list_workers(namespace, call.request).await?)
+    }
+
+    /// None: they are not supported, so nobody can have made one. Whoever asks for all of them gets all of them.
+    pub(super) async fn list_worker_deployments(
+        &self,
+        call: Call<ListWorkerDeploymentsRequest>,
+    ) -> Answer<ListWorkerDeploymentsResponse> {
+        self.namespace(&call.request.namespace)?;
+        Ok(ListWorkerDeploymentsResponse::default())
     }
 
     pub(super) async fn count_workers(&self, call: Call<CountWorkersRequest>) -> Answer<CountWorkersResponse> {
