@@ -66,6 +66,11 @@ impl Problem {
         )
     }
 
+    pub fn changed() -> Self {
+        let message = "Somebody changed it since this form was opened. Open it again, so that nobody's change is lost.";
+        Self::new(StatusCode::CONFLICT, "Changed meanwhile", message, "Nothing was done.")
+    }
+
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

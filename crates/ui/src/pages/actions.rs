@@ -13,22 +13,30 @@ use prost::Message;
 use serde::Deserialize;
 
 use super::workflow::{Head, Run, Shown};
-use super::{IDENTITY, execution};
+use super::{IDENTITY, execution, request_id};
 use crate::api::ask;
 use crate::link::parameters;
 use crate::problem::Problem;
 use crate::shell::{Section, Shell};
-use crate::visitor::{Secret, Visitor};
+use crate::visitor::Visitor;
 use crate::{Ui, json, payload};
 
 /// What was done, by the name in the address.
-const DONE: [(&str, &str); 6] = [
+const DONE: [(&str, &str); 14] = [
     ("signal", "The signal was sent."),
     ("cancel", "Cancellation was requested."),
     ("terminate", "The run was terminated."),
     ("reset", "The run was reset; this is the new run."),
     ("delete", "The run was deleted."),
     ("schedule", "Done."),
+    ("schedule-new", "The schedule was created."),
+    ("schedule-changed", "The schedule was changed."),
+    ("activity-pause", "The activity is paused."),
+    ("activity-unpause", "The activity is no longer paused."),
+    ("activity-reset", "The activity was reset."),
+    ("drain", "It is drained: others take over what it leads."),
+    ("resume", "It takes part again."),
+    ("promote", "It gets a vote where it has caught up."),
 ];
 
 /// The sentence for a name, if it is one.
@@ -53,11 +61,6 @@ pub struct Fields {
 
 fn back(ui: &Ui, shown: &Shown, done: &str) -> Response {
     Redirect::to(&(shown.address(ui) + &parameters(&[("done", done)]))).into_response()
-}
-
-/// An id that no other request has.
-fn request_id() -> String {
-    Secret::random().unwrap_or_default().0
 }
 
 pub async fn signal(

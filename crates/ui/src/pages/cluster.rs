@@ -7,7 +7,9 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus};
 use maud::{Markup, html};
+use serde::Deserialize;
 
+use super::{actions, members};
 use crate::api::ask;
 use crate::format::count;
 use crate::problem::Problem;
@@ -18,16 +20,29 @@ use crate::{Ui, live};
 /// Entries behind the leader that are a delay of the wire, not a replica that lags.
 const BEHIND_LITTLE: u64 = 50;
 
-async fn status(ui: &Ui) -> Result<GetClusterStatusResponse, Problem> {
+/// The cluster as this node sees it.
+pub async fn status(ui: &Ui) -> Result<GetClusterStatusResponse, Problem> {
     ask(ui.api.admin().get_cluster_status(GetClusterStatusRequest {})).await
 }
 
+/// What the address says.
+#[derive(Debug, Default, Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    done: String,
+}
+
 /// The map.
-pub async fn page(State(ui): State<Arc<Ui>>, visitor: Visitor) -> Result<Response, Problem> {
+pub async fn page(
+    State(ui): State<Arc<Ui>>,
+    Query(asked): Query<Asked>,
+    visitor: Visitor,
+) -> Result<Response, Problem> {
     let status = status(&ui).await?;
     let seen = live::print(&status);
-    let map = Map::of(status);
+    let map = Map::of(&ui.config.public_path, status);
     let body = html! {
+        @if let Some(done) = actions::done(&asked.done) { p.done role="status" { (done) } }
         h1 { "Cluster" }
         div #map data-region { (map.markup()) }
     };
@@ -45,7 +60,9 @@ pub async fn events(State(ui): State<Arc<Ui>>, Query(seen): Query<live::Seen>) -
 }
 
 /// What is drawn.
-struct Map {
+struct Map<'a> {
+    /// Where the pages are.
+    base: &'a str,
     status: GetClusterStatusResponse,
     groups: Vec<u32>,
 }
@@ -61,11 +78,11 @@ fn state(node: &NodeStatus) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-impl Map {
-    fn of(status: GetClusterStatusResponse) -> Self {
+impl<'a> Map<'a> {
+    fn of(base: &'a str, status: GetClusterStatusResponse) -> Self {
         let groups: BTreeSet<u32> =
             status.nodes.iter().flat_map(|node| &node.groups).map(|group| group.group).collect();
-        Self { status, groups: groups.into_iter().collect() }
+        Self { base, status, groups: groups.into_iter().collect() }
     }
 
     /// Entries of a group that some replica has applied.
@@ -102,6 +119,7 @@ impl Map {
                     caption.sr { "Nodes and the replicas they hold" }
                     thead { tr {
                         th scope="col" { "Node" } th scope="col" { "State" } th.number scope="col" { "Leads" } th.number scope="col" { "Behind" }
+                        @if nodes.len() > 1 { th scope="col" { span.sr { "What can be done" } } }
                         @for group in &self.groups { th.cell scope="col" title=(if *group == 0 { "Metadata: members, namespaces" } else { "A shard of the workflows" }) { (name(*group)) } }
                     } }
                     tbody { @for node in nodes { (self.row(node)) } }
@@ -132,10 +150,13 @@ impl Map {
                     @if member.node_id == self.status.asked_node && self.status.nodes.len() > 1 { " " small.muted { "drew this" } }
                     @if !member.address.is_empty() { br; span.muted.mono { (member.address) } }
                     @if !member.version.is_empty() { " " span.muted { (member.version) } }
+                    @if member.drained { " " span.tag { "drained" } }
+                    @if member.leaving { " " span.tag { "leaves" } }
                 }
                 td title=(meaning) { span class={ "st " (class) } { i.dot {} (word) } }
                 td.number { (leads) }
                 td.number.bad[behind > BEHIND_LITTLE] { @if node.answers { (count(i64::try_from(behind).unwrap_or(i64::MAX))) } @else { "–" } }
+                @if self.status.nodes.len() > 1 { td { (members::links(self.base, node)) } }
                 @for group in &self.groups {
                     td.cell { (self.replica(node.groups.iter().find(|other| other.group == *group))) }
                 }
@@ -207,7 +228,7 @@ mod tests {
             |leads, applied| GroupStatus { group: 1, leads, voter: true, applied, last: 500, ..GroupStatus::default() };
         let nodes =
             vec![node(1, true, vec![group(true, 500)]), node(2, true, vec![group(false, 100)]), node(3, false, vec![])];
-        let map = Map::of(GetClusterStatusResponse { nodes, ..Default::default() });
+        let map = Map::of("", GetClusterStatusResponse { nodes, ..Default::default() });
         let page = map.markup().into_string();
         assert!(page.contains("2 of 3 answer") && page.contains("400 behind"), "{page}");
         assert!(page.contains("replica leads") && page.contains("replica late") && page.contains(">down<"));
@@ -216,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_alone_is_a_map_too() {
-        let map = Map::of(GetClusterStatusResponse { nodes: vec![NodeStatus::default()], ..Default::default() });
+        let map = Map::of("", GetClusterStatusResponse { nodes: vec![NodeStatus::default()], ..Default::default() });
         assert!(map.markup().into_string().contains("This node is alone"));
     }
 }

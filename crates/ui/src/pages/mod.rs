@@ -1,12 +1,15 @@
 //! The pages, one file for each subject. A handler asks the API, and answers markup in a [`crate::shell::Shell`].
 
 mod actions;
+mod activities;
 mod batches;
 mod cluster;
 mod export;
 mod home;
 mod inspect;
+mod members;
 mod namespaces;
+mod schedule_form;
 mod schedules;
 mod task_queues;
 mod workflow;
@@ -22,7 +25,7 @@ use maud::{Markup, html};
 
 use crate::Ui;
 use crate::guard::SECRET_FIELD;
-use crate::visitor::Visitor;
+use crate::visitor::{Secret, Visitor};
 
 /// All routes below the public path.
 pub fn routes() -> Router<Arc<Ui>> {
@@ -31,10 +34,16 @@ pub fn routes() -> Router<Arc<Ui>> {
         .route("/", get(home::home))
         .route("/cluster", get(cluster::page))
         .route("/cluster/events", get(cluster::events))
+        .route("/cluster/member", get(members::confirm).post(members::change))
         .route("/namespaces", get(namespaces::list))
         .route("/namespaces/{namespace}", get(namespaces::page))
-        .route("/namespaces/{namespace}/schedules", get(schedules::list))
+        .route("/namespaces/{namespace}/schedules", get(schedules::list).post(schedule_form::create))
+        .route("/namespaces/{namespace}/new-schedule", get(schedule_form::new))
         .route("/namespaces/{namespace}/schedules/{schedule}", get(schedules::page))
+        .route(
+            "/namespaces/{namespace}/schedules/{schedule}/edit",
+            get(schedule_form::edit).post(schedule_form::change),
+        )
         .route("/namespaces/{namespace}/schedules/{schedule}/{action}", post(schedules::act))
         .route("/namespaces/{namespace}/batches", get(batches::list).post(batches::start))
         .route("/namespaces/{namespace}/new-batch", get(batches::confirm))
@@ -55,6 +64,7 @@ pub fn routes() -> Router<Arc<Ui>> {
         .route(&format!("{run}/relations"), get(inspect::relations))
         .route(&format!("{run}/queries"), get(inspect::queries))
         .route(&format!("{run}/stack"), get(inspect::stack))
+        .route(&format!("{run}/activity"), get(activities::confirm).post(activities::act))
         .route(&format!("{run}/signal"), post(actions::signal))
         .route(&format!("{run}/update"), post(actions::update))
         .route(&format!("{run}/cancel"), post(actions::cancel))
@@ -83,6 +93,11 @@ pub fn status(status: Status) -> Markup {
     let found = STATUSES.iter().find(|(known, ..)| *known == status);
     let (words, class) = found.map_or(("Unknown", "unknown"), |(_, _, words, class)| (words, class));
     html! { span class={ "st " (class) } { i.dot {} (words) } }
+}
+
+/// An id that no other request has.
+pub fn request_id() -> String {
+    Secret::random().unwrap_or_default().0
 }
 
 /// The field that every form has.

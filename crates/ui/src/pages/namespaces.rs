@@ -120,6 +120,7 @@ fn attributes<'a>(all: impl Iterator<Item = (&'a String, &'a i32)>) -> Markup {
             p.muted { "None of its own. Add one with " code { "temporal operator search-attribute create" } "." }
         } @else {
             table.list {
+                caption.sr { "Search attributes" }
                 thead { tr { th scope="col" { "Name" } th scope="col" { "Type" } } }
                 tbody {
                     @for (name, kind) in named {

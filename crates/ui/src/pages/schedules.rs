@@ -19,13 +19,13 @@ use mainstay_api::temporal::workflowservice::v1::{
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{IDENTITY, actions, secret};
+use super::{IDENTITY, actions, request_id, secret};
 use crate::api::ask;
 use crate::format::{self, enum_words, span_of, time_of};
 use crate::link::{Links, parameters, unsegment};
 use crate::problem::Problem;
 use crate::shell::{Section, Shell};
-use crate::visitor::{Secret, Visitor};
+use crate::visitor::Visitor;
 use crate::{Ui, json, payload};
 
 const PAGE: i32 = 100;
@@ -61,10 +61,10 @@ pub async fn list(
     };
     let listed = ask(ui.api.workflows().list_schedules(request)).await?;
     let body = html! {
-        h1 { "Schedules" }
+        div.head { h1 { "Schedules" } a.button href=(links.page("new-schedule")) { "New schedule" } }
         div #rows data-region {
             @if listed.schedules.is_empty() {
-                div.nothing { p { "No schedules." } p.muted { "Create one with an SDK or with " code { "temporal schedule create" } "." } }
+                div.nothing { p { "No schedules." } p.muted { "Create one here, with an SDK, or with " code { "temporal schedule create" } "." } }
             } @else {
                 table.list {
                     caption.sr { "Schedules" }
@@ -121,11 +121,12 @@ fn when(spec: Option<&ScheduleSpec>) -> Markup {
     }
 }
 
-/// A calendar as cron would write it: minute, hour, day, month, day of the week.
 fn calendar(spec: &StructuredCalendarSpec) -> String {
-    if !spec.comment.is_empty() {
-        return spec.comment.clone();
-    }
+    if spec.comment.is_empty() { cron(spec) } else { spec.comment.clone() }
+}
+
+/// A calendar as cron would write it: minute, hour, day, month, day of the week; then the year; with seconds all seven.
+pub fn cron(spec: &StructuredCalendarSpec) -> String {
     let seconds = ranges(&spec.second, "0");
     let fields = [
         ranges(&spec.minute, "0"),
@@ -135,7 +136,10 @@ fn calendar(spec: &StructuredCalendarSpec) -> String {
         all(&spec.day_of_week, 0, 6),
     ];
     let seconds = if seconds == "0" { String::new() } else { format!("{seconds} ") };
-    let years = if spec.year.is_empty() { String::new() } else { format!(" {}", ranges(&spec.year, "*")) };
+    let years = match (spec.year.is_empty(), seconds.is_empty()) {
+        (true, true) => String::new(),
+        _ => format!(" {}", ranges(&spec.year, "*")),
+    };
     format!("{seconds}{}{years}", fields.join(" "))
 }
 
@@ -246,6 +250,7 @@ impl Shown<'_> {
             div.actions {
                 @if paused { (form("unpause", html! {}, "Unpause")) } @else { (form("pause", html! {}, "Pause")) }
                 (form("trigger", html! {}, "Trigger now"))
+                a.button href={ (self.links.schedule(self.id)) "/edit" } { "Change" }
                 button.danger type="button" popovertarget="delete" { "Delete" }
             }
             dialog #delete popover aria-labelledby="delete-title" {
@@ -346,7 +351,7 @@ pub async fn act(
         schedule_id: id.clone(),
         patch: Some(patch),
         identity: IDENTITY.into(),
-        request_id: Secret::random().unwrap_or_default().0,
+        request_id: request_id(),
     };
     ask(ui.api.workflows().patch_schedule(request)).await?;
     Ok(Redirect::to(&(links.schedule(&id) + &parameters(&[("done", "schedule")]))).into_response())
@@ -369,5 +374,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(calendar(&spec), "30 8-18/2 * * 1-5");
+        let exact = StructuredCalendarSpec { second: vec![range(5, 5, 1)], ..spec };
+        assert_eq!(cron(&exact), "5 30 8-18/2 * * 1-5 *");
     }
 }

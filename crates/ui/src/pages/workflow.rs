@@ -20,7 +20,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{actions, execution};
+use super::{actions, activities, execution};
 use crate::api::ask;
 use crate::events::{Event, Page};
 use crate::format::{self, nanos, span, time, time_of};
@@ -114,7 +114,7 @@ pub async fn page(
     let body = html! {
         (head.markup("history", actions::done(&asked.done)))
         (head.outcome(&history))
-        (pending(&described.pending_activities))
+        (pending(&ui, &shown, &described.pending_activities))
         section data-region #timeline {
             h2 { "Timeline" }
             (timeline(&history, &described, newest))
@@ -174,24 +174,25 @@ fn timeline(history: &Page, described: &DescribeWorkflowExecutionResponse, newes
 }
 
 /// Activities that are not over: what people open this page for when something is stuck.
-fn pending(activities: &[PendingActivityInfo]) -> Markup {
+fn pending(ui: &Ui, shown: &Shown, activities: &[PendingActivityInfo]) -> Markup {
     html! {
         section #pending data-region {
             @if !activities.is_empty() {
                 h2 { "Pending activities " small { (activities.len()) } }
                 table.list.pending {
+                    caption.sr { "Pending activities" }
                     thead { tr {
                         th scope="col" { "Activity" } th scope="col" { "State" } th scope="col" { "Attempt" }
-                        th scope="col" { "Next attempt" } th scope="col" { "Last failure" }
+                        th scope="col" { "Next attempt" } th scope="col" { "Last failure" } th scope="col" { span.sr { "What can be done" } }
                     } }
-                    tbody { @for activity in activities.iter().take(100) { (pending_row(activity)) } }
+                    tbody { @for activity in activities.iter().take(100) { (pending_row(activity, &activities::links(ui, shown, activity))) } }
                 }
             }
         }
     }
 }
 
-fn pending_row(activity: &PendingActivityInfo) -> Markup {
+fn pending_row(activity: &PendingActivityInfo, links: &Markup) -> Markup {
     let state = format::enum_words(activity.state().as_str_name(), "PENDING_ACTIVITY_STATE_");
     let next = activity.next_attempt_schedule_time.as_ref().or(activity.scheduled_time.as_ref());
     let most = match activity.maximum_attempts {
@@ -231,6 +232,7 @@ fn pending_row(activity: &PendingActivityInfo) -> Markup {
                     details { summary { "Heartbeat details" } (payload::all(Some(details))) }
                 }
             }
+            td { (links) }
         }
     }
 }
