@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mainstay_api::Addressed;
 use mainstay_api::temporal::enums::v1::CommandType;
-use mainstay_node::measure::{Cached, ErrorKind, OTHER, Operation, Role, command_name, kind_of};
+use mainstay_node::measure::{Cached, ErrorKind, OTHER, Operation, Role, Room, command_name, kind_of};
 use mainstay_node::service::Service;
 use mainstay_runtime::{Instant, Runtime};
 use metrics::{Counter, counter};
@@ -17,7 +17,9 @@ use tonic::Request;
 use crate::deadline::Budget;
 use crate::status::Refusal;
 
-const NAMESPACES: usize = 200;
+/// Namespaces that have labels of their own, and those that have histograms of their own.
+const NAMESPACES: usize = 100;
+const NAMESPACES_TIMED: usize = 20;
 /// Temporal's label of a namespace that a request does not name, or that does not exist.
 const UNKNOWN: &str = "_unknown_";
 /// Calls that Temporal counts as actions.
@@ -57,10 +59,13 @@ pub(crate) struct Calls {
     prefix: &'static str,
     namespaces: Cached<String, InNamespace>,
     unknown: InNamespace,
+    timed: Room,
 }
 
 struct InNamespace {
     label: String,
+    /// The same, if it has histograms of its own.
+    timed: String,
     operations: Vec<OnceLock<Call>>,
     commands: Cached<CommandType, Counter>,
 }
@@ -71,9 +76,9 @@ struct Call {
 }
 
 impl InNamespace {
-    fn new(label: &str, operations: usize) -> Self {
+    fn new(label: &str, timed: &str, operations: usize) -> Self {
         let operations = (0..operations).map(|_| OnceLock::new()).collect();
-        Self { label: label.to_owned(), operations, commands: Cached::new(64) }
+        Self { label: label.to_owned(), timed: timed.to_owned(), operations, commands: Cached::new(64) }
     }
 }
 
@@ -84,8 +89,8 @@ fn action(namespace: &str, kind: String) -> Counter {
 impl Calls {
     /// `names` are those of methods, by number; `prefix` goes before each.
     pub(crate) fn new(names: &'static [&'static str], prefix: &'static str) -> Self {
-        let unknown = InNamespace::new(UNKNOWN, names.len());
-        Self { names, prefix, namespaces: Cached::new(NAMESPACES), unknown }
+        let unknown = InNamespace::new(UNKNOWN, UNKNOWN, names.len());
+        Self { names, prefix, namespaces: Cached::new(NAMESPACES), unknown, timed: Room::new(NAMESPACES_TIMED) }
     }
 
     /// A call begins.
@@ -111,7 +116,10 @@ impl Calls {
         if name.is_empty() || service.namespace(name).is_none() {
             return None;
         }
-        Some(self.namespaces.get(name, |name| InNamespace::new(name.unwrap_or(OTHER), self.names.len())))
+        Some(self.namespaces.get(name, |name| {
+            let name = name.unwrap_or(OTHER);
+            InNamespace::new(name, self.timed.own(name), self.names.len())
+        }))
     }
 
     fn call<'a>(&self, namespace: &'a InNamespace, number: usize) -> Option<&'a Call> {
@@ -119,7 +127,7 @@ impl Calls {
         Some(place.get_or_init(|| {
             let name = format!("{}{}", self.prefix, mainstay_node::measure::camel(name));
             Call {
-                operation: Operation::new(&name, Role::Frontend, &namespace.label),
+                operation: Operation::new(&name, Role::Frontend, &namespace.label, &namespace.timed),
                 action: ACTIONS.contains(&name.as_str()).then(|| action(&namespace.label, format!("grpc_{name}"))),
             }
         }))

@@ -14,8 +14,9 @@ Names, labels and units are those of Temporal's server where the meaning is the 
 counters have no `_total`, times are in seconds. A node plays the roles `frontend`, `history` and `matching` in one process; the
 label `service_name` tells which of them is meant. Ours begin with `mainstay_` and follow Prometheus' own conventions.
 
-Labels are bounded: 200 namespaces, 500 workflow types and 1,000 task queues have series of their own, what comes later shares the
-value `__other__`; sticky task queues share `__sticky__`; a namespace that does not exist is `_unknown_`. Where a scrape's own label
+Labels are bounded, so that a scrape stays short: 100 namespaces, 200 workflow types and 200 task queues have series of their own, and
+the first 20, 50 and 20 of them histograms of their own, which take twenty lines each; what comes later shares the value `__other__`;
+sticky task queues share `__sticky__`; a namespace that does not exist is `_unknown_`. Where a scrape's own label
 `namespace` collides, keep ours as `temporal_namespace`, which is what Temporal's dashboards group by:
 
 ```yaml

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The label value of what came after the bound was reached.
@@ -52,6 +53,27 @@ impl<K: Ord, V> Cached<K, V> {
     }
 }
 
+/// How many sets of label values have histograms of their own: the first ones. A histogram is twenty lines where a counter is one, and
+/// a scrape has to stay short; so fewer sets have histograms than counters.
+#[derive(Debug)]
+pub struct Room {
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl Room {
+    /// Room for so many.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), most }
+    }
+
+    /// The value if there is room for it, else [`OTHER`].
+    pub fn own<'a>(&self, value: &'a str) -> &'a str {
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.most { value } else { OTHER }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +85,11 @@ mod tests {
         assert!(Arc::ptr_eq(&get("a"), &get("a")));
         assert_eq!([get("b"), get("c"), get("d"), get("a")].map(|v| v.to_string()), ["b", OTHER, OTHER, "a"]);
         assert_eq!(cached.all().len(), 2);
+    }
+
+    #[test]
+    fn the_first_have_histograms() {
+        let room = Room::new(2);
+        assert_eq!(["a", "b", "c", "d"].map(|value| room.own(value)), ["a", "b", OTHER, OTHER]);
     }
 }

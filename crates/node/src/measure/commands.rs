@@ -30,7 +30,7 @@ impl Commands {
     pub(crate) fn begin(&self, op: Option<&Op>) -> std::sync::Arc<Command> {
         let (name, store) = op.map_or(("Unknown", "Unknown"), names);
         let command = self.0.get(&name, |_| Command {
-            operation: Operation::new(name, Role::History, ALL),
+            operation: Operation::new(name, Role::History, ALL, ALL),
             store: Access::new("persistence", store, Role::History),
         });
         command.operation.begun();

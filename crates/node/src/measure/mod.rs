@@ -4,7 +4,7 @@
 //! Names and labels are Temporal's where the meaning is the same, so that dashboards made for it draw; a node plays the roles of
 //! Temporal's `history` and `matching` services. Ours begin with `mainstay_`. The list of all of them is the `ops` crate's.
 //! Handles are made once for each set of label values and kept, so that counting costs no formatting; how many sets there may be is
-//! bounded, and what comes later shares one, labelled [`OTHER`].
+//! bounded, and what comes later shares one, labelled [`OTHER`]; so are sets of histograms, which take most of a scrape ([`Room`]).
 
 mod cached;
 mod calls;
@@ -16,7 +16,7 @@ mod queues;
 mod service;
 mod tasks;
 
-pub use cached::{Cached, OTHER};
+pub use cached::{Cached, OTHER, Room};
 pub use errors::{ErrorKind, kind_of};
 pub use service::{Operation, Role};
 

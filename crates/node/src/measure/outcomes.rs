@@ -7,22 +7,33 @@ use mainstay_api::temporal::enums::v1::{CommandType, TimeoutType, WorkflowExecut
 use mainstay_engine::{Note, ScheduleNote};
 use metrics::{Counter, Histogram, counter, histogram};
 
-use super::{Cached, OTHER};
+use super::{Cached, OTHER, Room};
 use crate::namespaces::Registry;
 
-const NAMESPACES: usize = 200;
-const WORKFLOW_TYPES: usize = 500;
+/// Namespaces and workflow types that have labels of their own, and those that have histograms of their own.
+const NAMESPACES: usize = 100;
+const NAMESPACES_TIMED: usize = 20;
+const WORKFLOW_TYPES: usize = 200;
+const WORKFLOW_TYPES_TIMED: usize = 50;
 
 /// By namespace, by workflow type, by command.
 pub(crate) struct Outcomes {
     namespaces: Cached<String, InNamespace>,
     types: Cached<(String, String), OfType>,
     commands: Cached<CommandType, Counter>,
+    namespaces_timed: Room,
+    types_timed: Room,
 }
 
 impl Default for Outcomes {
     fn default() -> Self {
-        Self { namespaces: Cached::new(NAMESPACES), types: Cached::new(WORKFLOW_TYPES), commands: Cached::new(64) }
+        Self {
+            namespaces: Cached::new(NAMESPACES),
+            types: Cached::new(WORKFLOW_TYPES),
+            commands: Cached::new(64),
+            namespaces_timed: Room::new(NAMESPACES_TIMED),
+            types_timed: Room::new(WORKFLOW_TYPES_TIMED),
+        }
     }
 }
 
@@ -46,8 +57,10 @@ struct InNamespace {
 }
 
 impl InNamespace {
-    fn new(namespace: &str) -> Self {
-        let labels = [("namespace", namespace.to_owned()), ("service_name", "history".to_owned())];
+    /// `timed`: the name, if the namespace has histograms of its own.
+    fn new(namespace: &str, timed: &str) -> Self {
+        let labels = [("namespace", timed.to_owned()), ("service_name", "history".to_owned())];
+        let delays = [("namespace", timed.to_owned()), ("service_name", "worker".to_owned())];
         let schedules = [("namespace", namespace.to_owned()), ("service_name", "worker".to_owned())];
         Self {
             transitions: histogram!("state_transition_count", &labels),
@@ -56,7 +69,7 @@ impl InNamespace {
             activity_timeouts: Timeouts::new("TimerActiveTaskActivityTimeout", namespace),
             workflow_task_timeouts: Timeouts::new("TimerActiveTaskWorkflowTaskTimeout", namespace),
             acted: counter!("schedule_action_success", &schedules),
-            action_delay: histogram!("schedule_action_delay", &schedules),
+            action_delay: histogram!("schedule_action_delay", &delays),
             action_errors: counter!("schedule_action_errors", &schedules),
             missed: counter!("schedule_missed_catchup_window", &schedules),
             overruns: counter!("schedule_buffer_overruns", &schedules),
@@ -110,13 +123,18 @@ struct OfType {
 }
 
 impl OfType {
-    fn new(namespace: String, workflow_type: &str) -> Self {
-        let labels = [
-            ("operation", "CompletionStats".to_owned()),
-            ("namespace", namespace),
-            ("workflowType", workflow_type.to_owned()),
-            ("service_name", "history".to_owned()),
-        ];
+    /// `timed`: the type, if it has a histogram of its own.
+    fn new(namespace: &str, workflow_type: &str, timed: &str) -> Self {
+        let labels = |namespace: &str, workflow_type: &str| {
+            [
+                ("operation", "CompletionStats".to_owned()),
+                ("namespace", namespace.to_owned()),
+                ("workflowType", workflow_type.to_owned()),
+                ("service_name", "history".to_owned()),
+            ]
+        };
+        let times = labels(if timed == OTHER { OTHER } else { namespace }, timed);
+        let labels = labels(namespace, workflow_type);
         Self {
             completed: counter!("workflow_success", &labels),
             failed: counter!("workflow_failed", &labels),
@@ -124,14 +142,17 @@ impl OfType {
             terminated: counter!("workflow_terminate", &labels),
             canceled: counter!("workflow_cancel", &labels),
             continued: counter!("workflow_continued_as_new", &labels),
-            latency: histogram!("workflow_schedule_to_close_latency", &labels),
+            latency: histogram!("workflow_schedule_to_close_latency", &times),
         }
     }
 }
 
 impl Outcomes {
     fn namespace(&self, registry: &Registry, id: &str) -> Arc<InNamespace> {
-        self.namespaces.get(id, |id| InNamespace::new(&label(registry, id)))
+        self.namespaces.get(id, |id| {
+            let name = label(registry, id);
+            InNamespace::new(&name, self.namespaces_timed.own(&name))
+        })
     }
 
     /// A run made a transition.
@@ -147,8 +168,8 @@ impl Outcomes {
         let took = row.close_ns.saturating_sub(row.start_ns).max(0) as f64 / 1e9;
         let (status, key) = (row.status(), (row.namespace_id, row.workflow_type));
         let closed = self.types.get(&key, |known| match known {
-            Some((id, workflow_type)) => OfType::new(label(registry, Some(id)), workflow_type),
-            None => OfType::new(OTHER.to_owned(), OTHER),
+            Some((id, name)) => OfType::new(&label(registry, Some(id)), name, self.types_timed.own(name)),
+            None => OfType::new(OTHER, OTHER, OTHER),
         });
         match status {
             Status::Completed => closed.completed.increment(1),

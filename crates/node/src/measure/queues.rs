@@ -7,11 +7,12 @@ use mainstay_matching::{QueueKey, QueueKind};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::outcomes::label;
-use super::{Cached, OTHER};
+use super::{Cached, OTHER, Room};
 use crate::namespaces::Registry;
 
-/// Task queues that have labels of their own.
-const QUEUES: usize = 1_000;
+/// Task queues that have labels of their own, and those that have histograms of their own.
+const QUEUES: usize = 200;
+const QUEUES_TIMED: usize = 20;
 /// Sticky queues are as many as workers, and share a label.
 const STICKY: &str = "__sticky__";
 
@@ -20,6 +21,7 @@ pub(crate) struct Queues {
     registry: Arc<Registry>,
     normal: Cached<QueueKey, Queue>,
     sticky: Cached<(String, bool), Queue>,
+    timed: Room,
 }
 
 /// Handles of one queue.
@@ -37,27 +39,29 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    fn new(namespace: String, name: &str, kind: QueueKind) -> Self {
+    /// `timed`: the name, if the queue has histograms of its own.
+    fn new(namespace: String, name: &str, timed: &str, kind: QueueKind) -> Self {
         let (task_type, add, poll) = match kind {
             QueueKind::Workflow => ("Workflow", "AddWorkflowTask", "PollWorkflowTaskQueue"),
             QueueKind::Activity => ("Activity", "AddActivityTask", "PollActivityTaskQueue"),
         };
-        let labels = |operation: &str| {
+        let labels = |operation: &str, namespace: &str, name: &str| {
             [
                 ("operation", operation.to_owned()),
                 ("service_name", "matching".to_owned()),
-                ("namespace", namespace.clone()),
+                ("namespace", namespace.to_owned()),
                 ("taskqueue", name.to_owned()),
                 ("task_type", task_type.to_owned()),
                 ("partition", "0".to_owned()),
             ]
         };
-        let (manager, poll) = (labels("TaskQueueMgr"), labels(poll));
+        let (manager, poll) = (labels("TaskQueueMgr", &namespace, name), labels(poll, &namespace, name));
+        let times = labels("TaskQueueMgr", if timed == OTHER { OTHER } else { &namespace }, timed);
         Self {
-            added: counter!("service_requests", "operation" => add, "service_name" => "matching", "namespace" => namespace.clone()),
-            sync: histogram!("syncmatch_latency", &manager),
-            asynchronous: histogram!("asyncmatch_latency", &manager),
-            dispatch: histogram!("task_dispatch_latency", &manager),
+            added: counter!("service_requests", "operation" => add, "service_name" => "matching", "namespace" => namespace),
+            sync: histogram!("syncmatch_latency", &times),
+            asynchronous: histogram!("asyncmatch_latency", &times),
+            dispatch: histogram!("task_dispatch_latency", &times),
             polled: counter!("poll_success", &poll),
             polled_at_once: counter!("poll_success_sync", &poll),
             timeouts: counter!("poll_timeouts", &poll),
@@ -96,19 +100,23 @@ impl Queue {
 
 impl Queues {
     pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, normal: Cached::new(QUEUES), sticky: Cached::new(QUEUES) }
+        Self { registry, normal: Cached::new(QUEUES), sticky: Cached::new(QUEUES), timed: Room::new(QUEUES_TIMED) }
     }
 
     /// A queue's handles.
     pub(crate) fn of(&self, key: &QueueKey, sticky: bool) -> Arc<Queue> {
         if sticky {
             let shared = (key.namespace_id.clone(), key.kind == QueueKind::Activity);
-            let named = |id: Option<&str>| Queue::new(label(&self.registry, id), STICKY, key.kind);
+            let named =
+                |id: Option<&str>| Queue::new(label(&self.registry, id), STICKY, self.timed.own(STICKY), key.kind);
             return self.sticky.get(&shared, |shared| named(shared.map(|(id, _)| id.as_str())));
         }
         self.normal.get(key, |known| match known {
-            Some(key) => Queue::new(label(&self.registry, Some(&key.namespace_id)), &key.name, key.kind),
-            None => Queue::new(OTHER.to_owned(), OTHER, key.kind),
+            Some(key) => {
+                let namespace = label(&self.registry, Some(&key.namespace_id));
+                Queue::new(namespace, &key.name, self.timed.own(&key.name), key.kind)
+            }
+            None => Queue::new(OTHER.to_owned(), OTHER, OTHER, key.kind),
         })
     }
 

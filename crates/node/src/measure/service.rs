@@ -42,14 +42,18 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// By its name, its role, and the namespace's name (or what stands for all).
+    /// By its name, its role, and the namespace's name (or what stands for all); `timed` is the same name if the namespace has
+    /// histograms of its own.
     #[must_use]
-    pub fn new(name: &str, role: Role, namespace: &str) -> Self {
+    pub fn new(name: &str, role: Role, namespace: &str, timed: &str) -> Self {
         let service = role.name().to_owned();
-        let labels = [("operation", name.to_owned()), ("service_name", service), ("namespace", namespace.to_owned())];
+        let labels = |namespace: &str| {
+            [("operation", name.to_owned()), ("service_name", service.clone()), ("namespace", namespace.to_owned())]
+        };
+        let (times, labels) = (labels(timed), labels(namespace));
         Self {
             requests: counter!("service_requests", &labels),
-            latency: histogram!("service_latency", &labels),
+            latency: histogram!("service_latency", &times),
             pending: gauge!("service_pending_requests", &labels),
             errors: Cached::new(KINDS),
             labels,
