@@ -24,7 +24,7 @@ use crate::visitor::Visitor;
 use crate::{Ui, live};
 
 /// Recent workflows that are looked at for names of queues.
-const RECENT: i32 = 500;
+const RECENT: i32 = 200;
 const QUEUES_MAX: usize = 50;
 const WORKERS_MAX: i32 = 200;
 const TYPES: [(TaskQueueType, &str); 2] =
