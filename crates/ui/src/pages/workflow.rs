@@ -182,7 +182,7 @@ fn pending(ui: &Ui, shown: &Shown, activities: &[PendingActivityInfo]) -> Markup
                 table.list.pending {
                     caption.sr { "Pending activities" }
                     thead { tr {
-                        th scope="col" { "Activity" } th scope="col" { "State" } th scope="col" { "Attempt" }
+                        th scope="col" { "Activity" } th scope="col" { "State" } th.number scope="col" { "Attempt" }
                         th scope="col" { "Next attempt" } th scope="col" { "Last failure" } th scope="col" { span.sr { "What can be done" } }
                     } }
                     tbody { @for activity in activities.iter().take(100) { (pending_row(activity, &activities::links(ui, shown, activity))) } }
