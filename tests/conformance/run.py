@@ -146,7 +146,8 @@ def main() -> int:
         with server as s:
             report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
             results = replay(args, areas, rules, s.address, http, report)
-    return judge(results, rules["gated"], rules.get("differs", {}))
+    differs = rules.get("differs", {}) | (rules["differs_in_cluster"] if args.cluster else {})
+    return judge(results, rules["gated"], differs)
 
 
 if __name__ == "__main__":

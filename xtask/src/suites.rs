@@ -19,6 +19,7 @@ pub fn test() -> Result<(), Failure> {
     let failures: Vec<Failure> = [
         in_venv(&["python", "-m", "pytest", "-q", "tests/python"], &binary),
         in_venv_within(&["python", "tests/conformance/run.py"], &binary, CONFORMANCE_WITHIN),
+        in_venv(&["python", "tests/conformance/run.py", "--cluster", "signal", "query", "close"], &binary),
         go(&binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/kill"], &binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/cluster"], &binary),
@@ -36,6 +37,9 @@ pub fn long() -> Result<(), Failure> {
     let mut cluster = Command::new("tests/venv");
     cluster.args(["python", "-m", "pytest", "-q", "-s", "tests/python/cluster/test_cluster.py"]);
     run(cluster.env("MAINSTAY_BIN", &binary).env("MAINSTAY_CLUSTER_LONG", "1"), LONG_WITHIN)?;
+    let mut conformance = Command::new("tests/venv");
+    conformance.args(["python", "tests/conformance/run.py", "--cluster"]);
+    run(conformance.env("MAINSTAY_BIN", &binary), LONG_WITHIN)?;
     let mut failover = Command::new("tests/venv");
     failover.args(["python", "tests/python/cluster/failover.py", "100"]);
     run(failover.env("MAINSTAY_BIN", &binary), LONG_WITHIN)

@@ -16,6 +16,8 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::Semaphore;
 
 use crate::codec::{self, Mark};
+use crate::digests::{self, Digests};
+use crate::fence::Fence;
 use crate::group_log::GroupLog;
 use crate::install::{self, Staged};
 use crate::leadership::Changes;
@@ -53,12 +55,42 @@ pub(crate) struct Applier<R: Runtime, M: Machine> {
     pub mark: Mark,
     pub changes: Arc<Changes>,
     pub meter: ApplyMeter,
+    pub fence: Arc<Fence>,
+    pub digests: Arc<Digests>,
+    /// The last entry that was not applied because the replica is fenced.
+    pub skipped: Option<u64>,
     /// Held only to be dropped.
     pub _alive: Alive,
 }
 
 impl<R: Runtime, M: Machine> Applier<R, M> {
-    async fn apply_batch(&mut self, entries: Vec<LogEntry>, waiting: Vec<Waiting<R, M>>) -> Result<(), io::Error> {
+    /// Applies entries, or leaves them for later if the replica is not to be trusted.
+    async fn take(&mut self, entries: Vec<LogEntry>, waiting: Vec<Waiting<R, M>>) -> Result<(), io::Error> {
+        let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
+            return Ok(());
+        };
+        if !self.fence.is_up() {
+            match self.apply_batch(entries, waiting).await {
+                Err(StorageError::Corrupt(reason)) if self.may_fence() => {
+                    self.fence.raise(&reason);
+                    self.changes.tell();
+                }
+                done => return done.map_err(|error| self.log.health().failed(error)),
+            }
+        } else {
+            // What came of them is not known here.
+            waiting.into_iter().flatten().for_each(|waiting| waiting.send(None));
+        }
+        self.skipped = Some(last);
+        Ok(())
+    }
+
+    /// Whether there is another member that could rebuild this one.
+    fn may_fence(&self) -> bool {
+        self.mark.membership.membership().nodes().count() > 1
+    }
+
+    async fn apply_batch(&mut self, entries: Vec<LogEntry>, waiting: Vec<Waiting<R, M>>) -> Result<(), StorageError> {
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             return Ok(());
         };
@@ -68,8 +100,13 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
         let entries: Vec<Entry> = entries.into_iter().map(|entry| self.hand_over(entry, &mut mark)).collect();
         let with_data: Vec<bool> = entries.iter().map(|entry| entry.data.is_some()).collect();
         let (count, begun) = (entries.len(), R::Instant::now());
-        let replies = self.machine.apply(entries, codec::mark(&mark));
-        let replies = replies.map_err(|error| self.log.health().failed(error))?;
+        let replies = match self.machine.apply(entries, codec::mark(&mark)) {
+            Ok(replies) => replies,
+            Err(error) => {
+                waiting.into_iter().flatten().for_each(|waiting| waiting.send(None));
+                return Err(error);
+            }
+        };
         self.meter.applied(count, R::Instant::now() - begun);
         drop(spans);
         if replies.len() != with_data.iter().filter(|has| **has).count() {
@@ -91,7 +128,7 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
     fn hand_over(&self, entry: LogEntry, mark: &mut Mark) -> Entry {
         let data = match entry.payload {
             EntryPayload::Blank => None,
-            EntryPayload::Normal(command) => Some(command.0),
+            EntryPayload::Normal(command) => Some(command.0).filter(|data| !digests::is_checkpoint(data)),
             EntryPayload::Membership(members) => {
                 mark.membership = StoredMembership::new(Some(entry.log_id), members);
                 None
@@ -115,7 +152,56 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
             self.changes.applied(applied.leader_id.term);
         }
         self.mark = mark;
+        self.skipped = None;
+        self.fence.lower();
+        self.changes.tell();
         Ok(())
+    }
+
+    /// Puts another replica's rows in the place of those of this fenced one, and applies what this one's own log has beyond them.
+    pub async fn rebuild(&mut self, staged: Staged, new: Mark) -> Result<(), StorageError> {
+        let upto = self.skipped.max(self.mark.applied.map(|applied| applied.index)).unwrap_or_default();
+        let from = new.applied.map(|applied| applied.index).unwrap_or_default();
+        if !self.fence.is_up() || from > upto || new.applied < self.log.tail().purged() {
+            return Err(StorageError::Io(format!("a state at {from} does not fit to a log up to {upto}")));
+        }
+        self.skipped = Some(upto);
+        self.mark = install::rebuild::<R>(self.log.id(), self.machine.range(), staged).await?;
+        self.machine.replaced()?;
+        self.changes.applied(self.mark.applied.map_or(0, |applied| applied.leader_id.term));
+        let mut next = from + 1;
+        while next <= upto {
+            let end = next.saturating_add(BATCH_ENTRIES as u64).min(upto + 1);
+            self.apply_batch(self.log.read(next..end)?, Vec::new()).await?;
+            next = end;
+        }
+        self.skipped = None;
+        self.fence.lower();
+        self.changes.tell();
+        Ok(())
+    }
+
+    /// Begins to hash the rows as they are now, at a checkpoint; returns when they may change again.
+    async fn checkpoint(&self, index: u64) {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (machine, digests, fence) = (self.machine.clone(), self.digests.clone(), self.fence.clone());
+        let may_fence = self.may_fence();
+        drop(R::spawn(async move {
+            let digest = R::disk(move || {
+                let mut tell = Some(tell);
+                machine.digest(&mut || {
+                    // Nobody waits any more if the group stops.
+                    let _waits = tell.take().map(|tell| tell.send(()));
+                })
+            });
+            match digest.await {
+                Ok(digest) => digests.add(index, digest),
+                Err(StorageError::Corrupt(reason)) if may_fence => fence.raise(&reason),
+                // The next one may work.
+                Err(_) => {}
+            }
+        }));
+        let _taken = told.await;
     }
 }
 
@@ -134,14 +220,19 @@ impl<R: Runtime, M: Machine> RaftStateMachine<Types<R, M::Reply>> for Applier<R,
         let (mut batch, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some((entry, responder)) = entries.try_next().await? {
             bytes += tail::size(&entry);
+            let index = entry.log_id.index;
+            let checkpoint = matches!(&entry.payload, EntryPayload::Normal(data) if digests::is_checkpoint(&data.0));
             batch.push(entry);
             waiting.push(responder);
-            if batch.len() == BATCH_ENTRIES || bytes >= BATCH_BYTES {
-                self.apply_batch(std::mem::take(&mut batch), std::mem::take(&mut waiting)).await?;
+            if checkpoint || batch.len() == BATCH_ENTRIES || bytes >= BATCH_BYTES {
+                self.take(std::mem::take(&mut batch), std::mem::take(&mut waiting)).await?;
                 bytes = 0;
             }
+            if checkpoint && !self.fence.is_up() {
+                self.checkpoint(index).await;
+            }
         }
-        self.apply_batch(batch, waiting).await
+        self.take(batch, waiting).await
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Self::SnapshotBuilder> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use mainstay_runtime::{Instant, Runtime};
+use mainstay_runtime::{Instant, Runtime, Select2};
 use mainstay_storage::StorageError;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
@@ -14,6 +14,8 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::applier::{Alive, Applier, read_mark};
 use crate::codec::Mark;
+use crate::digests::Digests;
+use crate::fence::{self, Fence};
 use crate::group_log::{Adapter, GroupLog};
 use crate::health::Health;
 use crate::install;
@@ -51,8 +53,10 @@ pub(crate) struct Inner<R: Runtime, M: Machine> {
     node_log: Log<R>,
     pub log: Arc<GroupLog>,
     pub config: Config,
-    peers: Option<Peers<R>>,
-    transfers: Arc<Transfers>,
+    pub peers: Option<Peers<R>>,
+    pub transfers: Arc<Transfers>,
+    pub fence: Arc<Fence>,
+    pub digests: Arc<Digests>,
     pub changes: Arc<Changes>,
     pub readers: Readers,
     pub quiet: Arc<Quiet<R>>,
@@ -123,6 +127,10 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         check(&group_log, &mark)?;
         let (alive, changes) = (Arc::new(Semaphore::new(0)), Arc::<Changes>::default());
         changes.applied(mark.applied.map_or(0, |applied| applied.leader_id.term));
+        let (fence, digests) = (Arc::<Fence>::default(), Arc::<Digests>::default());
+        if let Some(reason) = install::fenced(id, &machine.range())? {
+            fence.raise(&reason);
+        }
         let applier = Applier {
             machine: machine.clone(),
             log: group_log.clone(),
@@ -130,6 +138,9 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             mark,
             changes: changes.clone(),
             meter: ApplyMeter::new(),
+            fence: fence.clone(),
+            digests: digests.clone(),
+            skipped: None,
             _alive: Alive(alive.clone()),
         };
         let transfers = Arc::<Transfers>::default();
@@ -153,6 +164,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             config,
             peers,
             transfers,
+            fence,
+            digests,
             changes,
             readers: Readers::default(),
             quiet: Arc::new(Quiet::new()),
@@ -253,7 +266,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         match inner.raft.client_write(Command(data, trace)).await {
             Ok(response) => match response.data {
                 Some(reply) => Ok(reply),
-                None => inner.log.health().fatal("a command was applied without a reply"),
+                // It was committed and will be applied, but the replica here is fenced.
+                None => Err(Error::Unknown),
             },
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
                 Err(Error::NotLeader { leader: to.leader_id })
@@ -413,8 +427,11 @@ async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
             }
             group.changes.tell();
         }
-        if receiver.changed().await.is_err() {
-            return;
+        let Some(fence) = group.upgrade().map(|group| group.fence.clone()) else { return };
+        match R::select2(receiver.changed(), fence.raised()).await {
+            Select2::First(Ok(())) => {}
+            Select2::First(Err(_)) => return,
+            Select2::Second(()) => drop(R::spawn(fence::rebuild(group.clone()))),
         }
     }
 }

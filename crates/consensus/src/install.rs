@@ -26,6 +26,8 @@ use crate::snapshot::{self, End, Part};
 const SPACE: [u8; 4] = [0xff; 4];
 const INSTALLING: u8 = 0;
 const PART: u8 = 1;
+/// Why the replica is fenced.
+const FENCED: u8 = 2;
 
 fn key(group: u32, kind: u8, number: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(17);
@@ -86,6 +88,27 @@ impl Incoming {
     }
 }
 
+/// Why the replica was fenced when the process ended, if it was.
+pub(crate) fn fenced(group: u32, range: &StateRange) -> Result<Option<String>, StorageError> {
+    let reason = range.store.get(&key(group, FENCED, 0))?;
+    Ok(reason.map(|reason| String::from_utf8_lossy(&reason).into_owned()))
+}
+
+/// Remembers, durably, that the replica is fenced.
+pub(crate) fn keep_fence(group: u32, range: &StateRange, reason: &str) -> Result<(), StorageError> {
+    let mut batch = StateBatch::new();
+    batch.put(key(group, FENCED, 0), reason.to_owned());
+    range.store.write(batch)?;
+    range.store.flush()
+}
+
+/// Forgets it.
+pub(crate) fn drop_fence(group: u32, range: &StateRange) -> Result<(), StorageError> {
+    let mut batch = StateBatch::new();
+    batch.delete(key(group, FENCED, 0));
+    range.store.write(batch)
+}
+
 /// Throws away what arrived so far.
 pub(crate) fn discard(group: u32) -> StateBatch {
     let mut batch = StateBatch::new();
@@ -110,6 +133,19 @@ pub(crate) fn forget(group: u32, range: &StateRange) -> Result<(), StorageError>
         false
     })?;
     if found { range.store.write(discard(group)) } else { Ok(()) }
+}
+
+/// Puts the new state in the place of a fenced replica's. Unlike [`run`] it leaves the log alone, which has all up to the new state and
+/// beyond. Answers the new mark.
+pub(crate) async fn rebuild<R: Runtime>(group: u32, range: StateRange, staged: Staged) -> Result<Mark, StorageError> {
+    R::disk(move || {
+        replace(group, &range, &staged)?;
+        range.store.flush()?;
+        let mark = codec::read_mark(range.store.get(&range.mark)?.ok_or_else(|| corrupt("it has no mark"))?)?;
+        finish(group, &range)?;
+        Ok(mark)
+    })
+    .await
 }
 
 /// Puts the new state in the place of the old one and purges the log up to it. Answers the new mark.
@@ -160,6 +196,7 @@ fn replace(group: u32, range: &StateRange, staged: &Staged) -> Result<(), Storag
 fn finish(group: u32, range: &StateRange) -> Result<(), StorageError> {
     let mut batch = discard(group);
     batch.delete(key(group, INSTALLING, 0));
+    batch.delete(key(group, FENCED, 0));
     range.store.write(batch)?;
     range.store.flush()
 }

@@ -9,7 +9,9 @@ mod applier;
 mod clock;
 mod codec;
 mod config;
+mod digests;
 mod error;
+mod fence;
 mod group;
 mod group_log;
 mod health;
@@ -34,6 +36,7 @@ mod trace;
 mod types;
 
 pub use config::Config;
+pub use digests::Comparison;
 pub use error::Error;
 pub use group::{Group, Metrics};
 pub use leadership::Leadership;

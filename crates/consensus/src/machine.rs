@@ -66,6 +66,13 @@ pub trait Machine: Send + Sync + 'static {
     /// all nodes, and do not begin with four bytes 0xff.
     fn range(&self) -> StateRange;
 
+    /// A hash of all rows in the range as they are now: equal at equal positions of equal logs, on any store. It calls `taken` when later
+    /// changes no longer matter. Blocks, for as long as it takes to read everything.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn digest(&self, taken: &mut dyn FnMut()) -> Result<u64, StorageError>;
+
     /// The rows were replaced by another replica's: what was remembered of them is not true any more.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         let receiver = self.0.raft.server_metrics();
         let metrics = receiver.borrow_watched();
         let term = metrics.vote.leader_id.term;
-        let leading = metrics.state.is_leader() && self.0.changes.applied_term() == term;
+        let leading = metrics.state.is_leader() && self.0.changes.applied_term() == term && !self.0.fence.is_up();
         Leadership { term, leading }
     }
 

@@ -239,6 +239,7 @@ impl<R: Runtime, M: Machine> RaftNetworkV2<T<R, M>> for Peer<R, M> {
             machine: self.machine.clone(),
             transfers: self.transfers.clone(),
             bytes_per_second: self.snapshot_bytes_per_second,
+            transfer: R::random() as u64,
         };
         match R::select2(cancel, outgoing.send(vote)).await {
             Select2::First(closed) => Err(StreamingError::Closed(closed)),

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use mainstay_storage::StorageError;
 
-use crate::{codec, rpc, snapshot};
+use crate::{codec, digests, rpc, snapshot};
 
 /// Reads bytes, and says what is wrong with them.
 pub type Parser = fn(Bytes) -> Result<(), StorageError>;
 
 /// All of them.
 #[must_use]
-pub fn all() -> [(&'static str, Parser); 9] {
+pub fn all() -> [(&'static str, Parser); 11] {
     [
         ("entry", |bytes| codec::read_entry(bytes).map(drop)),
         ("vote", |bytes| codec::read_vote(bytes).map(drop)),
@@ -20,6 +20,8 @@ pub fn all() -> [(&'static str, Parser); 9] {
         ("append", |bytes| rpc::Append::decode(bytes).map(drop)),
         ("part of a snapshot", |bytes| snapshot::Part::decode(bytes).map(drop)),
         ("end of a snapshot", |bytes| snapshot::End::decode(bytes).map(drop)),
+        ("question for a digest", |bytes| digests::read_question(bytes).map(drop)),
+        ("doubt", |bytes| digests::read_doubt(bytes).map(drop)),
         ("rows of a snapshot", |bytes| snapshot::rows(bytes).map(drop)),
     ]
 }

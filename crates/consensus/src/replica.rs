@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Instant, Runtime};
 use mainstay_storage::{StateBatch, StorageError};
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -15,16 +15,22 @@ use tokio::sync::Mutex;
 use crate::Machine;
 use crate::applier::Applier;
 use crate::clock::{self, Lost, Pace, Pulse};
+use crate::codec::{Input, Mark};
+use crate::digests::{self, Digests};
+use crate::fence::Fence;
 use crate::group::Inner;
-use crate::install::{self, Incoming};
+use crate::install::{self, Incoming, Staged};
 use crate::leadership::Changes;
 use crate::members::alone;
-use crate::peer::Answer;
+use crate::peer::{Answer, Peers};
 use crate::quiet::{Offer, Quiet};
 use crate::router::{Replica, refused};
 use crate::rpc::{self, Append, Appended, Method};
-use crate::snapshot::{self, Begin, End, Part};
+use crate::snapshot::{self, Begin, End, Outgoing, Part, Transfers};
 use crate::types::{Data, Snapshot, SnapshotMeta, Types, Vote};
+
+/// How long a fenced replica waits until it knows that a state it was sent is committed.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 type Handle<R, M> = Raft<Types<R, <M as Machine>::Reply>, Applier<R, M>>;
 
@@ -39,12 +45,22 @@ pub(crate) struct Peering<R: Runtime, M: Machine> {
     pace: Pace,
     pulse: Arc<Pulse<R>>,
     incoming: Arc<Mutex<Option<Incoming>>>,
+    fence: Arc<Fence>,
+    digests: Arc<Digests>,
+    peers: Option<Peers<R>>,
+    transfers: Arc<Transfers>,
+    snapshot_bytes_per_second: u64,
 }
 
 impl<R: Runtime, M: Machine> Clone for Peering<R, M> {
     fn clone(&self) -> Self {
-        let Self { group, raft, machine, changes, quiet, quiet_after, pace, pulse, incoming } = self;
+        let Self { group, raft, machine, changes, quiet, quiet_after, pace, pulse, incoming, .. } = self;
         Self {
+            fence: self.fence.clone(),
+            digests: self.digests.clone(),
+            peers: self.peers.clone(),
+            transfers: self.transfers.clone(),
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
             group: *group,
             raft: raft.clone(),
             machine: machine.clone(),
@@ -83,6 +99,12 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             Method::SnapshotBegin => Box::pin(own.begin(from, body)),
             Method::SnapshotPart => Box::pin(own.part(from, body)),
             Method::SnapshotEnd => Box::pin(own.end(from, body)),
+            Method::SendState => Box::pin(own.send_state(from, body)),
+            Method::Digest => Box::pin(async move {
+                let index = digests::read_question(body).map_err(said)?;
+                Ok(digests::answer(own.digests.at(index)))
+            }),
+            Method::Doubt => Box::pin(async move { own.doubt(body) }),
             Method::Quiet => refused("offers to be quiet concern no single group"),
         }
     }
@@ -149,7 +171,8 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             let receiver = self.raft.server_metrics();
             let metrics = receiver.borrow_watched();
             let members = metrics.membership_config.membership();
-            let votes = members.voter_ids().any(|id| id == metrics.id);
+            // Who is fenced could not lead.
+            let votes = members.voter_ids().any(|id| id == metrics.id) && !self.fence.is_up();
             let lost = lost.iter().find(|(node, _)| *node == metrics.vote.leader_id.node_id && metrics.vote.committed);
             let past_lease = lost.and_then(|(_, silent)| silent.checked_sub(self.pace.lease));
             let is_turn = |past| {
@@ -192,6 +215,11 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
             },
             pulse: Arc::new(Pulse::new()),
             incoming: Arc::default(),
+            fence: inner.fence.clone(),
+            digests: inner.digests.clone(),
+            peers: inner.peers.clone(),
+            transfers: inner.transfers.clone(),
+            snapshot_bytes_per_second: inner.config.snapshot_bytes_per_second,
         }
     }
 
@@ -244,6 +272,9 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
 
     async fn transfer(self, body: Bytes) -> Result<Bytes, String> {
         let request = rpc::read_transfer(body).map_err(said)?;
+        if self.fence.is_up() {
+            return Ok(Bytes::from_static(&[rpc::TRANSFER_REFUSED]));
+        }
         let taken = self.raft.handle_transfer_leader(request).await.map_err(said)?;
         let answer: &'static [u8] = if taken.is_ok() { &[rpc::TRANSFER_BEGUN] } else { &[rpc::TRANSFER_REFUSED] };
         Ok(Bytes::from_static(answer))
@@ -292,14 +323,58 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
         if mark.applied.is_none_or(|applied| applied.leader_id > end.vote.leader_id) {
             return Err("the state is not of this leader's log".into());
         }
-        let meta = SnapshotMeta { last_log_id: mark.applied, last_membership: mark.membership };
         // From here on the state must not depend on what is only in memory.
         let store = self.machine.range().store;
         R::disk(move || store.flush()).await.map_err(said)?;
+        if self.fence.awaits(end.transfer) {
+            self.rebuild(staged, mark).await?;
+            return Ok(snapshot::answer(&self.held_vote()));
+        }
+        let meta = SnapshotMeta { last_log_id: mark.applied, last_membership: mark.membership };
         let accepted = Snapshot { meta, snapshot: Data::Staged(staged) };
         let answer = self.raft.install_full_snapshot(end.vote, accepted).await.map_err(said)?;
         // If it was not newer than the own one, the parts are still there.
         self.write(install::discard(self.group)).await.map_err(said)?;
         Ok(snapshot::answer(&answer.vote))
+    }
+
+    /// As the leader: sends the state to a fenced replica, under the number that it asked for. Answers when it is there.
+    async fn send_state(self, from: u64, body: Bytes) -> Result<Bytes, String> {
+        let transfer = Input::raw(body, "request for a state").u64().map_err(said)?;
+        let vote = self.held_vote();
+        let leads = self.raft.is_leader() && self.changes.applied_term() == vote.leader_id.term;
+        let peers = self.peers.clone().filter(|_| leads && !self.fence.is_up());
+        let peers = peers.ok_or_else(|| "this node does not lead the group".to_owned())?;
+        let (machine, transfers) = (self.machine.clone(), self.transfers.clone());
+        let bytes_per_second = self.snapshot_bytes_per_second;
+        let outgoing =
+            Outgoing { group: self.group, node: from, peers, machine, transfers, bytes_per_second, transfer };
+        outgoing.send(vote).await.map_err(said)?;
+        Ok(Bytes::new())
+    }
+
+    /// Puts the state that this fenced replica asked for in the place of its own.
+    async fn rebuild(&self, staged: Staged, mark: Mark) -> Result<(), String> {
+        let wanted = mark.applied.map(|applied| applied.index);
+        let deadline = R::Instant::now() + COMMITTED_WITHIN;
+        // The state must not be ahead of what is known here to be committed.
+        while self.raft.metrics().borrow_watched().last_applied.map(|applied| applied.index) < wanted {
+            if R::Instant::now() >= deadline {
+                return Err("the log here is behind the state".into());
+            }
+            R::sleep(Duration::from_millis(20)).await;
+        }
+        let rebuilt = self.raft.with_state_machine(move |applier| Box::pin(applier.rebuild(staged, mark))).await;
+        rebuilt.map_err(said)?.map_err(said)
+    }
+
+    /// Most replicas have another digest at a checkpoint.
+    fn doubt(&self, body: Bytes) -> Result<Bytes, String> {
+        let (index, digest) = digests::read_doubt(body).map_err(said)?;
+        if self.digests.at(index).is_some_and(|own| own != digest) {
+            self.fence.raise(&digests::differs(index));
+            self.changes.tell();
+        }
+        Ok(Bytes::new())
     }
 }

@@ -25,9 +25,15 @@ pub(crate) enum Method {
     SnapshotEnd,
     /// Concerns many groups.
     Quiet,
+    /// A fenced replica asks the leader for its state.
+    SendState,
+    /// The leader asks for the digest of the rows at a checkpoint.
+    Digest,
+    /// The leader tells what most replicas have there.
+    Doubt,
 }
 
-const METHODS: [Method; 8] = [
+const METHODS: [Method; 11] = [
     Method::Append,
     Method::Vote,
     Method::PreVote,
@@ -36,6 +42,9 @@ const METHODS: [Method; 8] = [
     Method::SnapshotPart,
     Method::SnapshotEnd,
     Method::Quiet,
+    Method::SendState,
+    Method::Digest,
+    Method::Doubt,
 ];
 
 /// Begins a call.

@@ -176,6 +176,8 @@ pub(crate) struct Outgoing<R: Runtime, M> {
     pub machine: Arc<M>,
     pub transfers: Arc<Transfers>,
     pub bytes_per_second: u64,
+    /// Tells transfers apart.
+    pub transfer: u64,
 }
 
 /// Why a transfer failed.
@@ -202,7 +204,7 @@ impl<R: Runtime, M: Machine> Outgoing<R, M> {
         };
         self.transfers.lock().insert(self.node, applied.index);
         let _registered = Registered(self.transfers.clone(), self.node);
-        let transfer = R::random() as u64;
+        let transfer = self.transfer;
         let held = self.call(Begin { vote, transfer, mark }.encode(self.group), PART_WITHIN).await?;
         if held > vote {
             return Ok(held);

@@ -3,9 +3,8 @@
 //! Nothing here is needed for safety: all of it is made again from rows when this node begins to lead a group (`leadership`). Of
 //! groups that it does not lead, only what every replica knows is taken up.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use mainstay_base::Timestamp;
 use mainstay_engine::MessageId;
@@ -15,7 +14,6 @@ use tokio::sync::Notify;
 
 use crate::batches::Jobs;
 use crate::dispatch::Dispatch;
-use crate::lock;
 use crate::measure::{Meter, Queues};
 use crate::members::Members;
 use crate::namespaces::Registry;
@@ -62,8 +60,6 @@ pub(crate) struct Board {
     pub(crate) leads_changed: Vec<Notify>,
     /// One for each group.
     pub(crate) outboxes: Vec<Outbox>,
-    /// Why the replica of a group here is not trusted, by group.
-    fenced: Mutex<BTreeMap<u32, String>>,
     /// Bytes applied since the last flush.
     pub(crate) unflushed_bytes: AtomicU64,
     pub(crate) flush_wanted: Notify,
@@ -87,7 +83,6 @@ impl Board {
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             leads_changed: (0..groups).map(|_| Notify::new()).collect(),
             outboxes: (0..groups).map(|_| Outbox::default()).collect(),
-            fenced: Mutex::default(),
             unflushed_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
         }
@@ -125,11 +120,6 @@ impl Board {
             alarm.lowest_ns.store(i64::MIN, Ordering::Release);
             alarm.earlier.notify_one();
         }
-    }
-
-    /// Why the replica of a group here is not trusted, if it is not.
-    pub(crate) fn fenced(&self, group: u32) -> Option<String> {
-        lock(&self.fenced).get(&group).cloned()
     }
 
     /// Remembers what every replica of a group does, out of its rows.

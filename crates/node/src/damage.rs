@@ -1,31 +1,42 @@
-//! Damage in stored rows stops the node: a replica that met one wrong row serves nothing more, since nobody knows which others are.
+//! Damage in stored rows: the replica that they are of serves nothing more, since nobody knows which other rows are wrong.
 //!
-//! The store tells damage from other failures by checksums. What cannot be read at a start is why the node does not start; once it
-//! serves, the first read that meets damage, whoever reads, ends the process. Started again it meets the damage again, so the node
-//! stays away until its disk is replaced and it joins as a new one, or is restored from a backup.
+//! The store tells damage from other failures by checksums. The first read that meets it, whoever reads, fences the replica of the
+//! group whose row it is, and the group's leader rebuilds it; other groups go on. Where there is no other replica, or what is damaged is no
+//! group's row, or it cannot even be written, the process ends. What cannot be read at a start is why the node does not start.
+//! Started again it meets the damage again, so the node stays away until its disk is replaced and it joins as a new one, or is
+//! restored from a backup.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use mainstay_runtime::Runtime;
 use mainstay_storage::{StateBatch, StateStore, StateView, StorageError, StoreFigures, Usage};
 
+/// Fences the replica of a group, for a reason; answers whether that is possible.
+type Fencing = Box<dyn Fn(u32, &str) -> bool + Send + Sync>;
+
 /// What happens when damage is met.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    serves: Arc<AtomicBool>,
+    /// None before the node serves.
+    fencing: Arc<OnceLock<Fencing>>,
     fatal: fn(&str) -> !,
+}
+
+/// The group whose row has this key.
+fn group_of(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*key.first_chunk()?))
 }
 
 impl Guard {
     pub(crate) fn new<R: Runtime>() -> Self {
-        Self { serves: Arc::default(), fatal: R::fatal }
+        Self { fencing: Arc::default(), fatal: R::fatal }
     }
 
-    /// From now on damage stops the node.
-    pub(crate) fn serves(&self) {
-        self.serves.store(true, Ordering::Release);
+    /// From now on damage fences a replica, or stops the node.
+    pub(crate) fn serves(&self, fencing: Fencing) {
+        // Called once.
+        let _set = self.fencing.set(fencing);
     }
 
     /// The same store, watched.
@@ -33,13 +44,24 @@ impl Guard {
         Arc::new(Watched { store, guard: self.clone() })
     }
 
-    fn checked<T>(&self, read: Result<T, StorageError>) -> Result<T, StorageError> {
+    /// A read of this key, or of the rows from it on.
+    fn read<T>(&self, key: &[u8], read: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(error @ StorageError::Corrupt(_)) = &read
-            && self.serves.load(Ordering::Acquire)
+            && let Some(fence) = self.fencing.get()
+            && !group_of(key).is_some_and(|group| fence(group, &error.to_string()))
         {
             (self.fatal)(&format!("the stored state is damaged: {error}"));
         }
         read
+    }
+
+    fn checked<T>(&self, done: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(error @ StorageError::Corrupt(_)) = &done
+            && self.fencing.get().is_some()
+        {
+            (self.fatal)(&format!("the stored state is damaged: {error}"));
+        }
+        done
     }
 }
 
@@ -50,11 +72,11 @@ struct Watched {
 
 impl StateView for Watched {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.guard.checked(self.store.get(key))
+        self.guard.read(key, self.store.get(key))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
-        self.guard.checked(self.store.scan(from, to, visit))
+        self.guard.read(from, self.store.scan(from, to, visit))
     }
 
     fn scan_reverse(
@@ -63,7 +85,7 @@ impl StateView for Watched {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        self.guard.checked(self.store.scan_reverse(from, to, visit))
+        self.guard.read(from, self.store.scan_reverse(from, to, visit))
     }
 }
 
@@ -77,7 +99,7 @@ impl StateStore for Watched {
     }
 
     fn get_persisted(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.guard.checked(self.store.get_persisted(key))
+        self.guard.read(key, self.store.get_persisted(key))
     }
 
     fn view(&self) -> Box<dyn StateView + '_> {
@@ -109,11 +131,11 @@ struct WatchedView<'a> {
 
 impl StateView for WatchedView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.guard.checked(self.view.get(key))
+        self.guard.read(key, self.view.get(key))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StorageError> {
-        self.guard.checked(self.view.scan(from, to, visit))
+        self.guard.read(from, self.view.scan(from, to, visit))
     }
 
     fn scan_reverse(
@@ -122,6 +144,6 @@ impl StateView for WatchedView<'_> {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        self.guard.checked(self.view.scan_reverse(from, to, visit))
+        self.guard.read(from, self.view.scan_reverse(from, to, visit))
     }
 }

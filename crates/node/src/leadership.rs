@@ -82,7 +82,7 @@ pub(crate) async fn follow<R: Runtime>(node: Node<R>, group: u32) {
             && !node.board().leads(group)
             && let Err(error) = node.gain(group)
         {
-            R::fatal(&format!("the tasks of group {group} cannot be read: {error}"));
+            node.cannot_read(group, &error);
         }
         if next.leading && !(known.leading && known.term == next.term) {
             tracing::info!(component = "shard", "shard-id" = group, term = next.term, "leads");

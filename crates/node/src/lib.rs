@@ -35,6 +35,7 @@ mod query;
 mod queues;
 mod reads;
 mod reclaim;
+mod replicas;
 mod reserve;
 mod route;
 mod rows;

@@ -85,6 +85,13 @@ impl Machine for ShardMachine {
         StateRange { store, from, to, mark }
     }
 
+    fn digest(&self, taken: &mut dyn FnMut()) -> Result<u64, StorageError> {
+        let (store, ..) = self.shard.range();
+        let view = store.view();
+        taken();
+        self.shard.digest_of(&*view)
+    }
+
     /// What every replica remembers is read again. This one does not lead, so there is nothing else.
     fn replaced(&self) -> Result<(), StorageError> {
         self.board.load(self.group, &self.shard)

@@ -124,7 +124,7 @@ fn act_on<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
         if node.board().leads(group)
             && let Err(error) = node.offer_rows(group)
         {
-            R::fatal(&format!("the tasks of group {group} cannot be read: {error}"));
+            node.cannot_read(group, &error);
         }
     }
 }

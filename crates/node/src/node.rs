@@ -21,7 +21,9 @@ use crate::board::Board;
 use crate::clock::{Clock, Now};
 use crate::damage::Guard;
 use crate::machine::ShardMachine;
-use crate::{batches, keeper, leadership, members, offers, outbox, placement, reclaim, route, speculative, timers};
+use crate::{
+    batches, keeper, leadership, members, offers, outbox, placement, reclaim, replicas, route, speculative, timers,
+};
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
@@ -178,6 +180,7 @@ impl<R: Runtime> Node<R> {
         for group in 0..node.group_count() {
             drop(R::spawn(leadership::follow(node.clone(), group)));
         }
+        drop(R::spawn(replicas::run(node.clone())));
         drop(R::spawn(offers::run(node.clone())));
         drop(R::spawn(members::run(node.clone())));
         drop(R::spawn(members::watch(node.clone())));
@@ -266,7 +269,8 @@ impl<R: Runtime> Node<R> {
         };
         let node = Self(Arc::new(inner));
         node.load()?;
-        guard.serves();
+        let weak = WeakNode(Arc::downgrade(&node.0));
+        guard.serves(Box::new(move |group, reason| weak.upgrade().is_some_and(|node| node.fence(group, reason))));
         Ok(node)
     }
 

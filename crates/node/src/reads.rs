@@ -12,7 +12,7 @@ use mainstay_runtime::{Instant, Runtime};
 use crate::node::Node;
 
 /// How long a replica may take to catch up.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl<R: Runtime> Node<R> {
@@ -32,7 +32,7 @@ impl<R: Runtime> Node<R> {
         };
         let index = self.read_at_leader(group, Duration::ZERO, asked, here).await?.index;
         let deadline = R::Instant::now() + CAUGHT_UP_WITHIN;
-        while self.applied(group)? < index {
+        while self.applied(group)? < index || self.is_fenced(group) {
             if R::Instant::now() >= deadline {
                 return Err(Error::Unavailable(format!("the replica of shard {group} here is behind; try again")));
             }

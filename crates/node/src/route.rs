@@ -22,6 +22,10 @@ use crate::wire::Wire;
 pub(crate) const SERVICE: u16 = 3;
 /// How long a call looks for a leader, beyond what it waits for by itself.
 pub(crate) const SEEK_WITHIN: Duration = Duration::from_secs(10);
+/// A node that heard of no majority for so long, and then for some looks, is cut off.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(2);
+const CUT_OFF_LOOK_EVERY: Duration = Duration::from_millis(250);
+const CUT_OFF_LOOKS: u32 = 4;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -30,7 +34,41 @@ pub(crate) type Here<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Se
 
 impl<R: Runtime> Node<R> {
     /// Carries out a call at the leader of a group; looks for it as long as it takes, but at most [`SEEK_WITHIN`] beyond `within`.
+    /// A node that is cut off from the others gives up sooner, so that its caller asks another.
     pub(crate) async fn at_leader<'a, T: Wire>(
+        &'a self,
+        group: u32,
+        within: Duration,
+        call: impl Fn() -> call::Call + Send + Sync,
+        here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
+    ) -> Result<T, Error> {
+        match R::select2(self.seek(group, within, call, here), self.cut_off(group)).await {
+            Select2::First(result) => result,
+            Select2::Second(()) => Err(Error::Unavailable(
+                "this node does not hear of a majority of the others; ask another node, or try again".into(),
+            )),
+        }
+    }
+
+    /// Resolves when this node hears of too few others to do anything in a group, for a while.
+    async fn cut_off(&self, group: u32) {
+        let mut seen = 0;
+        while seen < CUT_OFF_LOOKS {
+            R::sleep(CUT_OFF_LOOK_EVERY).await;
+            seen = if self.is_cut_off(group) { seen + 1 } else { 0 };
+        }
+    }
+
+    /// Whether this node and those that it heard of lately have no majority of a group's voters.
+    fn is_cut_off(&self, group: u32) -> bool {
+        let (Some(peers), Ok(group)) = (self.peers(), self.group(group)) else { return false };
+        let (voters, now) = (group.members().voters, R::Instant::now());
+        let near =
+            |id: &&u64| **id == self.id() || peers.last_heard(**id).is_some_and(|heard| now - heard <= CUT_OFF_AFTER);
+        !voters.is_empty() && 2 * voters.iter().filter(near).count() <= voters.len()
+    }
+
+    async fn seek<'a, T: Wire>(
         &'a self,
         group: u32,
         within: Duration,
@@ -110,6 +148,8 @@ impl<R: Runtime> Node<R> {
             return Err(Error::Moved);
         }
         match R::select2(work, self.lost(group)).await {
+            // It met what is damaged here; the next leader has sound rows.
+            Select2::First(Err(_)) if self.is_fenced(group) => Err(Error::Moved),
             Select2::First(result) => result,
             Select2::Second(()) => Err(Error::Moved),
         }
@@ -117,7 +157,9 @@ impl<R: Runtime> Node<R> {
 
     /// Makes sure that this node leads the group now, and has applied all that was committed.
     pub(crate) async fn confirm(&self, group: u32) -> Result<(), Error> {
-        self.group(group)?.read_index().await.map_err(|_| Error::Moved)
+        self.group(group)?.read_index().await.map_err(|_| Error::Moved)?;
+        // A fenced replica has not applied what it counts as applied.
+        if self.is_fenced(group) { Err(Error::Moved) } else { Ok(()) }
     }
 
     /// Calls another node.

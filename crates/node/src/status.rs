@@ -29,7 +29,7 @@ impl<R: Runtime> Node<R> {
                 voters: members.voters.into_iter().collect(),
                 durable: group.durable().ok().flatten().unwrap_or_default(),
                 quiet: group.is_quiet(),
-                fenced: self.board().fenced(number).unwrap_or_default(),
+                fenced: group.fenced().unwrap_or_default(),
                 last: metrics.last.unwrap_or_default(),
                 applied: metrics.applied.unwrap_or_default(),
             }

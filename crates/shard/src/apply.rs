@@ -10,7 +10,7 @@ use mainstay_api::log::{Entry, Reply, command::Op};
 use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot, Timestamp};
 use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, Table};
-use mainstay_storage::{StateStore, StorageError};
+use mainstay_storage::{StateStore, StateView, StorageError};
 use prost::Message;
 
 use crate::index::ListSpace;
@@ -184,9 +184,17 @@ impl Shard {
     /// # Errors
     /// If the store fails.
     pub fn digest(&self) -> Result<u64, StorageError> {
+        self.digest_of(self.store.as_ref())
+    }
+
+    /// The same of a view of its store.
+    ///
+    /// # Errors
+    /// If the view fails.
+    pub fn digest_of(&self, view: &dyn StateView) -> Result<u64, StorageError> {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         let (from, to) = self.keys.whole();
-        self.store.scan(&from, &to, &mut |key, value| {
+        view.scan(&from, &to, &mut |key, value| {
             for part in [key, value] {
                 hash.update(&(part.len() as u64).to_be_bytes());
                 hash.update(part);

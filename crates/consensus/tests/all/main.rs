@@ -5,6 +5,7 @@ mod common;
 
 mod cluster;
 mod crash;
+mod fence;
 mod group;
 mod peers;
 mod quiet;

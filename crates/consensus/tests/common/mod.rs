@@ -211,6 +211,17 @@ impl Machine for Rows {
         }
     }
 
+    fn digest(&self, taken: &mut dyn FnMut()) -> Result<u64, StorageError> {
+        let mut rows = Vec::new();
+        self.disk.scan(&[self.group], &[self.group + 1], &mut |key, value| {
+            rows.extend_from_slice(key);
+            rows.extend_from_slice(value);
+            true
+        })?;
+        taken();
+        Ok(rows.iter().fold(0, |sum, byte| u64::wrapping_add(sum, u64::from(*byte)).wrapping_mul(31)))
+    }
+
     fn replaced(&self) -> Result<(), StorageError> {
         Ok(())
     }

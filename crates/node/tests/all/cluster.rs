@@ -16,7 +16,9 @@ use mainstay_node::service::{HistoryQuery, Namespace, WorkflowTask};
 use mainstay_node::{Clustering, Config, Node, Service, Stores};
 use mainstay_runtime::Runtime;
 use mainstay_runtime_tokio::TokioRuntime;
-use mainstay_storage::{MemoryLog, MemoryState};
+use mainstay_storage::{MemoryLog, MemoryState, StateBatch, StateStore, StateView};
+
+use crate::faulty::{Damage, Faulty};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -24,6 +26,7 @@ struct Host {
     id: u64,
     log: Arc<MemoryLog>,
     state: Arc<MemoryState>,
+    damage: Damage,
     address: std::net::SocketAddr,
     node: Option<Node<TokioRuntime>>,
 }
@@ -44,7 +47,7 @@ impl Cluster {
             founders.push(member(number, &address.to_string(), number));
             listeners.push(listener);
             let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
-            hosts.push(Host { id: number, log, state, address, node: None });
+            hosts.push(Host { id: number, log, state, damage: Damage::default(), address, node: None });
         }
         let mut cluster = Self { hosts, founders };
         let mut starting = Vec::new();
@@ -72,7 +75,8 @@ impl Cluster {
         let name = format!("node-{}", at + 1);
         let member = MemberRecord { name, ..member(id, &host.address.to_string(), incarnation) };
         let clustering = Clustering { peers: peers.clone(), member, founders: self.founders.clone() };
-        let stores = Stores { log: host.log.clone(), state: host.state.clone() };
+        let state = Faulty { disk: host.state.clone(), damage: host.damage.clone() };
+        let stores = Stores { log: host.log.clone(), state: Arc::new(state) };
         async move {
             peers.serve(listener);
             let config = Config { cluster_id: "c".into(), ..Config::default() };
@@ -107,7 +111,7 @@ impl Cluster {
         let listener = TokioRuntime::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds");
         let address = TokioRuntime::local_address(&listener).expect("is bound");
         let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
-        let host = Host { id, log, state, address, node: None };
+        let host = Host { id, log, state, damage: Damage::default(), address, node: None };
         if at < self.hosts.len() {
             self.hosts[at] = host;
         } else {
@@ -390,5 +394,86 @@ async fn a_node_joins_later_and_serves() {
     assert_eq!(events(cluster.node(3), "w").await, 5);
     let page = cluster.node(3).list(namespace(cluster.node(3)), String::new(), 10, Vec::new()).await.expect("lists");
     assert_eq!(page.executions.len(), 1);
+    cluster.stop().await;
+}
+
+/// Waits until the replicas of every group agree, as their leaders find.
+async fn agree(cluster: &Cluster) {
+    let begun = Instant::now();
+    let mut left: Vec<u32> = (0..5).collect();
+    while !left.is_empty() {
+        let mut still = Vec::new();
+        for group in left {
+            let mut agreed = false;
+            for host in &cluster.hosts {
+                let node = host.node.as_ref().expect("runs");
+                agreed |= node.compare_replicas(group, Duration::from_secs(5)).await == Some(true);
+            }
+            if !agreed {
+                still.push(group);
+            }
+        }
+        left = still;
+        assert!(begun.elapsed() < Duration::from_secs(60), "the replicas of {left:?} do not agree");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_rebuilt_and_nobody_notices() {
+    let cluster = Cluster::new(3).await;
+    let mut started = 0;
+    for round in 0..3 {
+        let at = cluster.busiest().await;
+        for group in 1..5_u32 {
+            // Entities of one shard after the other, at a node that leads some of them.
+            let damage = &cluster.hosts[at].damage;
+            damage.begin([&group.to_be_bytes()[..], &[1]].concat());
+            let begun = Instant::now();
+            while damage.is_there() {
+                assert!(begun.elapsed() < WAIT, "the replica of shard {group} is not rebuilt");
+                started += 1;
+                start_workflow(cluster.node(started % 3), &format!("{round} {started}")).await;
+            }
+        }
+    }
+    for asked in 0..3 {
+        let node = cluster.node(asked);
+        let page = node.list(namespace(node), String::new(), 1000, Vec::new()).await.expect("lists");
+        assert_eq!(page.executions.len(), started.min(1000));
+    }
+    agree(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_differs_is_found_and_rebuilt() {
+    let cluster = Cluster::new(3).await;
+    for number in 0..20 {
+        start_workflow(cluster.node(number % 3), &format!("w{number}")).await;
+    }
+    agree(&cluster).await;
+    for at in 0..3 {
+        // A byte of some row of each shard is another, here only.
+        let state = &cluster.hosts[at].state;
+        for group in 1..5_u32 {
+            let (mut changed, from) = (None, [&group.to_be_bytes()[..], &[1]].concat());
+            let to = [&group.to_be_bytes()[..], &[2]].concat();
+            let scanned = state.scan(&from, &to, &mut |key, value| {
+                let mut value = value.to_vec();
+                value.push(0);
+                changed = Some((key.to_vec(), value));
+                false
+            });
+            scanned.expect("memory is readable");
+            let (key, value) = changed.expect("there are rows");
+            let mut batch = StateBatch::new();
+            batch.put(key, value);
+            state.write(batch).expect("writes");
+        }
+        agree(&cluster).await;
+    }
+    for asked in 0..3 {
+        assert_eq!(events(cluster.node(asked), "w7").await, 2);
+    }
     cluster.stop().await;
 }
