@@ -477,3 +477,23 @@ async fn a_replica_that_differs_is_found_and_rebuilt() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_says_so_soon() {
+    let mut cluster = Cluster::new(3).await;
+    start_workflow(cluster.node(0), "w").await;
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let node = cluster.node(0);
+    let begun = Instant::now();
+    let described = node.describe(namespace(node), execution("w")).await;
+    let took = begun.elapsed();
+    assert!(
+        matches!(&described, Err(mainstay_engine::Error::Unavailable(said)) if said.contains("majority")),
+        "{described:?}"
+    );
+    assert!(took < Duration::from_secs(6), "it took {took:?}");
+    cluster.restart(1).await;
+    assert_eq!(events(cluster.node(0), "w").await, 2);
+    cluster.stop().await;
+}
