@@ -127,10 +127,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         check(&group_log, &mark)?;
         let (alive, changes) = (Arc::new(Semaphore::new(0)), Arc::<Changes>::default());
         changes.applied(mark.applied.map_or(0, |applied| applied.leader_id.term));
-        let (fence, digests) = (Arc::<Fence>::default(), Arc::<Digests>::default());
-        if let Some(reason) = install::fenced(id, &machine.range())? {
-            fence.raise(&reason);
-        }
+        let (fence, digests) = (fence_of(id, &machine)?, Arc::<Digests>::default());
         let applier = Applier {
             machine: machine.clone(),
             log: group_log.clone(),
@@ -376,6 +373,15 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             pending: self.0.pending.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The fence of a replica, as its last process left it.
+fn fence_of<M: Machine>(group: u32, machine: &Arc<M>) -> Result<Arc<Fence>, StorageError> {
+    let fence = Arc::<Fence>::default();
+    if let Some(reason) = install::fenced(group, &machine.range())? {
+        fence.raise(&reason);
+    }
+    Ok(fence)
 }
 
 /// What the machine holds, after an install that a crash interrupted was done again, or what had arrived for one was thrown away.

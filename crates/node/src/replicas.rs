@@ -83,7 +83,8 @@ impl<R: Runtime> Node<R> {
     /// Rows of a group could not be read by who cannot go on without them: another replica must, or the node ends.
     pub(crate) fn cannot_read(&self, group: u32, error: &StorageError) {
         let reason = format!("the rows of group {group} cannot be read: {error}");
-        if !self.is_fenced(group) && !(matches!(error, StorageError::Corrupt(_)) && self.fence(group, &reason)) {
+        let can_be_rebuilt = matches!(error, StorageError::Corrupt(_)) && self.fence(group, &reason);
+        if !can_be_rebuilt && !self.is_fenced(group) {
             R::fatal(&reason);
         }
     }
