@@ -23,7 +23,7 @@ pub fn demo() -> Result<(), Failure> {
 
 /// What the engine and a shard do alone, on one core.
 fn layers(server: &Path, smoke: bool) -> Result<(), Failure> {
-    for example in ["transitions", "apply"] {
+    for example in ["transitions", "apply", "lists"] {
         let mut command = Command::new(server.with_file_name("examples").join(example));
         run(command.args(smoke.then_some("--smoke")), BENCH_WITHIN)?;
     }

@@ -238,12 +238,17 @@ impl<R: Runtime> Node<R> {
         // Together: each needs a few syncs of the log, and those that wait at one time share them.
         let mut starting = Vec::with_capacity(count as usize);
         for group in 0..count {
-            let machine = Arc::new(ShardMachine {
-                group,
-                shard: Shard::new(group, Arc::clone(&stores.state)),
-                board: Arc::clone(&board),
-                clock: clock.reader(),
-            });
+            let shard = Shard::new(group, Arc::clone(&stores.state));
+            let indexed = shard.complete_index()?;
+            if indexed > 0 {
+                tracing::info!(
+                    component = "lists",
+                    "shard-id" = group,
+                    rows = indexed,
+                    "an index was made of rows that had none"
+                );
+            }
+            let machine = Arc::new(ShardMachine { group, shard, board: Arc::clone(&board), clock: clock.reader() });
             let settings = mainstay_consensus::Config { address: address.clone(), ..Default::default() };
             let started = Group::start(group, id, log.clone(), machine, settings, peers.clone());
             starting.push(R::spawn(started));

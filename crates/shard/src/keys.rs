@@ -263,6 +263,11 @@ impl Keys {
         key
     }
 
+    /// Rows of all lists.
+    pub(crate) fn lists(self) -> Vec<u8> {
+        self.space(LIST)
+    }
+
     /// Rows of a namespace in list order: newest first.
     pub(crate) fn list_space(self, namespace_id: &str, space: ListSpace) -> Vec<u8> {
         let mut key = self.space(LIST);
@@ -313,6 +318,11 @@ impl Keys {
         descending(&mut key, time_ns);
         key.extend_from_slice(&run_id.parse().map_or([0; 16], RunId::to_bytes));
         key
+    }
+
+    /// The counters of all namespaces.
+    pub(crate) fn all_counters(self) -> Vec<u8> {
+        self.space(COUNTER)
     }
 
     /// The counters of a namespace.

@@ -14,6 +14,7 @@ mod members;
 mod outcomes;
 mod overlay;
 mod reader;
+mod reindex;
 
 pub use apply::{Applied, Effect, Shard};
 pub use cursor::{Cursor, ListPlace, Lists, Section};

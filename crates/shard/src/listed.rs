@@ -82,7 +82,7 @@ fn reindex(
     Ok(())
 }
 
-fn posting_keys(keys: Keys, row: &VisibilityRecord) -> BTreeSet<Vec<u8>> {
+pub(crate) fn posting_keys(keys: Keys, row: &VisibilityRecord) -> BTreeSet<Vec<u8>> {
     let space = ListSpace::of(row);
     let at = ListPosition::of(row);
     let key =
@@ -90,7 +90,7 @@ fn posting_keys(keys: Keys, row: &VisibilityRecord) -> BTreeSet<Vec<u8>> {
     index::postings(row).into_iter().map(key).collect()
 }
 
-fn counter(keys: Keys, row: &VisibilityRecord) -> Vec<u8> {
+pub(crate) fn counter(keys: Keys, row: &VisibilityRecord) -> Vec<u8> {
     let slot = Slot::of(&row.namespace_id, &row.workflow_id).get();
     keys.counter(&row.namespace_id, slot / SLOTS_COUNTED, row.status)
 }

@@ -13,7 +13,7 @@ use mainstay_api::temporal::enums::v1::{
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_shard::{ListPosition, ListSpace, Section, Shard};
-use mainstay_storage::{MemoryState, StateStore};
+use mainstay_storage::{MemoryState, StateBatch, StateStore};
 use mainstay_storage_rocksdb::RocksState;
 use mainstay_visibility::plan::Span;
 use mainstay_visibility::{Access, Best, Openness, Plan, Query};
@@ -353,6 +353,42 @@ proptest! {
             model.orders_agree(filter);
         }
     }
+}
+
+/// A shard of before there was an index, as far as it can be told.
+fn without_index(shard: &Shard) {
+    let (store, from, to, _) = shard.range();
+    let mut batch = StateBatch::new();
+    let visit = &mut |key: &[u8], _: &[u8]| {
+        // Behind the shard's number stands the space: postings and counters.
+        if matches!(key[4], 33 | 34) {
+            batch.delete(key);
+        }
+        true
+    };
+    store.scan(&from, &to, visit).expect("scans");
+    store.write(batch).expect("writes");
+}
+
+#[test]
+fn a_missing_index_is_made_again() {
+    let mut model = Model::new(Arc::new(MemoryState::default()));
+    assert_eq!(model.shard.complete_index().expect("looks"), 0, "nothing is listed");
+    for workflow in 0..8 {
+        let attributes = vec![("K".to_string(), "\"a\"".to_string()), ("I".to_string(), workflow.to_string())];
+        model.step(&Step::Start { workflow, kind: workflow % 3, attributes });
+    }
+    for workflow in [1, 4] {
+        model.step(&Step::Terminate { workflow });
+    }
+    let digest = model.shard.digest().expect("reads");
+    assert_eq!(model.shard.complete_index().expect("looks"), 0, "it is there");
+    without_index(&model.shard);
+    assert_ne!(model.shard.digest().expect("reads"), digest);
+    assert_eq!(model.shard.complete_index().expect("makes"), 8);
+    assert_eq!(model.shard.digest().expect("reads"), digest);
+    model.counters_agree();
+    model.answers_agree("K = 'a' AND I > 3");
 }
 
 proptest! {
