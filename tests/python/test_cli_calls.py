@@ -1,7 +1,8 @@
 """The calls of the `temporal` CLI, command by command, and the fields that it prints.
 
-The CLI cannot run here; its commands are few calls each, so those are made as it makes them. The name of a test says the group of
-commands, a comment the command. What is newer than the server must say that it is not implemented, not break otherwise.
+The CLI itself is run by test_cli.py, over what people use every day. Here are the calls of all its commands, made as it makes them, also
+where it is not installed. The name of a test says the group of commands, a comment the command. What is newer than the server must say
+that it is not implemented, not break otherwise.
 """
 
 import json

@@ -105,7 +105,7 @@ fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
         parent_namespace_id: details.parent_namespace_id.clone(),
         parent_execution: execution(&details.parent_workflow_id, &details.parent_run_id),
         execution_time: time(r.execution_ns),
-        memo: details.memo.clone(),
+        memo: Some(details.memo.clone().unwrap_or_default()),
         search_attributes: details.search_attributes.clone(),
         auto_reset_points: details.reset_points.clone(),
         task_queue: r.task_queue.clone(),

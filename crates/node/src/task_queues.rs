@@ -93,6 +93,13 @@ impl<R: Runtime> Node<R> {
         }
     }
 
+    fn queue_info(&self, namespace: &Namespace, request: &DescribeTaskQueueRequest, kind: TaskQueueType) -> QueueInfo {
+        let kind = if kind == TaskQueueType::Activity { QueueKind::Activity } else { QueueKind::Workflow };
+        let name = request.task_queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default();
+        let key = QueueKey { namespace_id: namespace.id.clone(), name, kind };
+        self.board().dispatch.describe(&key, self.now())
+    }
+
     #[allow(deprecated)]
     pub(crate) fn queue_description(
         &self,
@@ -100,15 +107,10 @@ impl<R: Runtime> Node<R> {
         request: &DescribeTaskQueueRequest,
     ) -> DescribeTaskQueueResponse {
         if request.api_mode() == DescribeTaskQueueMode::Enhanced {
-            return by_version(request);
+            return by_version(request, &|kind| self.queue_info(namespace, request, kind));
         }
-        let kind = match request.task_queue_type() {
-            TaskQueueType::Activity => QueueKind::Activity,
-            _ => QueueKind::Workflow,
-        };
         let queue = request.task_queue.clone().unwrap_or_default();
-        let key = QueueKey { namespace_id: namespace.id.clone(), name: queue.name.clone(), kind };
-        let info = self.board().dispatch.describe(&key, self.now());
+        let info = self.queue_info(namespace, request, request.task_queue_type());
         let stats = stats(&info);
         let source = if info.rate_set_by_people { RateLimitSource::Api } else { RateLimitSource::Worker };
         let rate = info.rate_limit.map_or((SYSTEM_RATE, RateLimitSource::System), |rate| (rate as f32, source));
@@ -121,7 +123,7 @@ impl<R: Runtime> Node<R> {
             stats_by_priority_key: if request.report_stats { by_priority(&info, stats) } else { BTreeMap::new() },
             versioning_info: routed.then(|| TaskQueueVersioningInfo {
                 current_version: "__unversioned__".into(),
-                update_time: Some(proto_time(self.now())),
+                update_time: Some(NEVER),
                 ..TaskQueueVersioningInfo::default()
             }),
             config: config.filter(|_| request.report_config),
@@ -139,14 +141,20 @@ impl<R: Runtime> Node<R> {
     }
 }
 
+/// A time that Go's clients take for none.
+const NEVER: prost_types::Timestamp = prost_types::Timestamp { seconds: -62_135_596_800, nanos: 0 };
+
 fn configured_rate(config: Option<&TaskQueueConfig>) -> Option<f32> {
     let limit = config?.queue_rate_limit.as_ref()?;
     limit.rate_limit.as_ref().map(|rate| rate.requests_per_second)
 }
 
-/// The older form of a description: what there is of each version that was asked for. Temporal leaves the types empty. (Recorded.)
+/// The older form of a description: what there is of each version that was asked for, which is all that has no version.
 #[allow(deprecated)]
-fn by_version(request: &DescribeTaskQueueRequest) -> DescribeTaskQueueResponse {
+fn by_version(
+    request: &DescribeTaskQueueRequest,
+    queue: &dyn Fn(TaskQueueType) -> QueueInfo,
+) -> DescribeTaskQueueResponse {
     let asked = request.versions.clone();
     let mut versions = asked.as_ref().map(|asked| asked.build_ids.clone()).unwrap_or_default();
     if asked.as_ref().is_none_or(|asked| asked.unversioned) {
@@ -157,6 +165,14 @@ fn by_version(request: &DescribeTaskQueueRequest) -> DescribeTaskQueueResponse {
     } else {
         request.task_queue_types.clone()
     };
+    let of_type = |version: &str, kind: i32| {
+        let info = queue(TaskQueueType::try_from(kind).unwrap_or_default());
+        let is_shown = version.is_empty();
+        TaskQueueTypeInfo {
+            pollers: info.pollers.iter().filter(|_| request.report_pollers && is_shown).map(poller).collect(),
+            stats: (request.report_stats && is_shown).then(|| stats(&info)),
+        }
+    };
     let info = |version: &str| {
         let reachable = match (request.report_task_reachability, version.is_empty()) {
             (false, _) => BuildIdTaskReachability::Unspecified,
@@ -164,7 +180,7 @@ fn by_version(request: &DescribeTaskQueueRequest) -> DescribeTaskQueueResponse {
             (true, false) => BuildIdTaskReachability::Unreachable,
         };
         TaskQueueVersionInfo {
-            types_info: types.iter().map(|kind| (*kind, TaskQueueTypeInfo::default())).collect(),
+            types_info: types.iter().map(|kind| (*kind, of_type(version, *kind))).collect(),
             task_reachability: reachable as i32,
         }
     };
