@@ -18,8 +18,18 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Builds the server, and the benches of single layers beside it; `release` for figures that mean something.
 pub fn build(release: bool) -> Result<PathBuf, Failure> {
     // The whole workspace and examples: features are then those of `cargo test --workspace`, and nothing is built twice.
-    let mut arguments =
-        vec!["build", "--workspace", "--bin", "mainstay", "--example", "transitions", "--example", "apply"];
+    let mut arguments = vec![
+        "build",
+        "--workspace",
+        "--bin",
+        "mainstay",
+        "--example",
+        "transitions",
+        "--example",
+        "apply",
+        "--example",
+        "lists",
+    ];
     if release {
         arguments.push("--release");
     }
