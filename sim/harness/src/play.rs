@@ -167,7 +167,8 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end
     oracle::children::check(runs, told.then_some(quiet_since));
     oracle::external::check(runs);
     oracle::updates::check(ledger, runs);
-    oracle::schedules::check(ledger, runs);
+    let apart = if world.nodes.len() > 1 { ledger.promises().tolerance } else { Duration::ZERO };
+    oracle::schedules::check(ledger, runs, apart);
     oracle::jobs::check(&end.jobs, runs, told);
     let client = Client::new(&world.addresses(), 0, "reader");
     let copies = runs.to_vec();

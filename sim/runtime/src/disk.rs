@@ -216,22 +216,20 @@ impl Fence {
 
     /// Refuses what does not fit.
     fn admit(&self, bytes: u64) -> Result<(), StorageError> {
+        // The sizes are summed up only when they matter.
+        let Some(capacity) = self.disk.inner().capacity else { return Ok(()) };
         let (log, state) = self.disk.used();
         let used = log + state;
-        match self.disk.inner().capacity {
-            Some(capacity) if used + bytes > capacity => {
-                Err(StorageError::Full { used, wanted: bytes, room: capacity.saturating_sub(used) })
-            }
-            _ => Ok(()),
+        if used + bytes <= capacity {
+            return Ok(());
         }
+        Err(StorageError::Full { used, wanted: bytes, room: capacity.saturating_sub(used) })
     }
 
     fn usage(&self, own: Usage) -> Usage {
+        let Some(capacity) = self.disk.inner().capacity else { return own };
         let (log, state) = self.disk.used();
-        match self.disk.inner().capacity {
-            Some(capacity) => Usage { used: own.used, available: capacity.saturating_sub(log + state) },
-            None => own,
-        }
+        Usage { used: own.used, available: capacity.saturating_sub(log + state) }
     }
 
     /// The keys that a scan visits must be whole.

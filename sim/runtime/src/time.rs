@@ -6,7 +6,8 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::{trace, world};
@@ -71,11 +72,34 @@ fn true_span(span: Duration) -> Duration {
     Duration::from_nanos(span as u64)
 }
 
-/// Waits. Unlike madsim's own, it arms one timer however often it is polled.
+/// Waits. Unlike madsim's own, it arms one timer however often it is polled, and wakes nobody once it is dropped: most deadlines are
+/// given up before they pass, and a task that ended is freed then, not at its last deadline.
 #[must_use = "futures do nothing unless polled"]
 pub struct Sleep {
     inner: madsim::time::Sleep,
-    armed: Option<Waker>,
+    armed: Option<Arc<Alarm>>,
+}
+
+/// Who is to be woken by an armed timer.
+#[derive(Default)]
+struct Alarm(Mutex<Option<Waker>>);
+
+impl Alarm {
+    fn set(&self, waker: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), waker)
+    }
+
+    fn wakes(&self, waker: &Waker) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|own| own.will_wake(waker))
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        if let Some(waker) = self.set(None) {
+            waker.wake();
+        }
+    }
 }
 
 impl Sleep {
@@ -104,11 +128,23 @@ impl Future for Sleep {
         if self.inner.is_elapsed() {
             return Poll::Ready(());
         }
-        if self.armed.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if let Some(alarm) = &self.armed {
+            if !alarm.wakes(context.waker()) {
+                drop(alarm.set(Some(context.waker().clone())));
+            }
             return Poll::Pending;
         }
-        self.armed = Some(context.waker().clone());
-        Pin::new(&mut self.inner).poll(context)
+        let alarm = Arc::new(Alarm(Mutex::new(Some(context.waker().clone()))));
+        self.armed = Some(alarm.clone());
+        Pin::new(&mut self.inner).poll(&mut Context::from_waker(&Waker::from(alarm)))
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.armed.take() {
+            drop(alarm.set(None));
+        }
     }
 }
 

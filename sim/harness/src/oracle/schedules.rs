@@ -3,6 +3,7 @@
 //! The time that an action stands for is in its workflow's id, as `2026-11-26T04:05:06Z`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mainstay_api::temporal::history::v1::HistoryEvent;
 
@@ -13,18 +14,19 @@ use crate::violation::{Invariant, hold};
 
 const DAY: i64 = 86_400;
 
-/// Holds every schedule against the runs that it began.
+/// Holds every schedule against the runs that it began. `apart` is how far the clocks of two nodes may be: what one schedules another
+/// may begin, whose clock is behind.
 ///
 /// # Panics
 /// If it acted otherwise than it says.
-pub fn check(ledger: &Ledger, runs: &[Run]) {
+pub fn check(ledger: &Ledger, runs: &[Run], apart: Duration) {
     for (id, made) in ledger.promises().schedules.clone() {
         let prefix = scheduled_prefix(&id);
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
         for run in runs {
             if let Some(time) = run.execution.workflow_id.strip_prefix(&prefix) {
                 *times.entry(time).or_default() += 1;
-                not_early(run, time);
+                not_early(run, time, apart);
             }
         }
         one(&id, made, &times);
@@ -51,12 +53,16 @@ fn must(holds: bool, detail: impl FnOnce() -> String) {
     hold(holds, Invariant::SchedulesActOnce, detail);
 }
 
-/// An action's run begins no earlier than its time, by the server's own clock.
-fn not_early(run: &Run, time: &str) {
+/// An action's run begins no earlier than its time, by the servers' own clocks.
+fn not_early(run: &Run, time: &str, apart: Duration) {
     let began = run.events.first().and_then(|event: &HistoryEvent| event.event_time.as_ref());
-    let (Some(began), Some(due)) = (began.map(|time| time.seconds), second_of_day(time)) else { return };
-    let late = (began - due).rem_euclid(DAY);
-    must(late < DAY / 2, || format!("{:?} began {} s early", run.execution, DAY - late));
+    let (Some(began), Some(due)) = (began, second_of_day(time)) else { return };
+    let day = i128::from(DAY) * 1_000_000_000;
+    let began = i128::from(began.seconds) * 1_000_000_000 + i128::from(began.nanos);
+    let late = (began - i128::from(due) * 1_000_000_000 + apart.as_nanos() as i128).rem_euclid(day);
+    must(late < day / 2, || {
+        format!("{:?} began {} ns early, differences of clocks included", run.execution, day - late)
+    });
 }
 
 /// The second of the day that a time names.
