@@ -34,6 +34,11 @@ impl Machine for Nothing {
         Ok(())
     }
 
+    fn digest(&self, taken: &mut dyn FnMut()) -> Result<u64, StorageError> {
+        taken();
+        Ok(0)
+    }
+
     fn range(&self) -> StateRange {
         StateRange { store: Arc::new(MemoryState::default()), from: vec![0], to: vec![1], mark: vec![0] }
     }
