@@ -10,6 +10,7 @@ mod activity_operations;
 pub mod batch;
 mod cancellation;
 mod children;
+mod closing;
 mod commands;
 mod convert;
 mod describe;
@@ -42,11 +43,11 @@ mod updates;
 mod worker_build;
 mod workflow_task;
 
+pub use closing::{Call, closing, subject};
 pub use describe::describe;
 pub use error::Error;
 pub use note::{Note, ScheduleNote};
 pub use refusal::{encoded_outcome, outcome_of, result_of};
-pub use run::closing;
 pub use store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
 pub use workflow_task::unwritten;
 
@@ -118,7 +119,12 @@ pub fn apply<'a>(context: &Context, store: &'a dyn Store, command: &'a log::Comm
     });
     let reply = match answer {
         Ok(reply) => Ok(reply),
-        Err(Stop::Refused(error)) => Err(error),
+        Err(Stop::Refused(error)) => {
+            if let Some(op) = &command.op {
+                closing::forget(&mut tx, op, &error)?;
+            }
+            Err(error)
+        }
         Err(Stop::Broken(fault)) => return Err(fault),
     };
     let notes = std::mem::take(&mut tx.notes);

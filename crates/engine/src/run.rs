@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay_api::record::{ChildRecord, ExecutionRecord, RequestIdRecord, RunDetails, RunRecord, VisibilityRecord};
-use mainstay_api::temporal::enums::v1::{EventType, ResourceExhaustedCause, WorkflowExecutionStatus};
+use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_base::{RunId, limits};
 use prost::Message;
@@ -440,13 +440,6 @@ impl Run {
             ..VisibilityRecord::default()
         }
     }
-}
-
-/// The answer to what must not come between a run and its second attempt to close.
-#[must_use]
-pub fn closing() -> Error {
-    let message = "workflow operation can not be applied because workflow is closing".into();
-    Error::ResourceExhausted { cause: ResourceExhaustedCause::BusyWorkflow, message }
 }
 
 /// The answer to anything that needs an open run.

@@ -12,10 +12,11 @@ use mainstay_api::temporal::workflowservice::v1::{
 };
 use mainstay_base::{RunId, limits};
 
+use crate::closing;
 use crate::convert::given;
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle;
-use crate::run::{Run, already_completed, closing};
+use crate::run::{Run, already_completed};
 use crate::start::{self, Existing, Policies, event_link, request_reference};
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, TaskFailure};
@@ -67,7 +68,7 @@ pub(crate) fn signal(tx: &mut Transaction<'_>, request: &SignalWorkflowExecution
 
 /// Adds a signal of a client to an open run.
 fn deliver(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> Answer<()> {
-    refuse_while_closing(tx, run)?;
+    closing::refuse_signal(run)?;
     add(tx, run, signal)
 }
 
@@ -91,17 +92,6 @@ pub(crate) fn add(tx: &mut Transaction<'_>, run: &mut Run, signal: Signal) -> An
     let event_id = run.add(tx, event.with_links(signal.links)).id();
     run.remember_signal(tx, &request_id, event_id)?;
     relieve_buffer(tx, run)
-}
-
-/// The worker tried to close the run and was stopped by events that it had not seen: one signal is refused, so that it gets a
-/// second chance.
-fn refuse_while_closing(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
-    if !run.record.close_attempted || !run.task_started() {
-        return Ok(());
-    }
-    run.record.close_attempted = false;
-    run.clone().save(tx);
-    Err(closing().into())
 }
 
 /// A buffer over its limits fails the started task, so that a storm of events cannot keep a run from progressing.

@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_api::log::{ActivityTarget, Command, Entry, Reply, TaskToken, activity_target::Target, command::Op};
+use mainstay_api::log::{Command, Entry, Reply, command::Op};
 use mainstay_api::peer::{Execute, call};
-use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
-use mainstay_engine::{EntityKey, Error};
+use mainstay_engine::{Call, EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
 use tracing::Instrument;
@@ -24,40 +23,17 @@ pub(crate) fn entity_of(command: &Command) -> EntityKey {
     EntityKey { namespace_id: command.namespace_id.clone(), workflow_id: command.workflow_id.clone() }
 }
 
-/// The run that a client's or worker's command is about.
+/// The run that a client's or worker's call is about, if its refusal may be news to who waits for the run.
 struct Subject {
     entity: EntityKey,
     /// Empty: the current run.
     run_id: String,
-    completes: bool,
+    call: Call,
 }
 
-/// Of those commands whose refusal is news to who waits for the run.
 fn subject(command: &Command) -> Option<Subject> {
-    let of = |execution: &Option<WorkflowExecution>| execution.as_ref().map(|e| e.run_id.clone()).unwrap_or_default();
-    let by_token = |token: &Option<TaskToken>| token.as_ref().map(|t| t.run_id.clone()).unwrap_or_default();
-    let by_target = |target: &Option<ActivityTarget>| match target.as_ref().and_then(|t| t.target.as_ref()) {
-        Some(Target::Token(token)) => token.run_id.clone(),
-        Some(Target::ById(by_id)) => by_id.run_id.clone(),
-        None => String::new(),
-    };
-    let run_id = match command.op.as_ref()? {
-        Op::SignalWorkflow(c) => of(&c.workflow_execution),
-        Op::SignalWithStart(_) => String::new(),
-        Op::RequestCancel(c) => of(&c.workflow_execution),
-        Op::Terminate(c) => of(&c.workflow_execution),
-        Op::Reset(c) => of(&c.workflow_execution),
-        Op::CompleteWorkflowTask(c) => by_token(&c.token),
-        Op::FailWorkflowTask(c) => by_token(&c.token),
-        Op::CompleteActivity(c) => by_target(&c.target),
-        Op::FailActivity(c) => by_target(&c.target),
-        Op::CancelActivity(c) => by_target(&c.target),
-        Op::HeartbeatActivity(c) => by_target(&c.target),
-        Op::OperateActivities(c) => c.run_id.clone(),
-        _ => return None,
-    };
-    let completes = matches!(command.op, Some(Op::CompleteWorkflowTask(_)));
-    Some(Subject { entity: entity_of(command), run_id, completes })
+    let (call, run_id) = mainstay_engine::subject(command.op.as_ref()?)?;
+    Some(Subject { entity: entity_of(command), run_id: run_id.to_string(), call })
 }
 
 /// What a command is known by when it is proposed more than once.
@@ -96,8 +72,7 @@ impl<R: Runtime> Node<R> {
 
     /// Tells those who wait for a run that a call about it was refused.
     fn note_refusal(&self, group: u32, subject: &Subject, error: &Error) {
-        // A completion with a bad command changes the run, and so is no mere refusal.
-        if subject.completes && matches!(error, Error::InvalidArgument(_)) {
+        if !subject.call.drops_memory(error) {
             return;
         }
         let current = || self.shard(group).ok()?.execution(&subject.entity).ok().flatten();
