@@ -138,6 +138,8 @@ struct Inner {
     /// What the last tick answered.
     armed: Option<Timestamp>,
     owners: Owners,
+    /// The latest epoch as of which another node offered something.
+    heard_epoch: u64,
     /// Whether there are other nodes.
     clustered: bool,
     /// The task that is being offered: if it is matched now, a poller was there first.
@@ -171,6 +173,7 @@ impl Dispatch {
             weights: HashMap::new(),
             armed: None,
             owners: Owners::alone(me),
+            heard_epoch: 0,
             clustered,
             offering: None,
         };
@@ -183,8 +186,16 @@ impl Dispatch {
     }
 
     /// Takes up another division of the queues: tasks and pollers of queues that other nodes own are let go.
+    ///
+    /// A node that starts again learns the epochs that it missed one after the other, and leaders that know the last one have offered
+    /// their rows to it by then, once. So nothing is let go until it knows the latest epoch that it has heard of.
     pub(crate) fn set_owners(&self, owners: Owners, now: Timestamp) {
         let mut inner = lock(&self.inner);
+        if owners.epoch < inner.heard_epoch {
+            self.outbox.clear(owners.epoch);
+            inner.owners = owners;
+            return;
+        }
         let Inner { matching, held, .. } = &mut *inner;
         let gone: Vec<TaskId> =
             held.offered.iter().filter(|(_, offered)| !owners.is_mine(&offered.queue)).map(|(id, _)| *id).collect();
@@ -209,6 +220,7 @@ impl Dispatch {
     pub(crate) fn receive(&self, offers: Offers, now: Timestamp) {
         let mut inner = lock(&self.inner);
         let old = offers.epoch < inner.owners.epoch;
+        inner.heard_epoch = inner.heard_epoch.max(offers.epoch);
         for offer in offers.offers {
             let queue = offer.queue.map(wire::own_queue);
             match (offer.what, queue) {
@@ -586,5 +598,42 @@ impl Drop for WaitingPoll<'_> {
         if let Ok(given) = self.receiver.try_recv() {
             self.dispatch.give_back(given, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_api::record::{ClusterRecord, MemberRecord};
+
+    use super::*;
+
+    fn owners(epoch: u64, live: &[u64]) -> Owners {
+        let members = live.iter().map(|id| MemberRecord { node_id: *id, alive: true, ..MemberRecord::default() });
+        Owners::new(4, &ClusterRecord { epoch, members: members.collect() })
+    }
+
+    #[test]
+    fn what_is_offered_as_of_a_later_epoch_stays_until_that_is_known() {
+        let dispatch = Dispatch::new(4, true, Queues::new(Arc::default()));
+        let now = Timestamp::from_nanos(1);
+        let all = owners(3, &[1, 4]);
+        let key = |number| QueueKey { namespace_id: "n".into(), name: format!("q{number}"), kind: QueueKind::Activity };
+        let queue = (0..).map(key).find(|queue| all.is_mine(queue)).expect("one of all queues");
+        let row = TaskRow {
+            kind: task_row::Kind::Activity as i32,
+            namespace_id: queue.namespace_id.clone(),
+            task_queue: queue.name.clone(),
+            sequence: 7,
+            ..TaskRow::default()
+        };
+        let offer = Given::Row { group: 1, row }.offer(&queue, false, 1);
+        // The node was dead for an epoch, and learns that it was while a leader already knows that it lives.
+        dispatch.set_owners(owners(1, &[1, 4]), now);
+        dispatch.receive(Offers { epoch: 3, offers: vec![offer] }, now);
+        dispatch.set_owners(owners(2, &[1]), now);
+        dispatch.set_owners(all, now);
+        assert_eq!(dispatch.held().1, 1);
+        dispatch.set_owners(owners(4, &[1]), now);
+        assert_eq!(dispatch.held().1, 0);
     }
 }

@@ -108,7 +108,9 @@ impl<R: Runtime> Node<R> {
             kind: QueueKind::Workflow,
         };
         let sticky = queue(&record.sticky_queue);
-        if !record.sticky_queue.is_empty() && self.has_recent_poller(&sticky).await {
+        // What a run got between its last workflow task and its end no worker has in memory, and a sticky queue is sent no history.
+        let remembered = record.close_ns == 0 && !record.sticky_queue.is_empty();
+        if remembered && self.has_recent_poller(&sticky).await {
             let patience = Duration::from_nanos(record.sticky_timeout_ns.max(0).unsigned_abs());
             let until = deadline.min(R::Instant::now() + patience);
             let task = self.board().dispatch.offer_question(Arc::clone(question), sticky, true, self.now());

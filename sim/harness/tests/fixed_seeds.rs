@@ -54,6 +54,12 @@ fn three_nodes_and_more_pass() {
     (1..=6).for_each(|seed| _ = passes(Scenario::Cluster, seed));
 }
 
+/// Seeds of `docs/bug-ledger.md`.
+#[test]
+fn what_was_mended_stays_mended() {
+    [1003, 1006, 1026].into_iter().for_each(|seed| _ = passes(Scenario::Cluster, seed));
+}
+
 #[test]
 fn damage_is_not_served() {
     (1..=15).for_each(|seed| _ = passes(Scenario::Damage, seed));
