@@ -111,7 +111,11 @@ async fn cluster(shape: Shape) -> Report {
         report.coverage = coverage::take();
         return report;
     };
-    verify(&world, &ledger, &journal, &end).await;
+    if verify(&shape, &world, &ledger, &journal, &end).await.is_none() {
+        report.stopped = true;
+        report.coverage = coverage::take();
+        return report;
+    }
     // What was shown is still there after another power loss.
     for node in world.nodes.iter().filter(|node| node.is_up()) {
         node.crash(Crash::Power);
@@ -149,8 +153,8 @@ async fn patiently<T>(shape: &Shape, work: impl Future<Output = T>) -> Option<T>
     violated(Invariant::EverythingCompletes, format!("not everything completed; the last stop: {last:?}"))
 }
 
-/// Asks every oracle.
-async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end: &End) {
+/// Asks every oracle. None if a node refuses to go on when lists are read from it, and may.
+async fn verify(shape: &Shape, world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end: &End) -> Option<()> {
     let runs = &end.runs[..];
     for run in runs {
         if let Err(offence) = oracle::event_grammar::check(&run.events) {
@@ -176,7 +180,7 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end
         let listed = listed(&client).await;
         oracle::lists_follow_histories::check(&client, &listed, &copies).await;
     });
-    checking.await.expect("the reader lives");
+    patiently(shape, checking).await?.expect("the reader lives");
     let nodes: Vec<&SimNode> = world.nodes.iter().filter(|node| node.is_up()).collect();
     oracle::replicas_agree::check(&nodes, world.groups).await;
     for node in nodes {
@@ -185,6 +189,7 @@ async fn verify(world: &World, ledger: &Arc<Ledger>, journal: &Arc<Journal>, end
             format!("{}: {scanned} runs are stored and {} listed", node.name, runs.len())
         });
     }
+    Some(())
 }
 
 fn show(run: &Run) {
