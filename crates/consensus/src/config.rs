@@ -60,6 +60,9 @@ impl Config {
             enable_tick: false,
             enable_leader_restore: Some(false),
             enable_pre_vote: Some(true),
+            // A heartbeat's answer that was long on its way may say that entries are missing which the follower has confirmed since.
+            // The leader then looks again for where their logs agree; otherwise openraft takes it for a lost log, and panics.
+            allow_log_reversion: Some(true),
             snapshot_policy: SnapshotPolicy::Never,
             // The log is purged when the group says so, see `Group::compact`.
             max_in_snapshot_log_to_keep: u64::MAX,

@@ -4,8 +4,8 @@
 //! a client of Temporal's gRPC services, like any SDK, only that its calls do not leave the process ([`Server`]). So validation,
 //! limits and error texts are those of the API.
 //!
-//! A request passes `guard` (which host, which origin, the form's secret), a page in [`pages`] (asks `api`, answers markup),
-//! and `shell` (what every page has around it). A failure is a [`problem::Problem`] and becomes a page, too. Lists, forms and
+//! A request passes `guard` (which host, which origin, the form's secret), a page in `pages` (asks `api`, answers markup),
+//! and `shell` (what every page has around it). A failure is a `problem::Problem` and becomes a page, too. Lists, forms and
 //! links work without scripts; the modules in `assets/` add live updates, keys, relative times and codec servers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

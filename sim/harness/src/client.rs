@@ -177,11 +177,7 @@ impl Client {
     /// # Errors
     /// What the server refused it with.
     pub async fn count(&self, query: &str) -> Result<i64, Status> {
-        let request = api::CountWorkflowExecutionsRequest {
-            namespace: NAMESPACE.into(),
-            query: query.into(),
-            ..Default::default()
-        };
+        let request = api::CountWorkflowExecutionsRequest { namespace: NAMESPACE.into(), query: query.into() };
         Ok(insist!(self.stub, CALL_TIMEOUT, count_workflow_executions, request.clone())?.count)
     }
 

@@ -113,8 +113,8 @@ fn shown(mut event: HistoryEvent) -> Bytes {
 pub fn difference(one: &[Bytes], other: &[Bytes]) -> String {
     let shown =
         |event: &Bytes| HistoryEvent::decode(event.clone()).map(|event| format!("{event:?}")).unwrap_or_default();
-    let pairs = one.iter().zip(other).enumerate();
-    let differs = pairs.filter(|(_, (one, other))| one != other).next();
+    let mut pairs = one.iter().zip(other).enumerate();
+    let differs = pairs.find(|(_, (one, other))| one != other);
     differs.map_or("one is shorter".into(), |(place, (one, other))| {
         format!("event {} was {} and is {}", place + 1, shown(one), shown(other))
     })

@@ -18,7 +18,7 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
         | Mutant::ExportWithoutOutcomes
         | Mutant::ExportTorn
         | Mutant::ForgetMessageOutcomes => Scenario::Cluster,
-        _ if seed % 2 == 0 => Scenario::Faults,
+        _ if seed.is_multiple_of(2) => Scenario::Faults,
         _ => Scenario::Crashes,
     }
 }

@@ -159,7 +159,7 @@ impl Step {
 
     fn draw(prng: &mut Prng) -> Self {
         match prng.below(26) {
-            20 | 21 | 22 => Self::Child {
+            20..=22 => Self::Child {
                 millis: 1 + prng.below(3000),
                 policy: [ParentClosePolicy::Terminate, ParentClosePolicy::Abandon, ParentClosePolicy::RequestCancel]
                     [prng.below(3) as usize],

@@ -112,7 +112,7 @@ impl LogStore for Log {
         if self.mutant == Mutant::SyncLate {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             *held += 1;
-            if *held % 3 != 0 {
+            if !held.is_multiple_of(3) {
                 return Ok(());
             }
         }
@@ -158,7 +158,7 @@ impl State {
         let key = match op {
             StateOp::Put(key, _) => key,
             StateOp::Delete(key) => {
-                return number % 20 == 0
+                return number.is_multiple_of(20)
                     && match self.mutant {
                         Mutant::KeepTimerRow => space(key) == TIMER,
                         Mutant::KeepTaskRow => space(key) == TASK,
@@ -171,11 +171,11 @@ impl State {
         // The table follows the entity's names and the run.
         let table = |number: u8| space == ENTITY && key.len() > 9 && is_table(key, number);
         match self.mutant {
-            Mutant::TearBatch => number % 50 == 0 && place == 0 && space == ENTITY,
-            Mutant::DropTimerRow => number % 20 == 0 && space == TIMER,
-            Mutant::DropTaskRow => number % 20 == 0 && space == TASK,
-            Mutant::DropListRow => number % 20 == 0 && space == LIST,
-            Mutant::DropMessage => number % 5 == 0 && space == OUTBOX,
+            Mutant::TearBatch => number.is_multiple_of(50) && place == 0 && space == ENTITY,
+            Mutant::DropTimerRow => number.is_multiple_of(20) && space == TIMER,
+            Mutant::DropTaskRow => number.is_multiple_of(20) && space == TASK,
+            Mutant::DropListRow => number.is_multiple_of(20) && space == LIST,
+            Mutant::DropMessage => number.is_multiple_of(5) && space == OUTBOX,
             Mutant::ForgetMessageOutcomes => space == MESSAGE_OUTCOME,
             Mutant::ForgetCommandOutcomes => space == COMMAND_OUTCOME,
             Mutant::DropBufferedEvent => table(mainstay_engine::Table::Buffered as u8),
