@@ -4,7 +4,7 @@
 //! list of schedules. It knows calendars through `mainstay-calendar`, and workflows only by message: it asks one to start, learns
 //! its run id or that it did not, asks it to make way, and hears of the close of the last run of its chain. (Reference §2.20.)
 //!
-//! Each transition ends in [`Schedule::go_on`]: times that have come are buffered, the buffer is worked off as the overlap
+//! Each transition ends in `Schedule::go_on`: times that have come are buffered, the buffer is worked off as the overlap
 //! policies say, and the timer is set to what comes next. So no command and no message needs to know what follows from it.
 
 mod actions;
