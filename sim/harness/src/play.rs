@@ -45,6 +45,13 @@ pub struct Report {
     pub coverage: coverage::Table,
 }
 
+impl Report {
+    /// Of a run that ends here, as a node refuses to go on.
+    fn stopped(self) -> Self {
+        Self { stopped: true, coverage: coverage::take(), ..self }
+    }
+}
+
 /// Plays a shape.
 #[must_use]
 pub fn play(shape: &Shape, print: bool) -> Outcome<Report> {
@@ -107,14 +114,10 @@ async fn cluster(shape: Shape) -> Report {
         settle(&world, &ledger).await
     };
     let Some(mut end) = patiently(&shape, done).await else {
-        report.stopped = true;
-        report.coverage = coverage::take();
-        return report;
+        return report.stopped();
     };
     if verify(&shape, &world, &ledger, &journal, &end).await.is_none() {
-        report.stopped = true;
-        report.coverage = coverage::take();
-        return report;
+        return report.stopped();
     }
     // What was shown is still there after another power loss.
     for node in world.nodes.iter().filter(|node| node.is_up()) {
@@ -122,9 +125,7 @@ async fn cluster(shape: Shape) -> Report {
         node.restart().await;
     }
     let Some(again) = patiently(&shape, settle(&world, &ledger)).await else {
-        report.stopped = true;
-        report.coverage = coverage::take();
-        return report;
+        return report.stopped();
     };
     let (runs, mut again) = (std::mem::take(&mut end.runs), again.runs);
     again.sort_by(|a, b| a.execution.run_id.cmp(&b.execution.run_id));

@@ -19,13 +19,13 @@ use mainstay_engine::Table;
 use support::machine::Machine;
 use support::rebuild;
 
+fn command(kind: CommandType, attributes: Attributes) -> Command {
+    Command { command_type: kind as i32, attributes: Some(attributes), ..Command::default() }
+}
+
 fn marker() -> Command {
     let attributes = RecordMarkerCommandAttributes { marker_name: "m".into(), ..Default::default() };
-    Command {
-        command_type: CommandType::RecordMarker as i32,
-        attributes: Some(Attributes::RecordMarkerCommandAttributes(attributes)),
-        ..Command::default()
-    }
+    command(CommandType::RecordMarker, Attributes::RecordMarkerCommandAttributes(attributes))
 }
 
 /// A run whose first task is with a worker.
@@ -49,11 +49,7 @@ fn activity(id: usize) -> Command {
         start_to_close_timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
         ..Default::default()
     };
-    Command {
-        command_type: CommandType::ScheduleActivityTask as i32,
-        attributes: Some(Attributes::ScheduleActivityTaskCommandAttributes(attributes)),
-        ..Command::default()
-    }
+    command(CommandType::ScheduleActivityTask, Attributes::ScheduleActivityTaskCommandAttributes(attributes))
 }
 
 fn child(id: usize) -> Command {
@@ -62,11 +58,10 @@ fn child(id: usize) -> Command {
         workflow_type: Some(WorkflowType { name: "C".into() }),
         ..Default::default()
     };
-    Command {
-        command_type: CommandType::StartChildWorkflowExecution as i32,
-        attributes: Some(Attributes::StartChildWorkflowExecutionCommandAttributes(attributes)),
-        ..Command::default()
-    }
+    command(
+        CommandType::StartChildWorkflowExecution,
+        Attributes::StartChildWorkflowExecutionCommandAttributes(attributes),
+    )
 }
 
 fn signal(_: usize) -> Command {
@@ -75,21 +70,19 @@ fn signal(_: usize) -> Command {
         signal_name: "s".into(),
         ..Default::default()
     };
-    Command {
-        command_type: CommandType::SignalExternalWorkflowExecution as i32,
-        attributes: Some(Attributes::SignalExternalWorkflowExecutionCommandAttributes(attributes)),
-        ..Command::default()
-    }
+    command(
+        CommandType::SignalExternalWorkflowExecution,
+        Attributes::SignalExternalWorkflowExecutionCommandAttributes(attributes),
+    )
 }
 
 fn cancel(_: usize) -> Command {
     let attributes =
         RequestCancelExternalWorkflowExecutionCommandAttributes { workflow_id: "other".into(), ..Default::default() };
-    Command {
-        command_type: CommandType::RequestCancelExternalWorkflowExecution as i32,
-        attributes: Some(Attributes::RequestCancelExternalWorkflowExecutionCommandAttributes(attributes)),
-        ..Command::default()
-    }
+    command(
+        CommandType::RequestCancelExternalWorkflowExecution,
+        Attributes::RequestCancelExternalWorkflowExecutionCommandAttributes(attributes),
+    )
 }
 
 #[test]
