@@ -13,7 +13,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 
 use crate::peer::WeakPeers;
 
@@ -132,7 +132,7 @@ pub(crate) async fn run<R: Runtime>(weak: WeakPeers<R>) {
         }
         drop(peers);
         let rest = R::sleep(if awake { LOOK_EVERY } else { REST });
-        if let Select2::First(()) = R::select2(stopped.closed(), R::select2(broken.notified(), rest)).await {
+        if let Select2::First(()) = select2(stopped.closed(), select2(broken.notified(), rest)).await {
             return;
         }
     }

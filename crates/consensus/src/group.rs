@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use mainstay_storage::StorageError;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
@@ -434,7 +434,7 @@ async fn watch<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
             group.changes.tell();
         }
         let Some(fence) = group.upgrade().map(|group| group.fence.clone()) else { return };
-        match R::select2(receiver.changed(), fence.raised()).await {
+        match select2(receiver.changed(), fence.raised()).await {
             Select2::First(Ok(())) => {}
             Select2::First(Err(_)) => return,
             Select2::Second(()) => drop(R::spawn(fence::rebuild(group.clone()))),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
@@ -196,7 +196,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             if !self.is_leader() || self.leadership().term != term {
                 return Ok(());
             }
-            if let Select2::Second(()) = R::select2(changed, R::sleep_until(deadline)).await {
+            if let Select2::Second(()) = select2(changed, R::sleep_until(deadline)).await {
                 return Err(Error::Members(format!("node {to} did not take over in time")));
             }
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use mainstay_runtime::{Runtime, Select2};
+use mainstay_runtime::{Runtime, Select2, select2};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -241,7 +241,7 @@ impl<R: Runtime, M: Machine> RaftNetworkV2<T<R, M>> for Peer<R, M> {
             bytes_per_second: self.snapshot_bytes_per_second,
             transfer: R::random() as u64,
         };
-        match R::select2(cancel, outgoing.send(vote)).await {
+        match select2(cancel, outgoing.send(vote)).await {
             Select2::First(closed) => Err(StreamingError::Closed(closed)),
             Select2::Second(Ok(vote)) => Ok(SnapshotResponse::new(vote)),
             Select2::Second(Err(error)) => {

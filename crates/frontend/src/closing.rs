@@ -1,11 +1,12 @@
 //! The signal that the server is going: accepting ends, long polls answer empty, connections say goodbye.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
+use futures_util::FutureExt;
+use mainstay_runtime::{Select2, select2};
 use tokio::sync::Notify;
 
 /// Shared by everything that waits. Once begun it stays so.
@@ -36,21 +37,20 @@ impl Closing {
     }
 
     /// Runs a future to its end; none if the server begins to stop before that.
-    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        either(work, self.begun()).await
+    pub(crate) fn unless<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        either(work, self.begun())
     }
 }
 
 /// What the first future gives, or none if the second is ready before it. The first is always asked first.
-pub(crate) async fn either<T>(work: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
-    let (mut work, mut end) = (pin!(work), pin!(end));
-    poll_fn(|context| {
-        if let Poll::Ready(result) = work.as_mut().poll(context) {
-            return Poll::Ready(Some(result));
-        }
-        end.as_mut().poll(context).map(|()| None)
+pub(crate) fn either<T>(
+    work: impl Future<Output = T>,
+    end: impl Future<Output = ()>,
+) -> impl Future<Output = Option<T>> {
+    select2(work, end).map(|first| match first {
+        Select2::First(result) => Some(result),
+        Select2::Second(()) => None,
     })
-    .await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The way of one command: routed, admitted, stamped, proposed, answered by apply.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -134,17 +135,45 @@ impl<R: Runtime> Node<R> {
         self.stamp_and_propose(group, command, proposal).await
     }
 
-    pub(crate) async fn stamp_and_propose(
+    /// Everything that needs the command is done before it waits: its future holds the encoded entry alone.
+    pub(crate) fn stamp_and_propose(
         &self,
         group: u32,
         mut command: Command,
         proposal: Proposal,
-    ) -> Result<Reply, Error> {
+    ) -> impl Future<Output = Result<Reply, Error>> + Send {
         self.board().updates.attach(&mut command);
         let reserved = self.reserve(&mut command);
         let subject = if self.board().waits.is_empty() { None } else { subject(&command) };
         let measured = self.board().meter.commands.begin(command.op.as_ref());
         let begun = R::Instant::now();
+        let entry = self.stamped(command, proposal);
+        // Once in the log, and once in the state.
+        self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
+        let span = tracing::info_span!(target: "mainstay::trace", "propose", "shard-id" = group, bytes = entry.len());
+        async move {
+            let consensus = self.group(group)?;
+            let outcome = match reserved {
+                None => self.answered(group, consensus.propose(entry).instrument(span).await, subject),
+                Some(reserved) => {
+                    // Pollers wait for this too: it must not end with its caller.
+                    let (node, consensus) = (self.clone(), consensus.clone());
+                    let proposed = async move {
+                        let mut answer = node.answered(group, consensus.propose(entry).await, subject);
+                        reserved.settle(answer.as_mut().ok());
+                        answer
+                    };
+                    let proposed = R::spawn(proposed.instrument(span)).await;
+                    proposed.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
+                }
+            };
+            measured.ended(R::Instant::now() - begun, outcome.as_ref().err());
+            outcome
+        }
+    }
+
+    /// The log entry of a command: with the time and the randomness that apply may use.
+    fn stamped(&self, command: Command, proposal: Proposal) -> Bytes {
         let seed = R::random();
         let entry = Entry {
             command_id: proposal.command_id,
@@ -155,27 +184,7 @@ impl<R: Runtime> Node<R> {
             version: VERSION,
             command: Some(command),
         };
-        let entry = entry.encode_to_vec();
-        // Once in the log, and once in the state.
-        self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
-        let span = tracing::info_span!(target: "mainstay::trace", "propose", "shard-id" = group, bytes = entry.len());
-        let consensus = self.group(group)?;
-        let outcome = match reserved {
-            None => self.answered(group, consensus.propose(entry.into()).instrument(span).await, subject),
-            Some(reserved) => {
-                // Pollers wait for this too: it must not end with its caller.
-                let (node, consensus) = (self.clone(), consensus.clone());
-                let proposed = async move {
-                    let mut answer = node.answered(group, consensus.propose(entry.into()).await, subject);
-                    reserved.settle(answer.as_mut().ok());
-                    answer
-                };
-                let proposed = R::spawn(proposed.instrument(span)).await;
-                proposed.unwrap_or_else(|_| Err(Error::Unavailable("the server is shutting down".into())))
-            }
-        };
-        measured.ended(R::Instant::now() - begun, outcome.as_ref().err());
-        outcome
+        entry.encode_to_vec().into()
     }
 
     fn answered(

@@ -7,7 +7,7 @@
 use mainstay_base::Slot;
 use mainstay_consensus::Leadership;
 use mainstay_engine::MessageId;
-use mainstay_runtime::{Runtime, Select2};
+use mainstay_runtime::{Runtime, Select2, select2};
 use mainstay_storage::StorageError;
 
 use crate::node::Node;
@@ -73,7 +73,7 @@ pub(crate) async fn follow<R: Runtime>(node: Node<R>, group: u32) {
     let Ok(followed) = node.group(group).cloned() else { return };
     let mut known = Leadership::default();
     while !node.is_stopped() {
-        let Select2::First(next) = R::select2(followed.leadership_after(known), node.stopping()).await else { return };
+        let Select2::First(next) = select2(followed.leadership_after(known), node.stopping()).await else { return };
         if node.board().leads(group) && (!next.leading || next.term != known.term) {
             node.board().set_leads(group, false, node.now());
             tracing::info!(component = "shard", "shard-id" = group, term = next.term, "leads no longer");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_api::log::{Command, PutMember, command::Op};
 use mainstay_api::record::{ClusterRecord, MemberRecord};
 use mainstay_consensus::Peers;
-use mainstay_runtime::{Instant, Runtime};
+use mainstay_runtime::{Instant, Runtime, select2};
 use tokio::sync::Notify;
 
 use crate::lock;
@@ -139,7 +139,7 @@ pub(crate) async fn register<R: Runtime>(node: Node<R>) {
             R::fatal(REMOVED);
         }
         if known.is_some_and(|known| MemberRecord { drained: false, leaving: false, ..known.clone() } == me) {
-            let _either = R::select2(node.board().members.newer(cluster.epoch), node.stopping()).await;
+            let _either = select2(node.board().members.newer(cluster.epoch), node.stopping()).await;
             continue;
         }
         let put = PutMember { member: Some(me.clone()), ..PutMember::default() };

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mainstay_api::record::{MemberRecord, NamespaceRecord};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::{SLOT_COUNT, Slot, Timestamp};
 use mainstay_consensus::{Group, Log, Peers};
 use mainstay_engine::{EntityKey, Error};
-use mainstay_runtime::Runtime;
+use mainstay_runtime::{Runtime, Select2, select2};
 use mainstay_shard::Shard;
 use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
 use tokio::sync::Notify;
@@ -445,15 +446,14 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Runs something until it ends, or the time is up, or the node stops.
-    pub(crate) async fn within<T, F>(&self, deadline: R::Instant, future: F) -> Option<T>
+    pub(crate) fn within<T, F>(&self, deadline: R::Instant, future: F) -> impl Future<Output = Option<T>> + Send
     where
         F: Future<Output = T> + Send,
         T: Send,
     {
-        let guarded = R::select2(future, self.stopping());
-        match R::timeout_at(deadline, guarded).await {
-            Ok(mainstay_runtime::Select2::First(value)) => Some(value),
-            Ok(mainstay_runtime::Select2::Second(())) | Err(_) => None,
-        }
+        R::timeout_at(deadline, select2(future, self.stopping())).map(|ended| match ended {
+            Ok(Select2::First(value)) => Some(value),
+            Ok(Select2::Second(())) | Err(_) => None,
+        })
     }
 }

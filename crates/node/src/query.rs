@@ -15,7 +15,7 @@ use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::RunId;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{QueueKey, QueueKind};
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use tokio::sync::mpsc;
 
 use crate::node::Node;
@@ -85,7 +85,7 @@ impl<R: Runtime> Node<R> {
                     });
                 }
             }
-            match self.within(deadline, R::select2(heard.recv(), changed)).await {
+            match self.within(deadline, select2(heard.recv(), changed)).await {
                 None => return Err(Error::DeadlineExceeded(TIMED_OUT.into())),
                 Some(Select2::First(Some(News::Answered(answer)))) => return Ok(answer),
                 Some(_) => {}
@@ -129,7 +129,7 @@ impl<R: Runtime> Node<R> {
         loop {
             let epoch = self.board().dispatch.owners().epoch;
             let task = self.board().dispatch.offer_question(Arc::clone(question), normal.clone(), false, self.now());
-            let heard = R::select2(self.hear_answer(heard, deadline), self.board().members.divided_after(epoch)).await;
+            let heard = select2(self.hear_answer(heard, deadline), self.board().members.divided_after(epoch)).await;
             self.board().dispatch.retract_question(&task, question, self.now());
             if let Select2::First(answer) = heard {
                 return answer;

@@ -6,7 +6,7 @@ use mainstay_api::peer::{self, Flag, Given as GivenAway, call, offer::What};
 use mainstay_api::temporal::workflowservice::v1::{DescribeTaskQueueRequest, DescribeTaskQueueResponse};
 use mainstay_engine::Error;
 use mainstay_matching::{Poller, QueueKey, QueueKind};
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 
 use crate::dispatch::Given;
 use crate::node::Node;
@@ -31,8 +31,7 @@ impl<R: Runtime> Node<R> {
                 }
             } else {
                 let asked = self.poll_at(owner, owners.epoch, queue, poller, deadline);
-                match self.within(deadline, R::select2(asked, self.board().members.divided_after(owners.epoch))).await?
-                {
+                match self.within(deadline, select2(asked, self.board().members.divided_after(owners.epoch))).await? {
                     Select2::First(Ok(given)) => return given,
                     Select2::First(Err(_)) => R::sleep(PAUSE).await,
                     Select2::Second(()) => {}

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mainstay_api::peer::{Answer, Call, answer, call};
 use mainstay_consensus::PeerError;
 use mainstay_engine::Error;
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use prost::Message;
 
 use crate::node::Node;
@@ -42,7 +42,7 @@ impl<R: Runtime> Node<R> {
         call: impl Fn() -> call::Call + Send + Sync,
         here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
     ) -> Result<T, Error> {
-        match R::select2(self.seek(group, within, call, here), self.cut_off(group)).await {
+        match select2(self.seek(group, within, call, here), self.cut_off(group)).await {
             Select2::First(result) => result,
             Select2::Second(()) => Err(Error::Unavailable(
                 "this node does not hear of a majority of the others; ask another node, or try again".into(),
@@ -90,7 +90,7 @@ impl<R: Runtime> Node<R> {
                 }
             } else if let Some(leader) = leader.filter(|leader| *leader != me) {
                 let asked = self.call_node::<T>(leader, group, call(), left + SEEK_WITHIN);
-                match R::select2(asked, self.another_leader(group, leader)).await {
+                match select2(asked, self.another_leader(group, leader)).await {
                     Select2::First(Ok(Asked::Done(result))) => return result,
                     // Who says that it leads itself does so in a moment, when it has applied what was before.
                     Select2::First(Ok(Asked::Moved(next))) => hint = next.filter(|next| *next != leader),
@@ -135,7 +135,7 @@ impl<R: Runtime> Node<R> {
     /// Waits a little, or until the leader changes.
     async fn pause(&self, group: u32) {
         let Ok(group) = self.group(group) else { return };
-        let _either = R::select2(group.leadership_changed(), R::sleep(PAUSE)).await;
+        let _either = select2(group.leadership_changed(), R::sleep(PAUSE)).await;
     }
 
     /// Does something as the leader of a group, until it is done or leadership ends.
@@ -147,7 +147,7 @@ impl<R: Runtime> Node<R> {
         if !self.board().leads(group) {
             return Err(Error::Moved);
         }
-        match R::select2(work, self.lost(group)).await {
+        match select2(work, self.lost(group)).await {
             // It met what is damaged here; the next leader has sound rows.
             Select2::First(Err(_)) if self.is_fenced(group) => Err(Error::Moved),
             Select2::First(result) => result,
@@ -163,20 +163,23 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Calls another node.
-    pub(crate) async fn call_node<T: Wire>(
+    pub(crate) fn call_node<T: Wire>(
         &self,
         node: u64,
         group: u32,
         call: call::Call,
         within: Duration,
-    ) -> Result<Asked<T>, PeerError> {
-        let Some(peers) = self.peers() else { return Err(PeerError::Unreachable("this node is alone".into())) };
+    ) -> impl Future<Output = Result<Asked<T>, PeerError>> + Send {
+        // Encoded before it waits: a future that held the message would be as large as the largest of messages.
         let (measured, begun) = (self.board().meter.calls.begin(&call), R::Instant::now());
         let within_ms = u64::try_from(within.saturating_sub(SEEK_WITHIN).as_millis()).unwrap_or(u64::MAX);
-        let call = Call { group, within_ms, call: Some(call) };
-        let answer = peers.call(node, SERVICE, call.encode_to_vec().into(), within).await;
-        measured.ended(R::Instant::now() - begun, answer.is_err());
-        answer.map(read_answer)
+        let call: Bytes = Call { group, within_ms, call: Some(call) }.encode_to_vec().into();
+        async move {
+            let Some(peers) = self.peers() else { return Err(PeerError::Unreachable("this node is alone".into())) };
+            let answer = peers.call(node, SERVICE, call, within).await;
+            measured.ended(R::Instant::now() - begun, answer.is_err());
+            answer.map(read_answer)
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! One adapter runs on tokio, another on the simulator; the code between knows neither. It extends openraft's `AsyncRuntime`
 //! (spawn, sleep, channels, locks). An adapter's `Instant` is an integer type of its own, so that a clock can drift.
 
+mod select;
+
 pub use openraft_rt::{AsyncRuntime, Instant, OptionalSend, Select2};
+pub use select::{Selecting, select2};
 
 use std::future::Future;
 use std::io;

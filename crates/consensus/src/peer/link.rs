@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -215,7 +215,7 @@ impl<R: Runtime> Link<R> {
         let mut wait = BACKOFF_FIRST;
         while !self.closed.is_closed() {
             let attempt = connect(&peers, &self.address, self.node);
-            let connected = match R::select2(self.closed.closed(), attempt).await {
+            let connected = match select2(self.closed.closed(), attempt).await {
                 Select2::First(()) => break,
                 Select2::Second(connected) => connected,
             };
@@ -244,7 +244,7 @@ impl<R: Runtime> Link<R> {
             if peers.strong_count() == 0 {
                 break;
             }
-            let _closed = R::select2(self.closed.closed(), R::sleep(wait)).await;
+            let _closed = select2(self.closed.closed(), R::sleep(wait)).await;
         }
         let reason = "the node was forgotten, or this one stops".to_owned();
         *lock(&self.state) = State::Down(reason.clone());
@@ -283,9 +283,9 @@ impl<R: Runtime> Link<R> {
                 }
             }
         };
-        let talk = R::select2(write, read);
-        let watch = R::select2(self.closed.closed(), watch_silence::<R>(&self.heard, Some(&self.outbox)));
-        match R::select2(watch, talk).await {
+        let talk = select2(write, read);
+        let watch = select2(self.closed.closed(), watch_silence::<R>(&self.heard, Some(&self.outbox)));
+        match select2(watch, talk).await {
             Select2::First(Select2::First(())) => "the connection was closed".into(),
             Select2::First(Select2::Second(())) => format!("nothing was heard for {SILENCE_MAX:?}"),
             Select2::Second(Select2::First(Ok(()))) => "the connection was closed".into(),

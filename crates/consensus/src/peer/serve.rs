@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use mainstay_runtime::{Instant, Runtime, Select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use tokio::io::ReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,7 +21,7 @@ pub(super) async fn accept<R: Runtime>(peers: Peers<R>, mut listener: R::Listene
     let stopped = peers.0.stopped.clone();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let accepted = match R::select2(stopped.closed(), R::accept(&mut listener)).await {
+        let accepted = match select2(stopped.closed(), R::accept(&mut listener)).await {
             Select2::First(()) => return,
             Select2::Second(accepted) => accepted,
         };
@@ -59,9 +59,9 @@ async fn serve<R: Runtime>(peers: Peers<R>, stream: R::Stream, _place: OwnedSema
     let (outbox, mut queue) = Outbox::new();
     let stopped = inner.stopped.clone();
     let read = answer_calls(&inner, &hello, &mut reader, &heard, outbox);
-    let talk = R::select2(read, write_queued(&mut writer, &mut queue, |_| {}));
-    let watch = R::select2(stopped.closed(), watch_silence::<R>(&heard, None));
-    let _ended = R::select2(watch, talk).await;
+    let talk = select2(read, write_queued(&mut writer, &mut queue, |_| {}));
+    let watch = select2(stopped.closed(), watch_silence::<R>(&heard, None));
+    let _ended = select2(watch, talk).await;
 }
 
 async fn answer_calls<R: Runtime>(
@@ -102,7 +102,7 @@ async fn answer_calls<R: Runtime>(
                 drop(R::spawn(async move {
                     let answer = match first {
                         Poll::Ready(answer) => answer,
-                        Poll::Pending => match R::select2(call.gate.closed(), answer).await {
+                        Poll::Pending => match select2(call.gate.closed(), answer).await {
                             Select2::First(()) => return,
                             Select2::Second(answer) => answer,
                         },

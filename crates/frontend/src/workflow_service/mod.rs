@@ -24,6 +24,7 @@ mod workflow_tasks;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mainstay_api::log::{Command, Reply, TaskToken, command::Op, reply, task_token::Kind};
 use mainstay_api::temporal::enums::v1::NamespaceState;
 use mainstay_api::temporal::workflowservice::v1::workflow_service_server::WorkflowService;
@@ -137,8 +138,11 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     }
 
     /// Lets a poll wait, but not longer than the server lives.
-    pub(crate) async fn poll<T>(&self, wait: impl Future<Output = Result<Option<T>, Error>>) -> Answer<Option<T>> {
-        Ok(self.closing.unless(wait).await.transpose()?.flatten())
+    pub(crate) fn poll<T>(
+        &self,
+        wait: impl Future<Output = Result<Option<T>, Error>>,
+    ) -> impl Future<Output = Answer<Option<T>>> {
+        self.closing.unless(wait).map(|ended| Ok(ended.transpose()?.flatten()))
     }
 
     pub(crate) fn poll_timeout(&self, budget: Budget) -> Answer<Duration> {
