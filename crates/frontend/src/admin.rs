@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mainstay_api::admin::admin_service_server::AdminService;
 use mainstay_api::admin::{
     ChangeMemberRequest, ChangeMemberResponse, CheckClusterRequest, CheckClusterResponse, ExplainQueryRequest,
-    ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse,
+    ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse, SplitShardRequest, SplitShardResponse,
 };
 use mainstay_engine::Error;
 use mainstay_node::Service;
@@ -46,6 +46,11 @@ impl<R: Runtime, S: Service> AdminService for Admin<R, S> {
     ) -> Result<Response<ChangeMemberResponse>, Status> {
         let changed = self.0.service.change_member(request.into_inner()).await;
         changed.map(Response::new).map_err(|error| status_of(&error.into()))
+    }
+
+    async fn split_shard(&self, request: Request<SplitShardRequest>) -> Result<Response<SplitShardResponse>, Status> {
+        let split = self.0.service.split_shard(request.into_inner()).await;
+        split.map(Response::new).map_err(|error| status_of(&error.into()))
     }
 
     async fn check_cluster(&self, _: Request<CheckClusterRequest>) -> Result<Response<CheckClusterResponse>, Status> {

@@ -36,8 +36,13 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl<R: Runtime> Node<R> {
     fn answer(self, call: Call) -> Answering {
-        let Call { group, within_ms, call } = call;
+        let Call { group, within_ms, slot_and_one, call } = call;
         let within = Duration::from_millis(within_ms);
+        let slot = slot_and_one.checked_sub(1).and_then(|slot| u16::try_from(slot).ok());
+        // Another group serves it, or will soon: the caller looks again.
+        if slot.is_some_and(|slot| self.board().leads(group) && !self.board().slots.serves(group, slot)) {
+            return Box::pin(async { wire::answer::<()>(Err(Error::Moved), None) });
+        }
         match call {
             None => Box::pin(async { unknown() }),
             Some(call) => self.answer_as_leader(group, within, call),

@@ -17,9 +17,10 @@ use crate::dispatch::Dispatch;
 use crate::measure::{Meter, Queues};
 use crate::members::Members;
 use crate::namespaces::Registry;
-use crate::node::{METADATA_GROUP, group_of};
+use crate::node::METADATA_GROUP;
 use crate::outbox::Outbox;
 use crate::queries::Questions;
+use crate::slots::Slots;
 use crate::task_queues::Configured;
 use crate::updates::Updates;
 use crate::waits::Waits;
@@ -52,10 +53,13 @@ pub(crate) struct Board {
     pub(crate) workers: Workers,
     pub(crate) members: Members,
     pub(crate) batches: Jobs,
+    pub(crate) slots: Slots,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
     /// Of which groups this node carries out effects.
     leads: Vec<AtomicBool>,
+    /// How often that changed, for each group.
+    turns: Vec<AtomicU64>,
     /// Rung when that changes for a group.
     pub(crate) leads_changed: Vec<Notify>,
     /// One for each group.
@@ -66,7 +70,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(groups: u32, me: u64, clustered: bool) -> Self {
+    /// `groups`: how many there may ever be, of a cluster that was founded with so many shards.
+    pub(crate) fn new(groups: u32, shards: u32, me: u64, clustered: bool) -> Self {
         let registry = Arc::<Registry>::default();
         Self {
             dispatch: Dispatch::new(me, clustered, Queues::new(Arc::clone(&registry))),
@@ -79,8 +84,10 @@ impl Board {
             configured: Configured::default(),
             workers: Workers::default(),
             batches: Jobs::default(),
+            slots: Slots::new(shards, groups),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
+            turns: (0..groups).map(|_| AtomicU64::new(0)).collect(),
             leads_changed: (0..groups).map(|_| Notify::new()).collect(),
             outboxes: (0..groups).map(|_| Outbox::default()).collect(),
             unflushed_bytes: AtomicU64::new(0),
@@ -91,6 +98,11 @@ impl Board {
     /// Whether this node leads a group, and its memory of it is whole.
     pub(crate) fn leads(&self, group: u32) -> bool {
         self.leads.get(group as usize).is_some_and(|leads| leads.load(Ordering::Acquire))
+    }
+
+    /// Another one each time that this node begins to lead a group, or no longer does.
+    pub(crate) fn turn(&self, group: u32) -> u64 {
+        self.turns.get(group as usize).map_or(0, |turn| turn.load(Ordering::Acquire))
     }
 
     /// From here on effects of a group are carried out, or no longer.
@@ -106,6 +118,9 @@ impl Board {
                 (true, false) => shards.lost.increment(1),
                 _ => {}
             }
+        }
+        if let Some(turn) = self.turns.get(group as usize) {
+            turn.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(changed) = self.leads_changed.get(group as usize) {
             changed.notify_waiters();
@@ -130,13 +145,15 @@ impl Board {
         })?;
         if group == METADATA_GROUP {
             self.members.applied(shard.members()?);
+            self.slots.applied(&shard.splits()?);
         }
+        self.slots.set_serving(group, shard.serving()?);
         Ok(())
     }
 
     /// Does what an applied entry asks a leader to do.
     pub(crate) fn carry_out(&self, group: u32, effects: Vec<Effect>, now: Timestamp) {
-        let leads = self.leads(group);
+        let mut leads = self.leads(group);
         for effect in effects {
             match effect {
                 Effect::NamespacePut(record) => self.registry.applied(group, *record),
@@ -146,6 +163,13 @@ impl Board {
                 Effect::MembersChanged(cluster) => {
                     self.meter.shards.members_changed.increment(1);
                     self.members.applied(*cluster);
+                }
+                Effect::SplitsChanged(record) => self.slots.applied(&record),
+                Effect::ServingChanged(serving) => {
+                    self.slots.set_serving(group, *serving);
+                    if std::mem::take(&mut leads) {
+                        self.serve_anew(group, now);
+                    }
                 }
                 Effect::NamespaceRemoved(id) => self.registry.removed(group, &id),
                 _ if !leads => {}
@@ -170,11 +194,18 @@ impl Board {
         }
     }
 
+    /// A group that this node leads serves other slots from here on: all that is remembered of it is made anew, as when it gets a leader.
+    fn serve_anew(&self, group: u32, now: Timestamp) {
+        self.set_leads(group, false, now);
+        if let Some(anew) = self.slots.serves_anew.get(group as usize) {
+            anew.notify_one();
+        }
+    }
+
     /// A group's outbox holds a message for an entity of this slot.
     pub(crate) fn message_added(&self, group: u32, id: MessageId, slot: u16) {
         if let Some(outbox) = self.outboxes.get(group as usize) {
-            let shards = self.outboxes.len().saturating_sub(1);
-            outbox.added(id, group_of(slot, shards as u32));
+            outbox.added(id, self.slots.placement().group_of(slot));
         }
     }
 

@@ -15,6 +15,7 @@ use prost::Message;
 use tracing::Instrument;
 
 use crate::node::{METADATA_GROUP, Node};
+use crate::slots::Place;
 
 /// Feature version that entries are stamped with.
 const VERSION: u32 = 1;
@@ -50,8 +51,8 @@ impl<R: Runtime> Node<R> {
     /// Replicates a command in the shard of its entity.
     pub(crate) async fn run_command(&self, command: Command) -> Result<Reply, Error> {
         self.admit(&command)?;
-        let group = self.route(&entity_of(&command));
-        self.propose(group, command).await
+        let place = Place::of(&entity_of(&command));
+        self.propose(place, command).await
     }
 
     /// A new command's proposal.
@@ -63,6 +64,8 @@ impl<R: Runtime> Node<R> {
             Some(Op::FireTimers(_) | Op::PutNamespace(_) | Op::PutMember(_))
                 | Some(Op::StartWorkflowTask(_) | Op::StartActivityTask(_))
                 | Some(Op::DeliverMessages(_) | Op::AcknowledgeMessages(_))
+                | Some(Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_))
+                | Some(Op::BeginArrival(_) | Op::ImportRows(_) | Op::EndArrival(_))
         );
         if self.is_alone() || harmless {
             return Proposal::default();
@@ -98,20 +101,20 @@ impl<R: Runtime> Node<R> {
         })
     }
 
-    /// Proposes a command to a group, wherever its leader is.
-    pub(crate) async fn propose(&self, group: u32, command: Command) -> Result<Reply, Error> {
-        let first = self.first_proposal(command.op.as_ref());
+    /// Proposes a command to the group of a place, wherever its leader is.
+    pub(crate) async fn propose(&self, place: impl Into<Place> + Send, command: Command) -> Result<Reply, Error> {
+        let (place, first) = (place.into(), self.first_proposal(command.op.as_ref()));
         if self.is_alone() {
-            return self.propose_here(group, command, first).await;
+            return self.propose_here(self.group_at(place), command, first).await;
         }
         let asked = || Execute { command: Some(command.clone()), command_id: first.command_id.clone() };
         self.at_leader(
-            group,
+            place,
             Duration::ZERO,
             || call::Call::Execute(asked()),
             |may_repeat| {
                 let proposal = Proposal { may_repeat, ..first.clone() };
-                Box::pin(self.propose_here(group, command.clone(), proposal))
+                Box::pin(self.propose_here(self.group_at(place), command.clone(), proposal))
             },
         )
         .await

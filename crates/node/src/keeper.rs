@@ -71,7 +71,7 @@ async fn flush<R: Runtime>(node: &Node<R>) -> bool {
     if let Err(error) = R::disk(move || state.flush()).await {
         R::fatal(&format!("the state cannot be flushed: {error}"));
     }
-    for group in node.groups() {
+    for group in node.groups().cloned().collect::<Vec<_>>() {
         // A refused compaction is tried again after the next flush.
         let _compacted = group.compact().await;
     }

@@ -8,6 +8,7 @@ use mainstay_base::Slot;
 use mainstay_consensus::Leadership;
 use mainstay_engine::MessageId;
 use mainstay_runtime::{Runtime, Select2, select2};
+use mainstay_shard::slot_of_task;
 use mainstay_storage::StorageError;
 
 use crate::node::Node;
@@ -23,18 +24,22 @@ impl<R: Runtime> Node<R> {
     /// Offers every task of a group. What is held already is held once.
     pub(crate) fn offer_rows(&self, group: u32) -> Result<(), StorageError> {
         let now = self.now();
-        let Some(started) = self.groups().get(group as usize) else { return Ok(()) };
-        started.machine().shard.tasks(&mut |row| {
-            self.board().dispatch.offer_row(group, row, now);
+        let (Ok(shard), serving) = (self.shard(group), self.board().slots.serving(group)) else { return Ok(()) };
+        shard.tasks(&mut |row| {
+            if serving.serves_all() || serving.serves(slot_of_task(&row)) {
+                self.board().dispatch.offer_row(group, row, now);
+            }
             true
         })
     }
 
     /// Takes up every message that a group has to deliver.
-    fn load_outbox(&self, group: u32) -> Result<(), StorageError> {
-        let Some(started) = self.groups().get(group as usize) else { return Ok(()) };
-        started.machine().shard.messages(&mut |message| {
-            if let Ok(source_slot) = u16::try_from(message.source_slot) {
+    pub(crate) fn load_outbox(&self, group: u32) -> Result<(), StorageError> {
+        let (Ok(shard), serving) = (self.shard(group), self.board().slots.serving(group)) else { return Ok(()) };
+        shard.messages(&mut |message| {
+            if let Ok(source_slot) = u16::try_from(message.source_slot)
+                && serving.serves(source_slot)
+            {
                 let id = MessageId { source_slot, sequence: message.sequence };
                 let slot = Slot::of(&message.namespace_id, &message.workflow_id).get();
                 self.board().message_added(group, id, slot);
@@ -43,12 +48,27 @@ impl<R: Runtime> Node<R> {
         })
     }
 
-    /// Resolves when this node does not lead the group.
+    /// Takes up a group anew that serves other slots than before: what others serve now is offered no longer.
+    fn regain(&self, group: u32) -> Result<(), StorageError> {
+        let (Ok(shard), serving, now) = (self.shard(group), self.board().slots.serving(group), self.now()) else {
+            return Ok(());
+        };
+        shard.tasks(&mut |row| {
+            if !serving.serves(slot_of_task(&row)) {
+                self.board().dispatch.retract_row(group, &row, now);
+            }
+            true
+        })?;
+        self.gain(group)
+    }
+
+    /// Resolves when this node does not lead the group, or leads it anew.
     pub(crate) async fn lost(&self, group: u32) {
         let Some(changed) = self.board().leads_changed.get(group as usize) else { return };
+        let turn = self.board().turn(group);
         loop {
             let changed = changed.notified();
-            if !self.board().leads(group) {
+            if !self.board().leads(group) || self.board().turn(group) != turn {
                 return;
             }
             changed.await;
@@ -71,9 +91,20 @@ impl<R: Runtime> Node<R> {
 /// Follows who leads a group, for as long as the node runs. Only for groups with peers.
 pub(crate) async fn follow<R: Runtime>(node: Node<R>, group: u32) {
     let Ok(followed) = node.group(group).cloned() else { return };
+    let Some(anew) = node.board().slots.serves_anew.get(group as usize) else { return };
     let mut known = Leadership::default();
     while !node.is_stopped() {
-        let Select2::First(next) = select2(followed.leadership_after(known), node.stopping()).await else { return };
+        let either = select2(followed.leadership_after(known), anew.notified());
+        let Select2::First(either) = select2(either, node.stopping()).await else { return };
+        let Select2::First(next) = either else {
+            if known.leading
+                && !node.board().leads(group)
+                && let Err(error) = node.regain(group)
+            {
+                node.cannot_read(group, &error);
+            }
+            continue;
+        };
         if node.board().leads(group) && (!next.leading || next.term != known.term) {
             node.board().set_leads(group, false, node.now());
             tracing::info!(component = "shard", "shard-id" = group, term = next.term, "leads no longer");

@@ -100,8 +100,11 @@ impl<R: Runtime> Node<R> {
 
     /// All shards' lists at this moment.
     pub(crate) fn lists(&self, namespace_id: &str) -> Result<Moment<'_>, Error> {
-        let shards = (1..=self.config().shards).map(|group| self.shard(group)).collect::<Result<_, _>>()?;
-        Ok(Moment::of(shards, namespace_id))
+        // The table first: what it says of slots is looked for in rows that are at least as new.
+        let shown = self.shown();
+        let shards =
+            shown.groups().into_iter().map(|group| Ok((group, self.shard(group)?))).collect::<Result<_, Error>>()?;
+        Ok(Moment::of(shards, shown, namespace_id))
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use mainstay_api::record::{MemberRecord, NamespaceRecord};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
-use mainstay_base::{SLOT_COUNT, Slot, Timestamp};
+use mainstay_base::Timestamp;
 use mainstay_consensus::{Group, Log, Peers};
-use mainstay_engine::{EntityKey, Error};
+use mainstay_engine::Error;
 use mainstay_runtime::{Runtime, Select2, select2};
-use mainstay_shard::Shard;
+use mainstay_shard::{Placement, SPLITS_MAX, Shard};
 use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
 use tokio::sync::Notify;
 
@@ -23,7 +23,8 @@ use crate::clock::{Clock, Now};
 use crate::damage::Guard;
 use crate::machine::ShardMachine;
 use crate::{
-    batches, keeper, leadership, members, offers, outbox, placement, reclaim, replicas, route, speculative, timers,
+    batches, keeper, leadership, members, offers, outbox, placement, reclaim, replicas, route, speculative, splits,
+    timers,
 };
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
@@ -113,17 +114,15 @@ pub enum StartError {
     },
 }
 
-/// The group of a hash slot: shards are equal ranges of the slots.
-pub(crate) fn group_of(slot: u16, shards: u32) -> u32 {
-    1 + u32::from(slot) * shards / u32::from(SLOT_COUNT)
-}
-
 pub(crate) struct Inner<R: Runtime> {
     config: Config,
     clustering: Option<Clustering<R>>,
     leaving: AtomicBool,
     board: Arc<Board>,
-    groups: Vec<Group<R, ShardMachine>>,
+    /// As many as there may ever be; the first ones are open.
+    groups: Vec<OnceLock<Group<R, ShardMachine>>>,
+    open: AtomicU32,
+    opening: Opening<R>,
     pub(crate) stores: Stores,
     clock: Arc<Clock<R>>,
     namespace_changes: tokio::sync::Mutex<()>,
@@ -133,6 +132,42 @@ pub(crate) struct Inner<R: Runtime> {
     pub(crate) used: AtomicU64,
     stopped: AtomicBool,
     stopping: Notify,
+}
+
+/// What it takes to open a group.
+struct Opening<R: Runtime> {
+    id: u64,
+    address: String,
+    peers: Option<Peers<R>>,
+    log: Log<R>,
+    state: Arc<dyn StateStore>,
+    board: Arc<Board>,
+    now: Now,
+}
+
+impl<R: Runtime> Opening<R> {
+    /// Opens a group on what the stores hold of it.
+    fn group(
+        &self,
+        group: u32,
+    ) -> Result<
+        impl Future<Output = Result<Group<R, ShardMachine>, mainstay_consensus::Error>> + Send + use<R>,
+        StorageError,
+    > {
+        let shard = Shard::new(group, Arc::clone(&self.state));
+        let indexed = shard.complete_index()?;
+        if indexed > 0 {
+            tracing::info!(
+                component = "lists",
+                "shard-id" = group,
+                rows = indexed,
+                "an index was made of rows that had none"
+            );
+        }
+        let machine = Arc::new(ShardMachine { group, shard, board: Arc::clone(&self.board), clock: self.now.clone() });
+        let settings = mainstay_consensus::Config { address: self.address.clone(), ..Default::default() };
+        Ok(Group::start(group, self.id, self.log.clone(), machine, settings, self.peers.clone()))
+    }
 }
 
 /// A node. Cheap to clone; all clones are the same node.
@@ -187,6 +222,8 @@ impl<R: Runtime> Node<R> {
         drop(R::spawn(members::watch(node.clone())));
         drop(R::spawn(members::balance(node.clone())));
         drop(R::spawn(placement::run(node.clone())));
+        drop(R::spawn(splits::follow(node.clone())));
+        drop(R::spawn(splits::run(node.clone())));
         node.found().await?;
         drop(R::spawn(members::register(node.clone())));
         let _met = R::timeout(MEET_WITHIN, node.meet()).await;
@@ -199,7 +236,8 @@ impl<R: Runtime> Node<R> {
         if founders.first().is_none_or(|first| first.node_id != member.node_id) {
             return Ok(());
         }
-        for (number, group) in (0..).zip(self.groups()) {
+        // Those that came by splits are made by others.
+        for (number, group) in (0..=self.config().shards).zip(self.groups()) {
             let voters = if number == METADATA_GROUP { METADATA_VOTERS_MAX } else { SHARD_VOTERS_MAX };
             let voters = founders.iter().take(voters);
             let voters = voters.map(|member| (member.node_id, member.peer_address.clone())).collect();
@@ -229,35 +267,32 @@ impl<R: Runtime> Node<R> {
     async fn open(config: Config, stores: Stores, clustering: Option<Clustering<R>>) -> Result<Self, StartError> {
         let guard = Guard::new::<R>();
         let stores = Stores { state: guard.watch(stores.state), ..stores };
-        let count = config.shards + 1;
+        let most = config.shards + 1 + SPLITS_MAX;
+        let splits = Shard::new(METADATA_GROUP, Arc::clone(&stores.state)).splits()?;
+        let count = Placement::of(config.shards, &splits).shards() + 1;
+        let clustered = clustering.is_some();
         let id = clustering.as_ref().map_or(NODE_ID, |clustering| clustering.member.node_id);
-        let peers = clustering.as_ref().map(|clustering| clustering.peers.clone());
-        let address = clustering.as_ref().map(|clustering| clustering.member.peer_address.clone()).unwrap_or_default();
-        let board = Arc::new(Board::new(count, id, clustering.is_some()));
+        let board = Arc::new(Board::new(most, config.shards, id, clustered));
         let clock = Arc::new(Clock::<R>::new());
-        let log = Log::<R>::start(Arc::clone(&stores.log));
+        let opening = Opening {
+            id,
+            address: clustering.as_ref().map(|one| one.member.peer_address.clone()).unwrap_or_default(),
+            peers: clustering.as_ref().map(|clustering| clustering.peers.clone()),
+            log: Log::<R>::start(Arc::clone(&stores.log)),
+            state: Arc::clone(&stores.state),
+            board: Arc::clone(&board),
+            now: clock.reader(),
+        };
         // Together: each needs a few syncs of the log, and those that wait at one time share them.
         let mut starting = Vec::with_capacity(count as usize);
         for group in 0..count {
-            let shard = Shard::new(group, Arc::clone(&stores.state));
-            let indexed = shard.complete_index()?;
-            if indexed > 0 {
-                tracing::info!(
-                    component = "lists",
-                    "shard-id" = group,
-                    rows = indexed,
-                    "an index was made of rows that had none"
-                );
-            }
-            let machine = Arc::new(ShardMachine { group, shard, board: Arc::clone(&board), clock: clock.reader() });
-            let settings = mainstay_consensus::Config { address: address.clone(), ..Default::default() };
-            let started = Group::start(group, id, log.clone(), machine, settings, peers.clone());
-            starting.push(R::spawn(started));
+            starting.push(R::spawn(opening.group(group)?));
         }
-        let mut groups = Vec::with_capacity(starting.len());
-        for (group, started) in (0..).zip(starting) {
+        let groups: Vec<OnceLock<_>> = (0..most).map(|_| OnceLock::new()).collect();
+        for ((group, place), started) in (0..).zip(&groups).zip(starting) {
             let started = started.await.unwrap_or(Err(mainstay_consensus::Error::Stopped));
-            groups.push(started.map_err(|source| StartError::Group { group, source })?);
+            let started = started.map_err(|source| StartError::Group { group, source })?;
+            let _first = place.set(started);
         }
         let inner = Inner {
             config,
@@ -265,6 +300,8 @@ impl<R: Runtime> Node<R> {
             leaving: AtomicBool::new(false),
             board,
             groups,
+            open: AtomicU32::new(count),
+            opening,
             stores,
             clock,
             namespace_changes: tokio::sync::Mutex::new(()),
@@ -282,10 +319,7 @@ impl<R: Runtime> Node<R> {
 
     /// Begins what goes on in the background.
     fn begin(&self) {
-        for group in 1..self.group_count() {
-            drop(R::spawn(timers::run(self.clone(), group)));
-            drop(R::spawn(outbox::run(self.clone(), group)));
-        }
+        (1..self.group_count()).for_each(|group| self.begin_shard(group));
         drop(R::spawn(timers::run_matching(self.clone())));
         drop(R::spawn(speculative::run(self.clone())));
         drop(R::spawn(keeper::run(self.clone())));
@@ -293,9 +327,27 @@ impl<R: Runtime> Node<R> {
         drop(R::spawn(reclaim::run(self.clone())));
     }
 
+    fn begin_shard(&self, group: u32) {
+        drop(R::spawn(timers::run(self.clone(), group)));
+        drop(R::spawn(outbox::run(self.clone(), group)));
+    }
+
+    /// Opens the next group, which came by a split.
+    pub(crate) async fn open_group(&self, group: u32) -> Result<(), StartError> {
+        let started = self.0.opening.group(group)?.await.map_err(|source| StartError::Group { group, source })?;
+        self.0.board.load(group, &started.machine().shard)?;
+        if let Some(place) = self.0.groups.get(group as usize) {
+            let _first = place.set(started);
+        }
+        self.0.open.fetch_max(group + 1, Ordering::AcqRel);
+        self.begin_shard(group);
+        drop(R::spawn(leadership::follow(self.clone(), group)));
+        Ok(())
+    }
+
     /// Fills the memory that every replica has from rows.
     fn load(&self) -> Result<(), StorageError> {
-        for (group, started) in (0..).zip(&self.0.groups) {
+        for (group, started) in (0..).zip(self.groups()) {
             self.0.board.load(group, &started.machine().shard)?;
             self.0.clock.at_least(started.machine().shard.now()?);
             if group == METADATA_GROUP {
@@ -349,7 +401,7 @@ impl<R: Runtime> Node<R> {
             if let Some(peers) = node.peers() {
                 peers.stop();
             }
-            for group in node.0.groups.clone() {
+            for group in node.groups().cloned().collect::<Vec<_>>() {
                 group.stop().await;
             }
             let state = Arc::clone(&node.0.stores.state);
@@ -396,8 +448,9 @@ impl<R: Runtime> Node<R> {
         self.clustering().map_or(NODE_ID, |clustering| clustering.member.node_id)
     }
 
+    /// Groups that are open here.
     pub(crate) fn group_count(&self) -> u32 {
-        self.0.config.shards + 1
+        self.0.open.load(Ordering::Acquire)
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -414,20 +467,16 @@ impl<R: Runtime> Node<R> {
 
     pub(crate) fn group(&self, group: u32) -> Result<&Group<R, ShardMachine>, Error> {
         let missing = || Error::Internal(format!("there is no group {group}"));
-        self.0.groups.get(group as usize).ok_or_else(missing)
+        self.0.groups.get(group as usize).and_then(OnceLock::get).ok_or_else(missing)
     }
 
-    pub(crate) fn groups(&self) -> &[Group<R, ShardMachine>] {
-        &self.0.groups
+    /// The open groups, in order.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group<R, ShardMachine>> {
+        self.0.groups.iter().map_while(OnceLock::get)
     }
 
     pub(crate) fn shard(&self, group: u32) -> Result<&Shard, Error> {
         Ok(&self.group(group)?.machine().shard)
-    }
-
-    /// The group of an entity.
-    pub(crate) fn route(&self, entity: &EntityKey) -> u32 {
-        group_of(Slot::of(&entity.namespace_id, &entity.workflow_id).get(), self.0.config.shards)
     }
 
     /// The time that entries are stamped with.

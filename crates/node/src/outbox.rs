@@ -218,17 +218,22 @@ async fn exchange<R: Runtime>(node: &Node<R>, source: u32, destination: u32, bat
     if ids.is_empty() {
         return Ok(());
     }
-    let outcomes = ids.into_iter().zip(answered.outcomes);
-    let messages = outcomes
+    // No outcome: another shard serves the destination, or will soon. The table tells where to ask next.
+    let moved = answered.outcomes.iter().any(|outcome| outcome.outcome.is_none());
+    let outcomes = ids.into_iter().zip(answered.outcomes).filter(|(_, outcome)| outcome.outcome.is_some());
+    let messages: Vec<_> = outcomes
         .map(|((source_slot, sequence), outcome)| AcknowledgedMessage { source_slot, sequence, outcome: Some(outcome) })
         .collect();
+    if messages.is_empty() {
+        return Err(Error::Moved);
+    }
     let acknowledge = Op::AcknowledgeMessages(AcknowledgeMessages { messages });
     let mut command = Command { op: Some(acknowledge), ..Command::default() };
     node.board().updates.attach_of(&mut command, &senders);
     node.propose(source, command).await?;
     let took = R::Instant::now() - begun;
     operations.iter().for_each(|operation| tasks.done(operation, took, None));
-    Ok(())
+    if moved { Err(Error::Moved) } else { Ok(()) }
 }
 
 /// The messages themselves, as far as they fit one batch and still exist.

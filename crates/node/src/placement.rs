@@ -99,7 +99,7 @@ fn next_step(cluster: &ClusterRecord, members: &Members, near: &BTreeSet<u64>, m
 
 /// Writes into the record that a replaced member is gone, once it has left all groups.
 async fn forget_replaced<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
-    let groups: Vec<Members> = node.groups().iter().map(mainstay_consensus::Group::members).collect();
+    let groups: Vec<Members> = node.groups().map(mainstay_consensus::Group::members).collect();
     let is_in = |id: &u64| groups.iter().any(|group| group.voters.contains(id) || group.learners.contains(id));
     for member in cluster.members.iter().filter(|member| !member.removed && is_replaced(cluster, member)) {
         if !is_in(&member.node_id) {

@@ -20,6 +20,7 @@ use mainstay_engine::speculative::Taker;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{Poller, QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
+use mainstay_shard::slot_of_task;
 
 use crate::dispatch::Given;
 use crate::execute::Proposal;
@@ -29,6 +30,7 @@ use crate::queries::Question;
 use crate::query::answer_of;
 use crate::route::Here;
 use crate::service::{HistoryPosition, Namespace, WorkflowTask, WorkflowTaskCompletion};
+use crate::slots::Place;
 use crate::update::Answers;
 use crate::wire::Wire;
 
@@ -67,13 +69,15 @@ impl<R: Runtime> Node<R> {
         Option<T>: Wire,
     {
         let (namespace_id, workflow_id) = (row.namespace_id.clone(), row.workflow_id.clone());
+        // Not that of the group which offered it: another may serve the workflow by now.
+        let place = Place::Slot(slot_of_task(&row));
         let mut unstarted = Unstarted { node: self, given: Some(Given::Row { group, row }) };
         let begin =
             BeginTask { command: Some(Command { namespace_id, workflow_id, op: Some(op), ..Command::default() }) };
         let started = if self.is_alone() {
             here(begin).await
         } else {
-            self.at_leader(group, Duration::ZERO, || call(begin.clone()), |_| here(begin.clone())).await
+            self.at_leader(place, Duration::ZERO, || call(begin.clone()), |_| here(begin.clone())).await
         };
         if started.is_ok() {
             unstarted.given = None;
@@ -168,7 +172,9 @@ impl<R: Runtime> Node<R> {
                 poll_request_id: RunId::from_random(R::random()).to_string(),
                 poll: Some(request.clone()),
             };
-            let here = |begin| -> Here<'_, _> { Box::pin(self.begin_workflow_here(group, begin)) };
+            let slot = slot_of_task(&row);
+            let here =
+                |begin| -> Here<'_, _> { Box::pin(self.begin_workflow_here(self.group_at(Place::Slot(slot)), begin)) };
             let op = Op::StartWorkflowTask(start);
             if let Some(mut task) = self.start_row((group, row), op, call::Call::BeginWorkflowTask, here).await? {
                 task.response.poller_scaling_decision = scaling;
@@ -213,7 +219,9 @@ impl<R: Runtime> Node<R> {
                 poll_request_id: RunId::from_random(R::random()).to_string(),
                 poll: Some(request.clone()),
             };
-            let here = |begin| -> Here<'_, _> { Box::pin(self.begin_activity_here(group, begin)) };
+            let slot = slot_of_task(&row);
+            let here =
+                |begin| -> Here<'_, _> { Box::pin(self.begin_activity_here(self.group_at(Place::Slot(slot)), begin)) };
             let op = Op::StartActivityTask(start);
             if let Some(mut task) = self.start_row((group, row), op, call::Call::BeginActivityTask, here).await? {
                 task.response.get_or_insert_default().poller_scaling_decision = scaling;

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::node::Node;
 use crate::queries::{Answer, News, Question};
 use crate::service::Namespace;
+use crate::slots::Place;
 
 /// A workflow task that failed this often makes a query fail at once.
 const FAILING_FROM_ATTEMPT: i32 = 3;
@@ -76,7 +77,7 @@ impl<R: Runtime> Node<R> {
             if !question.is_held() {
                 if goes_direct(&record)? {
                     self.board().questions.unbuffer(question);
-                    return self.ask_directly(group, question, &record, heard, deadline).await;
+                    return self.ask_directly(question, &record, heard, deadline).await;
                 }
                 if !self.board().questions.buffer(question, self.config().buffered_queries_max) {
                     return Err(Error::ResourceExhausted {
@@ -96,7 +97,6 @@ impl<R: Runtime> Node<R> {
     /// Sends the query as a task: to the sticky queue while its worker lives, else to the normal one.
     async fn ask_directly(
         &self,
-        group: u32,
         question: &Arc<Question>,
         record: &RunRecord,
         heard: &mut Heard,
@@ -123,7 +123,7 @@ impl<R: Runtime> Node<R> {
             if !self.board().dispatch.retract_question(&task, question, self.now()) && taken_late(heard) {
                 return self.hear_answer(heard, deadline).await;
             }
-            self.forget_sticky(group, question).await;
+            self.forget_sticky(question).await;
         }
         let normal = queue(&record.task_queue);
         loop {
@@ -148,7 +148,7 @@ impl<R: Runtime> Node<R> {
         }
     }
 
-    async fn forget_sticky(&self, group: u32, question: &Question) {
+    async fn forget_sticky(&self, question: &Question) {
         let command = Command {
             namespace_id: question.entity.namespace_id.clone(),
             workflow_id: question.entity.workflow_id.clone(),
@@ -156,7 +156,7 @@ impl<R: Runtime> Node<R> {
             ..Command::default()
         };
         // A run that is closed or gone has no sticky queue to forget.
-        let _refused = self.propose(group, command).await;
+        let _refused = self.propose(Place::of(&question.entity), command).await;
     }
 
     pub(crate) fn answer_question(

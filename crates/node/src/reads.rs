@@ -9,7 +9,8 @@ use mainstay_api::peer::{Empty, ReadIndex, call};
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 
-use crate::node::Node;
+use crate::node::{METADATA_GROUP, Node};
+use crate::slots::Place;
 
 /// How long a replica may take to catch up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
@@ -30,6 +31,9 @@ impl<R: Runtime> Node<R> {
         let here = || -> crate::route::Here<'_, ReadIndex> {
             Box::pin(async move { Ok(ReadIndex { index: self.applied(group)? }) })
         };
+        while self.group(group).is_err() && group <= self.board().slots.placement().shards() && !self.is_stopped() {
+            R::sleep(LOOK_EVERY).await;
+        }
         let index = self.read_at_leader(group, Duration::ZERO, asked, here).await?.index;
         let deadline = R::Instant::now() + CAUGHT_UP_WITHIN;
         while self.applied(group)? < index || self.is_fenced(group) {
@@ -44,7 +48,16 @@ impl<R: Runtime> Node<R> {
     /// The same for the shard of one entity.
     pub(crate) async fn catch_up_entity(&self, namespace_id: &str, entity_id: String) -> Result<(), Error> {
         let entity = EntityKey { namespace_id: namespace_id.to_string(), workflow_id: entity_id };
-        self.catch_up(self.route(&entity)).await
+        loop {
+            let group = self.route(&entity);
+            self.catch_up(group).await?;
+            // A split may have gone on meanwhile.
+            let place = Place::of(&entity);
+            if self.route(&entity) == group && !self.is_on_its_way(place, group) {
+                return Ok(());
+            }
+            R::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// The same for all shards.
@@ -53,7 +66,9 @@ impl<R: Runtime> Node<R> {
             return Ok(());
         }
         let mut asked = Vec::new();
-        for group in 1..self.group_count() {
+        // First the table: a shard that is not in it yet has served nothing before this call.
+        self.catch_up(METADATA_GROUP).await?;
+        for group in self.serving_groups() {
             let node = self.clone();
             asked.push(R::spawn(async move { node.catch_up(group).await }));
         }

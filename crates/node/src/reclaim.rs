@@ -15,8 +15,10 @@ use mainstay_engine::{Error, batch};
 use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::{ListPosition, ListSpace};
 
+use crate::execute::entity_of;
 use crate::node::{METADATA_GROUP, Node};
 use crate::pace::Pace;
+use crate::slots::Place;
 use crate::unreadable;
 
 /// Deleted namespaces are looked for this often.
@@ -81,14 +83,15 @@ impl<R: Runtime> Node<R> {
     /// Removes some of what a deleted namespace holds.
     async fn reclaim(&self, namespace_id: &str, progress: &mut Progress, pace: &mut Pace) -> Result<Pass, Error> {
         let mut pass = Pass::default();
-        for group in 1..=self.config().shards {
+        let shown = self.shown();
+        for group in shown.groups() {
             for space in SPACES {
                 let leads = self.board().leads(group);
                 // Who does not lead has removed nothing, and looks from the start at whether there is anything.
                 let position = progress.positions.get(&(group, space)).filter(|_| leads);
                 let mut rows: Vec<VisibilityRecord> = Vec::new();
                 let visit = &mut |row: VisibilityRecord| {
-                    rows.push(row);
+                    rows.extend(Some(row).filter(|row| shown.has(group, row)));
                     rows.len() < pace.size()
                 };
                 self.shard(group)?.list(namespace_id, space, position, visit).map_err(unreadable)?;
@@ -99,7 +102,9 @@ impl<R: Runtime> Node<R> {
                 let is_whole = rows.len() >= pace.size() && matches!(space, ListSpace::Open | ListSpace::Closed);
                 for command in removals(namespace_id, space, rows) {
                     let began = R::Instant::now();
-                    self.propose(group, command).await?;
+                    let entity = entity_of(&command);
+                    let place = if entity.workflow_id.is_empty() { Place::Group(group) } else { Place::of(&entity) };
+                    self.propose(place, command).await?;
                     let took = R::Instant::now() - began;
                     if is_whole {
                         pace.took(took);
@@ -122,7 +127,7 @@ impl<R: Runtime> Node<R> {
             op: Some(Op::RemoveNamespace(RemoveNamespace { namespace_id: id.to_string() })),
             ..Command::default()
         };
-        for group in (1..=self.config().shards).filter(|group| self.board().leads(*group)) {
+        for group in (1..self.group_count()).filter(|group| self.board().leads(*group)) {
             self.propose(group, remove()).await?;
         }
         self.propose(METADATA_GROUP, remove()).await.map(drop)

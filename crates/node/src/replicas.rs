@@ -26,8 +26,9 @@ struct Compared<R: Runtime> {
 /// Watches for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>) {
     let unknown = |_| Compared::<R> { at: R::Instant::now(), index: 0, fenced: false };
-    let mut known: Vec<_> = (0..node.group_count()).map(unknown).collect();
+    let mut known: Vec<_> = Vec::new();
     while !node.is_stopped() {
+        known.extend((known.len() as u32..node.group_count()).map(unknown));
         node.rest_until(R::Instant::now() + LOOK_EVERY).await;
         for (number, known) in (0..).zip(&mut known) {
             tell(&node, number, known);
@@ -72,12 +73,12 @@ fn is_due<R: Runtime>(node: &Node<R>, number: u32, known: &Compared<R>) -> bool 
 impl<R: Runtime> Node<R> {
     /// Does not trust the replica of a group here any more. Answers whether it can be rebuilt.
     pub(crate) fn fence(&self, group: u32, reason: &str) -> bool {
-        self.groups().get(group as usize).is_some_and(|group| group.fence(reason))
+        self.group(group).is_ok_and(|group| group.fence(reason))
     }
 
     /// Whether the replica of a group here is not trusted.
     pub(crate) fn is_fenced(&self, group: u32) -> bool {
-        self.groups().get(group as usize).is_some_and(|group| group.fenced().is_some())
+        self.group(group).is_ok_and(|group| group.fenced().is_some())
     }
 
     /// Rows of a group could not be read by who cannot go on without them: another replica must, or the node ends.

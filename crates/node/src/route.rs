@@ -16,6 +16,7 @@ use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use prost::Message;
 
 use crate::node::Node;
+use crate::slots::Place;
 use crate::wire::Wire;
 
 /// The service number of calls between nodes.
@@ -33,16 +34,17 @@ const PAUSE: Duration = Duration::from_millis(25);
 pub(crate) type Here<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 impl<R: Runtime> Node<R> {
-    /// Carries out a call at the leader of a group; looks for it as long as it takes, but at most [`SEEK_WITHIN`] beyond `within`.
+    /// Carries out a call at the leader of the group of a place; looks for it as long as it takes, but at most [`SEEK_WITHIN`] beyond `within`.
     /// A node that is cut off from the others gives up sooner, so that its caller asks another.
     pub(crate) async fn at_leader<'a, T: Wire>(
         &'a self,
-        group: u32,
+        place: impl Into<Place> + Send,
         within: Duration,
         call: impl Fn() -> call::Call + Send + Sync,
         here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
     ) -> Result<T, Error> {
-        match select2(self.seek(group, within, call, here), self.cut_off(group)).await {
+        let place = place.into();
+        match select2(self.seek(place, within, call, here), self.cut_off(place)).await {
             Select2::First(result) => result,
             Select2::Second(()) => Err(Error::Unavailable(
                 "this node does not hear of a majority of the others; ask another node, or try again".into(),
@@ -51,11 +53,11 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Resolves when this node hears of too few others to do anything in a group, for a while.
-    async fn cut_off(&self, group: u32) {
+    async fn cut_off(&self, place: Place) {
         let mut seen = 0;
         while seen < CUT_OFF_LOOKS {
             R::sleep(CUT_OFF_LOOK_EVERY).await;
-            seen = if self.is_cut_off(group) { seen + 1 } else { 0 };
+            seen = if self.is_cut_off(self.group_at(place)) { seen + 1 } else { 0 };
         }
     }
 
@@ -70,26 +72,33 @@ impl<R: Runtime> Node<R> {
 
     async fn seek<'a, T: Wire>(
         &'a self,
-        group: u32,
+        place: Place,
         within: Duration,
         call: impl Fn() -> call::Call + Send + Sync,
         here: impl Fn(bool) -> Here<'a, T> + Send + Sync,
     ) -> Result<T, Error> {
         let (begun, mut hint, mut may_repeat, mut tries) = (R::Instant::now(), None, false, 0);
+        let mut before = None;
         loop {
             let me = self.id();
+            let group = self.group_at(place);
+            if before.replace(group).is_some_and(|before| before != group) {
+                hint = None;
+            }
             let leader = hint.take().filter(|node| *node != me).or_else(|| self.group(group).ok()?.leader());
             // Who has no replica yet does not hear of leaders: any member knows more.
             let leader = leader.or_else(|| self.somebody(tries));
             tries += 1;
             let left = within.saturating_sub(R::Instant::now() - begun);
-            if self.board().leads(group) {
+            if self.is_on_its_way(place, group) {
+                // It waits until another group serves it.
+            } else if self.board().leads(group) {
                 match self.led(group, here(may_repeat)).await {
                     Err(Error::Moved) => may_repeat = true,
                     result => return result,
                 }
             } else if let Some(leader) = leader.filter(|leader| *leader != me) {
-                let asked = self.call_node::<T>(leader, group, call(), left + SEEK_WITHIN);
+                let asked = self.call_leader::<T>(leader, (group, place), call(), left + SEEK_WITHIN);
                 match select2(asked, self.another_leader(group, leader)).await {
                     Select2::First(Ok(Asked::Done(result))) => return result,
                     // Who says that it leads itself does so in a moment, when it has applied what was before.
@@ -110,15 +119,16 @@ impl<R: Runtime> Node<R> {
     /// As [`Node::at_leader`], for reads: what is answered is not older than the call.
     pub(crate) async fn read_at_leader<'a, T: Wire + 'a>(
         &'a self,
-        group: u32,
+        place: impl Into<Place> + Send,
         within: Duration,
         call: impl Fn() -> call::Call + Send + Sync,
         here: impl Fn() -> Here<'a, T> + Send + Sync,
     ) -> Result<T, Error> {
-        self.at_leader(group, within, call, |_| {
+        let place = place.into();
+        self.at_leader(place, within, call, |_| {
             let read = here();
             Box::pin(async move {
-                self.confirm(group).await?;
+                self.confirm(self.group_at(place)).await?;
                 read.await
             })
         })
@@ -170,10 +180,25 @@ impl<R: Runtime> Node<R> {
         call: call::Call,
         within: Duration,
     ) -> impl Future<Output = Result<Asked<T>, PeerError>> + Send {
+        self.call_leader(node, (group, Place::Group(group)), call, within)
+    }
+
+    /// Calls another node as the leader of the group of a place.
+    fn call_leader<T: Wire>(
+        &self,
+        node: u64,
+        (group, place): (u32, Place),
+        call: call::Call,
+        within: Duration,
+    ) -> impl Future<Output = Result<Asked<T>, PeerError>> + Send {
         // Encoded before it waits: a future that held the message would be as large as the largest of messages.
         let (measured, begun) = (self.board().meter.calls.begin(&call), R::Instant::now());
         let within_ms = u64::try_from(within.saturating_sub(SEEK_WITHIN).as_millis()).unwrap_or(u64::MAX);
-        let call: Bytes = Call { group, within_ms, call: Some(call) }.encode_to_vec().into();
+        let slot_and_one = match place {
+            Place::Slot(slot) => u32::from(slot) + 1,
+            Place::Group(_) => 0,
+        };
+        let call: Bytes = Call { group, within_ms, slot_and_one, call: Some(call) }.encode_to_vec().into();
         async move {
             let Some(peers) = self.peers() else { return Err(PeerError::Unreachable("this node is alone".into())) };
             let answer = peers.call(node, SERVICE, call, within).await;

@@ -11,6 +11,7 @@ use mainstay_shard::{Cursor, ListPosition, ListSpace, Lists, Section, Shard};
 use mainstay_visibility::plan::{Access, Plan, Span};
 use mainstay_visibility::{Openness, Query};
 
+use crate::slots::Shown;
 use crate::unreadable;
 
 /// Where a list that is read in several pages goes on.
@@ -18,13 +19,20 @@ pub(crate) type Position = Option<(ListSpace, ListPosition)>;
 
 /// The shards' lists at one moment.
 pub(crate) struct Moment<'a> {
-    lists: Vec<Lists<'a>>,
+    lists: Vec<(u32, Lists<'a>)>,
+    shown: Shown,
     namespace_id: String,
 }
 
 impl<'a> Moment<'a> {
-    pub(crate) fn of(shards: Vec<&'a Shard>, namespace_id: &str) -> Self {
-        Self { lists: shards.into_iter().map(Shard::lists).collect(), namespace_id: namespace_id.to_string() }
+    pub(crate) fn of(shards: Vec<(u32, &'a Shard)>, shown: Shown, namespace_id: &str) -> Self {
+        let lists = shards.into_iter().map(|(group, shard)| (group, shard.lists())).collect();
+        Self { lists, shown, namespace_id: namespace_id.to_string() }
+    }
+
+    /// Whether each row is at one shard: then what the index counts is what there is.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.shown.is_whole()
     }
 
     /// The plan for a filter of workflow executions.
@@ -48,7 +56,7 @@ impl<'a> Moment<'a> {
     pub(crate) fn count(&self, access: &Access, spaces: &[ListSpace], max: usize) -> Result<usize, Error> {
         let mut count = 0;
         for space in spaces.iter().copied() {
-            for lists in &self.lists {
+            for (_, lists) in &self.lists {
                 let section = Section { namespace_id: &self.namespace_id, space, access, span: Span::ALL };
                 count += lists.count(&section, max.saturating_sub(count)).map_err(unreadable)?;
                 if count >= max {
@@ -62,7 +70,7 @@ impl<'a> Moment<'a> {
     /// How many workflow executions have each status.
     pub(crate) fn counts(&self) -> Result<BTreeMap<i32, i64>, Error> {
         let mut all = BTreeMap::new();
-        for lists in &self.lists {
+        for (_, lists) in &self.lists {
             for (status, count) in lists.counts(&self.namespace_id).map_err(unreadable)? {
                 *all.entry(status).or_default() += count;
             }
@@ -105,7 +113,9 @@ impl Rows<'_> {
             let nearest = near.min().map(|(_, number)| number);
             match nearest.and_then(|number| self.cursors.get_mut(number)) {
                 Some(cursor) => {
-                    if let Some(row) = cursor.take().map_err(unreadable)? {
+                    let row = cursor.take().map_err(unreadable)?;
+                    let group = nearest.and_then(|number| self.moment.lists.get(number)).map_or(0, |(group, _)| *group);
+                    if let Some(row) = row.filter(|row| self.moment.shown.has(group, row)) {
                         return Ok(Some(row));
                     }
                 }
@@ -133,7 +143,7 @@ impl Rows<'_> {
             ListSpace::Schedules | ListSpace::Batches => Span::ALL,
         };
         let section = Section { namespace_id: &self.moment.namespace_id, space, access: &self.plan.access, span };
-        let cursors = self.moment.lists.iter().map(|lists| lists.cursor(&section, at.as_ref()));
+        let cursors = self.moment.lists.iter().map(|(_, lists)| lists.cursor(&section, at.as_ref()));
         self.cursors = cursors.collect::<Result<_, _>>().map_err(unreadable)?;
         Ok(true)
     }

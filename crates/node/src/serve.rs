@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mainstay_api::admin::{ChangeMemberRequest, ChangeMemberResponse, GetClusterStatusResponse};
+use mainstay_api::admin::{
+    ChangeMemberRequest, ChangeMemberResponse, GetClusterStatusResponse, SplitShardRequest, SplitShardResponse,
+};
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, WorkflowTaskStarted};
 use mainstay_api::peer::{self, AnswerQuery, CompleteWorkflowTask, call};
 use mainstay_api::record::NamespaceRecord;
@@ -22,6 +24,7 @@ use crate::service::{
     HistoryPage, HistoryQuery, ListPage, MultiError, Namespace, Patience, Service, UpdatedWithStart, WorkflowTask,
     WorkflowTaskCompletion,
 };
+use crate::slots::Place;
 use crate::unreadable;
 use crate::wire;
 
@@ -54,10 +57,10 @@ impl<R: Runtime> Service for Node<R> {
         if self.is_alone() {
             return self.task_of(started);
         }
-        let group = self.route(&entity_of(&started.token.clone().unwrap_or_default())?.0);
+        let place = Place::of(&entity_of(&started.token.clone().unwrap_or_default())?.0);
         let call = || call::Call::CompleteTask(started.clone());
         let here = || -> Here<'_, WorkflowTask> { Box::pin(async { self.task_of(started.clone()) }) };
-        self.read_at_leader(group, Duration::ZERO, call, here).await
+        self.read_at_leader(place, Duration::ZERO, call, here).await
     }
 
     async fn poll_workflow_task(
@@ -88,7 +91,7 @@ impl<R: Runtime> Service for Node<R> {
         if self.is_alone() {
             return self.complete_workflow(token, request, first).await;
         }
-        let group = self.route(&entity_of(&token)?.0);
+        let place = Place::of(&entity_of(&token)?.0);
         let call = || {
             let (token, request) = (Some(token.clone()), Some(request.clone()));
             call::Call::CompleteWorkflowTask(CompleteWorkflowTask {
@@ -101,7 +104,7 @@ impl<R: Runtime> Service for Node<R> {
             let proposal = Proposal { may_repeat, ..first.clone() };
             Box::pin(self.complete_workflow(token.clone(), request.clone(), proposal))
         };
-        self.at_leader(group, Duration::ZERO, call, here).await
+        self.at_leader(place, Duration::ZERO, call, here).await
     }
 
     async fn answer_query(
@@ -113,7 +116,7 @@ impl<R: Runtime> Service for Node<R> {
         if self.is_alone() {
             return self.answer_question(&token.query_id, request);
         }
-        let group = self.route(&entity_of(&token)?.0);
+        let place = Place::of(&entity_of(&token)?.0);
         let call = || {
             let (query_id, request) = (token.query_id.clone(), Some(request.clone()));
             call::Call::AnswerQuery(AnswerQuery { query_id, request })
@@ -122,7 +125,7 @@ impl<R: Runtime> Service for Node<R> {
             let request = request.clone();
             Box::pin(async { self.answer_question(&token.query_id, request) })
         };
-        self.at_leader(group, Duration::ZERO, call, here).await
+        self.at_leader(place, Duration::ZERO, call, here).await
     }
 
     async fn query(
@@ -135,7 +138,7 @@ impl<R: Runtime> Service for Node<R> {
             return self.ask(namespace, request, timeout).await;
         }
         let workflow_id = request.execution.as_ref().map(|execution| execution.workflow_id.clone()).unwrap_or_default();
-        let group = self.route(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
+        let place = Place::of(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
         let call = || {
             let request = Some(request.clone());
             call::Call::Query(peer::Query { namespace_id: namespace.id.clone(), request })
@@ -143,7 +146,7 @@ impl<R: Runtime> Service for Node<R> {
         let here = || -> Here<'_, api::QueryWorkflowResponse> {
             Box::pin(self.ask(namespace.clone(), request.clone(), timeout))
         };
-        self.read_at_leader(group, timeout, call, here).await
+        self.read_at_leader(place, timeout, call, here).await
     }
 
     async fn update(
@@ -155,7 +158,7 @@ impl<R: Runtime> Service for Node<R> {
         if self.is_alone() {
             return self.update_workflow(namespace, request, patience).await;
         }
-        let group = self.route(&entity_named(&namespace, request.workflow_execution.as_ref()));
+        let place = Place::of(&entity_named(&namespace, request.workflow_execution.as_ref()));
         let call = || {
             let (request, is_callers) = (Some(request.clone()), patience.is_callers);
             call::Call::Update(peer::Update { namespace_id: namespace.id.clone(), request, is_callers })
@@ -163,7 +166,7 @@ impl<R: Runtime> Service for Node<R> {
         let here = || -> Here<'_, api::UpdateWorkflowExecutionResponse> {
             Box::pin(self.update_workflow(namespace.clone(), request.clone(), patience))
         };
-        self.read_at_leader(group, patience.timeout, call, here).await
+        self.read_at_leader(place, patience.timeout, call, here).await
     }
 
     async fn poll_update(
@@ -176,7 +179,7 @@ impl<R: Runtime> Service for Node<R> {
             return self.await_known_update(namespace, request, patience).await;
         }
         let execution = request.update_ref.as_ref().and_then(|reference| reference.workflow_execution.as_ref());
-        let group = self.route(&entity_named(&namespace, execution));
+        let place = Place::of(&entity_named(&namespace, execution));
         let call = || {
             let (request, is_callers) = (Some(request.clone()), patience.is_callers);
             call::Call::PollUpdate(peer::PollUpdate { namespace_id: namespace.id.clone(), request, is_callers })
@@ -184,7 +187,7 @@ impl<R: Runtime> Service for Node<R> {
         let here = || -> Here<'_, api::PollWorkflowExecutionUpdateResponse> {
             Box::pin(self.await_known_update(namespace.clone(), request.clone(), patience))
         };
-        self.read_at_leader(group, patience.timeout, call, here).await
+        self.read_at_leader(place, patience.timeout, call, here).await
     }
 
     async fn update_with_start(
@@ -197,7 +200,7 @@ impl<R: Runtime> Service for Node<R> {
         if self.is_alone() {
             return self.start_and_update(namespace, start, update, patience).await;
         }
-        let group = self.route(&entity_named(&namespace, update.workflow_execution.as_ref()));
+        let place = Place::of(&entity_named(&namespace, update.workflow_execution.as_ref()));
         let call = || {
             call::Call::UpdateWithStart(peer::UpdateWithStart {
                 namespace_id: namespace.id.clone(),
@@ -209,7 +212,7 @@ impl<R: Runtime> Service for Node<R> {
         let here = || -> Here<'_, Result<UpdatedWithStart, MultiError>> {
             Box::pin(self.start_and_update_here(namespace.clone(), start.clone(), update.clone(), patience))
         };
-        let done = self.read_at_leader(group, patience.timeout, call, here).await;
+        let done = self.read_at_leader(place, patience.timeout, call, here).await;
         done.unwrap_or_else(|error| Err(MultiError::Whole(error)))
     }
 
@@ -218,10 +221,10 @@ impl<R: Runtime> Service for Node<R> {
             return self.read_history(namespace, query).await;
         }
         let workflow_id = query.execution.workflow_id.clone();
-        let group = self.route(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
+        let place = Place::of(&EntityKey { namespace_id: namespace.id.clone(), workflow_id });
         let call = || call::Call::History(wire::history_query(&namespace.id, &query));
         let here = || -> Here<'_, HistoryPage> { Box::pin(self.read_history(namespace.clone(), query.clone())) };
-        self.read_at_leader(group, query.timeout, call, here).await
+        self.read_at_leader(place, query.timeout, call, here).await
     }
 
     async fn describe(
@@ -240,7 +243,7 @@ impl<R: Runtime> Service for Node<R> {
         let here = || -> Here<'_, api::DescribeWorkflowExecutionResponse> {
             Box::pin(async { self.describe_here(&entity, &execution.run_id) })
         };
-        self.read_at_leader(self.route(&entity), Duration::ZERO, call, here).await
+        self.read_at_leader(Place::of(&entity), Duration::ZERO, call, here).await
     }
 
     async fn list(
@@ -383,6 +386,10 @@ impl<R: Runtime> Service for Node<R> {
 
     async fn change_member(&self, request: ChangeMemberRequest) -> Result<ChangeMemberResponse, Error> {
         self.decide_member(request).await
+    }
+
+    async fn split_shard(&self, request: SplitShardRequest) -> Result<SplitShardResponse, Error> {
+        self.decide_split(request).await
     }
 
     async fn check_cluster(&self) -> Vec<String> {

@@ -360,6 +360,12 @@ pub trait Service: Clone + Send + Sync + 'static {
         request: mainstay_api::admin::ChangeMemberRequest,
     ) -> impl Future<Output = Result<mainstay_api::admin::ChangeMemberResponse, Error>> + Send;
 
+    /// Decides that a new shard takes over half of one's slots.
+    fn split_shard(
+        &self,
+        request: mainstay_api::admin::SplitShardRequest,
+    ) -> impl Future<Output = Result<mainstay_api::admin::SplitShardResponse, Error>> + Send;
+
     /// What is wrong with the cluster, in sentences.
     fn check_cluster(&self) -> impl Future<Output = Vec<String>> + Send;
 

@@ -71,11 +71,14 @@ impl<R: Runtime> Node<R> {
             nodes.push(self.status_of(member).await);
         }
         nodes.sort_by_key(|node| node.member.as_ref().map(|member| member.name.clone()));
+        let placement = self.board().slots.placement();
         GetClusterStatusResponse {
             cluster_id: self.config().cluster_id.clone(),
             epoch: cluster.epoch,
             asked_node: self.id(),
             nodes,
+            shards: placement.ranges(),
+            splits: placement.splits().to_vec(),
         }
     }
 }

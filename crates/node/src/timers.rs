@@ -10,6 +10,7 @@ use mainstay_api::log::{Command, FireTimers, command::Op};
 use mainstay_api::record::TimerRow;
 use mainstay_engine::Error;
 use mainstay_runtime::{Instant, Runtime};
+use mainstay_shard::slot_of_timer;
 
 use crate::measure::{self, timer_operation};
 use crate::node::Node;
@@ -64,7 +65,11 @@ async fn step<R: Runtime>(node: &Node<R>, group: u32, floor_ns: &mut i64, pace: 
     let mut rows: Vec<TimerRow> = Vec::new();
     let mut runs = 0;
     let mut next_ns = i64::MAX;
+    let serving = node.board().slots.serving(group);
     let visit = &mut |row: TimerRow| {
+        if !serving.serves_all() && !serving.serves(slot_of_timer(&row)) {
+            return true;
+        }
         next_ns = row.due_ns;
         if row.due_ns > now_ns || rows.len() >= ROWS_MAX {
             return false;

@@ -104,6 +104,8 @@ pub enum ClusterCommand {
     Drain(MemberFlags),
     /// Ends a drain.
     Resume(MemberFlags),
+    /// Makes a new shard that takes over half of a shard's slots, while both serve.
+    SplitShard(SplitShard),
 }
 
 /// Flags of the commands about one member.
@@ -111,6 +113,19 @@ pub enum ClusterCommand {
 pub struct MemberFlags {
     /// The node's name.
     pub node: String,
+    /// Where a node of the cluster listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
+    pub address: String,
+    /// How many seconds to wait until it is done.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub wait_s: u64,
+}
+
+/// Flags of `cluster split-shard`.
+#[derive(Debug, Args)]
+pub struct SplitShard {
+    /// The shard's number, as `cluster shards` shows it.
+    pub shard: u32,
     /// Where a node of the cluster listens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
     pub address: String,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus};
+use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus, ShardSlots};
+use mainstay_api::record::{SplitRecord, split_record::Phase};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
 
 use crate::cli::{Asked, Global};
-use crate::{Failure, admin_client};
+use crate::{Failure, admin_client, cluster_split};
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Clears a terminal.
@@ -61,8 +62,8 @@ pub fn shards(status: &GetClusterStatusResponse) -> String {
         node.groups.iter().for_each(|group| groups.entry(group.group).or_default().push((member.name.clone(), group)));
     }
     let mut text = format!(
-        "{:<9} {:<12} {:>5} {:>9} {:<6} {:<28} applied (durable)\n",
-        "shard", "leader", "term", "last", "", "voters"
+        "{:<9} {:<12} {:<13} {:>5} {:>9} {:<6} {:<28} applied (durable)\n",
+        "shard", "slots", "leader", "term", "last", "", "voters"
     );
     for (number, replicas) in groups {
         let led = replicas.iter().find(|(_, group)| group.leads);
@@ -79,14 +80,19 @@ pub fn shards(status: &GetClusterStatusResponse) -> String {
             })
             .collect();
         let shard = if number == 0 { "metadata".to_owned() } else { number.to_string() };
+        let slots = status.shards.iter().find(|range| range.group == number);
+        let slots = slots.map_or("-".to_owned(), |range| format!("{}-{}", range.from, range.to.saturating_sub(1)));
         let quiet = if best.quiet { "quiet" } else { "awake" };
         text += &format!(
-            "{shard:<9} {leader:<12} {:>5} {:>9} {quiet:<6} {:<28} {}\n",
+            "{shard:<9} {slots:<12} {leader:<13} {:>5} {:>9} {quiet:<6} {:<28} {}\n",
             best.term,
             best.last,
             voters.join(","),
             applied.join(", ")
         );
+    }
+    for split in status.splits.iter().filter(|split| split.phase() != Phase::Done) {
+        text += &format!("{}\n", cluster_split::progress(split));
     }
     text
 }
@@ -182,11 +188,24 @@ fn json(status: &GetClusterStatusResponse) -> String {
             )
         })
         .collect();
+    let range = |range: &ShardSlots| format!(r#"{{"group":{},"from":{},"to":{}}}"#, range.group, range.from, range.to);
+    let shards: Vec<String> = status.shards.iter().map(range).collect();
+    let splits: Vec<String> = status
+        .splits
+        .iter()
+        .map(|split| {
+            let SplitRecord { source, target, from, to, .. } = split;
+            let phase = quoted(split.phase().as_str_name());
+            format!(r#"{{"source":{source},"target":{target},"from":{from},"to":{to},"phase":{phase}}}"#)
+        })
+        .collect();
     format!(
-        r#"{{"cluster_id":{},"epoch":{},"asked_node":{},"nodes":[{}]}}"#,
+        r#"{{"cluster_id":{},"epoch":{},"asked_node":{},"shards":[{}],"splits":[{}],"nodes":[{}]}}"#,
         quoted(&status.cluster_id),
         status.epoch,
         status.asked_node,
+        shards.join(","),
+        splits.join(","),
         nodes.join(",")
     )
 }

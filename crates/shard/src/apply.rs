@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::log::{Entry, Reply, command::Op};
-use mainstay_api::record::{ClusterRecord, NamespaceRecord, TaskRow, VisibilityRecord};
+use mainstay_api::record::{ClusterRecord, NamespaceRecord, SplitsRecord, TaskRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot, Timestamp};
 use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, Table};
 use mainstay_storage::{StateStore, StateView, StorageError};
@@ -16,7 +16,8 @@ use prost::Message;
 use crate::index::ListSpace;
 use crate::keys::Keys;
 use crate::overlay::Overlay;
-use crate::{corrupt, index, members, outcomes};
+use crate::serving::{Admitted, Serving, leave_gaps};
+use crate::{corrupt, index, members, moving, outcomes, splits};
 
 /// What a leader does after an entry was applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,10 @@ pub enum Effect {
     NamespacePut(Box<NamespaceRecord>),
     /// The cluster's members changed.
     MembersChanged(Box<ClusterRecord>),
+    /// A shard is split, or the split went on.
+    SplitsChanged(Box<SplitsRecord>),
+    /// The shard serves other slots than before.
+    ServingChanged(Box<Serving>),
     /// A task queue was configured: the namespace's id, the row's id, and its value.
     TaskQueueConfigured(String, Vec<u8>, Bytes),
     /// A message was added to the outbox, for an entity of this slot, or replaced.
@@ -135,11 +140,15 @@ impl Shard {
     pub fn apply(&self, entries: &[(u64, Bytes)], mark: Bytes) -> Result<Vec<Applied>, StorageError> {
         let mut overlay = Overlay::new(self.keys, self.store.as_ref());
         let mut now = self.now()?;
+        let mut serving = Serving::read(&overlay)?;
         let mut applied = Vec::with_capacity(entries.len());
         for (log_index, bytes) in entries {
             let entry = Entry::decode(bytes.clone()).map_err(|e| corrupt("an entry of the log", e))?;
             now = now.max(entry.now_ns);
-            applied.push(self.apply_entry(&mut overlay, *log_index, now, entry)?);
+            if let Some(Op::EndArrival(end)) = entry.command.as_ref().and_then(|command| command.op.as_ref()) {
+                now = now.max(end.now_ns);
+            }
+            applied.push(self.apply_entry(&mut overlay, &mut serving, *log_index, now, entry)?);
         }
         overlay.put(self.keys.now(), Bytes::copy_from_slice(&now.to_be_bytes()));
         overlay.put(self.keys.applied(), mark);
@@ -150,6 +159,7 @@ impl Shard {
     fn apply_entry(
         &self,
         overlay: &mut Overlay<'_>,
+        serving: &mut Serving,
         log_index: u64,
         now_ns: i64,
         entry: Entry,
@@ -157,24 +167,26 @@ impl Shard {
         let context = Context {
             now: Timestamp::from_nanos(now_ns),
             seed: (u128::from(entry.seed_high) << 64) | u128::from(entry.seed_low),
-            log_index,
+            log_index: log_index + serving.sequence_base(),
             version: entry.version,
         };
         if let Some(reply) = outcomes::recall(overlay, &entry)? {
             return Ok(Applied { reply, effects: Vec::new() });
         }
         outcomes::forget(overlay, log_index, now_ns)?;
-        let command = entry.command.unwrap_or_default();
-        let mut effects = Vec::new();
-        if let Some(Op::PutMember(put)) = &command.op {
-            effects.extend(members::put(overlay, put)?);
-        }
-        let outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
+        let mut command = entry.command.unwrap_or_default();
+        // Not remembered: the shard that serves the entity answers.
+        let Admitted::But(left_out) = serving.admit(&mut command) else {
+            return Ok(Applied { reply: Err(Error::Moved), effects: Vec::new() });
+        };
+        let mut effects = own_effects(overlay, serving, command.op.as_ref())?;
+        let mut outcome = engine::apply(&context, overlay, &command).map_err(|fault| corrupt("apply", fault))?;
         for change in outcome.changes {
             index::write(overlay, &change)?;
             effects.extend(effect(change));
         }
         effects.extend(outcome.notes.into_iter().map(Effect::Noted));
+        leave_gaps(&mut outcome.reply, &left_out);
         outcomes::remember(overlay, &entry.command_id, &outcome.reply);
         Ok(Applied { reply: outcome.reply, effects })
     }
@@ -203,6 +215,27 @@ impl Shard {
         })?;
         Ok(hash.digest())
     }
+}
+
+/// What the shard does itself, since it concerns no entity: members, splits, slots.
+fn own_effects(overlay: &mut Overlay<'_>, serving: &mut Serving, op: Option<&Op>) -> Result<Vec<Effect>, StorageError> {
+    let changed = match op {
+        Some(Op::PutMember(put)) => return Ok(members::put(overlay, put)?.into_iter().collect()),
+        Some(Op::PutSplit(put)) => return Ok(splits::put(overlay, put)?.into_iter().collect()),
+        Some(Op::ImportRows(import)) => return moving::import(overlay, serving, import),
+        Some(Op::DropSlots(dropped)) => {
+            moving::drop_some(overlay, serving, dropped)?;
+            return Ok(Vec::new());
+        }
+        Some(Op::BeginArrival(begin)) => serving.begin(begin),
+        Some(Op::EndArrival(end)) => serving.end(end),
+        Some(Op::HoldSlots(hold)) => serving.hold(hold),
+        _ => return Ok(Vec::new()),
+    };
+    if changed {
+        serving.write(overlay);
+    }
+    Ok(changed.then(|| serving.effect()).into_iter().collect())
 }
 
 fn effect(change: Change) -> Option<Effect> {

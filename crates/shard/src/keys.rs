@@ -10,18 +10,18 @@ use mainstay_engine::{EntityKey, MessageId, Row, Table};
 
 use crate::index::ListSpace;
 
-const ENTITY: u8 = 1;
-const TASK: u8 = 2;
-const TIMER: u8 = 3;
-const LIST: u8 = 4;
+pub(crate) const ENTITY: u8 = 1;
+pub(crate) const TASK: u8 = 2;
+pub(crate) const TIMER: u8 = 3;
+pub(crate) const LIST: u8 = 4;
 const LISTED: u8 = 5;
 const LISTED_BY_WORKFLOW: u8 = 6;
-const NAMESPACE: u8 = 7;
-const OUTBOX: u8 = 8;
-const MESSAGE_OUTCOME: u8 = 9;
-const MESSAGE_FLOOR: u8 = 10;
+pub(crate) const NAMESPACE: u8 = 7;
+pub(crate) const OUTBOX: u8 = 8;
+pub(crate) const MESSAGE_OUTCOME: u8 = 9;
+pub(crate) const MESSAGE_FLOOR: u8 = 10;
 /// What came of commands that may be retried, by command id, which begins with a time.
-const OUTCOME: u8 = 30;
+pub(crate) const OUTCOME: u8 = 30;
 /// Index entries of listed runs.
 const POSTING: u8 = 33;
 /// How many listed runs have a status.
@@ -140,6 +140,25 @@ impl Keys {
     pub(crate) fn outcomes_floor(self) -> Vec<u8> {
         let mut key = self.space(META);
         key.extend_from_slice(b"outcomes");
+        key
+    }
+
+    /// The shard's number, with which all of its keys begin.
+    pub(crate) fn number(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
+    /// Which slots the shard does not serve.
+    pub(crate) fn slots(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"slots");
+        key
+    }
+
+    /// The splits of shards; in the metadata group alone.
+    pub(crate) fn splits(self) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(b"splits");
         key
     }
 

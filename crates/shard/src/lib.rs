@@ -11,16 +11,22 @@ mod index;
 mod keys;
 mod listed;
 mod members;
+mod moving;
 mod outcomes;
 mod overlay;
 mod reader;
 mod reindex;
+mod serving;
+mod splits;
 
 pub use apply::{Applied, Effect, Shard};
 pub use cursor::{Cursor, ListPlace, Lists, Section};
 pub use index::{ListPosition, ListSpace};
 pub use members::{live, working};
+pub use moving::Differences;
 pub use outcomes::{KEPT_NS, command_id};
+pub use serving::{Serving, slot_of_row, slot_of_task, slot_of_timer};
+pub use splits::{Placement, SPLITS_MAX};
 
 use mainstay_engine::Fault;
 use mainstay_storage::StorageError;

@@ -20,7 +20,7 @@ use crate::keys::{Keys, after};
 use crate::overlay::Overlay;
 
 /// Slots that share counters.
-const SLOTS_COUNTED: u16 = 256;
+pub(crate) const SLOTS_COUNTED: u16 = 256;
 
 /// Lists a row, instead of the one that is listed of its run.
 pub(crate) fn put(overlay: &mut Overlay<'_>, row: &VisibilityRecord) -> Result<(), StorageError> {

@@ -330,6 +330,13 @@ impl Service for Fake {
         Ok(Default::default())
     }
 
+    async fn split_shard(
+        &self,
+        _: mainstay_api::admin::SplitShardRequest,
+    ) -> Result<mainstay_api::admin::SplitShardResponse, Error> {
+        Ok(Default::default())
+    }
+
     async fn check_cluster(&self) -> Vec<String> {
         Vec::new()
     }

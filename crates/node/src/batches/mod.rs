@@ -76,8 +76,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 /// Works on one job until it is done or is no longer this node's.
 async fn work<R: Runtime>(node: &Node<R>, namespace: &Namespace, job_id: &str) {
     let entity = job_entity(namespace, job_id);
-    let group = node.route(&entity);
-    while !node.is_stopped() && node.board().leads(group) {
+    while !node.is_stopped() && node.board().leads(node.route(&entity)) {
         let Some(job) = node.read_job(&entity).ok().filter(Job::is_running) else { return };
         match step(node, namespace, &job).await {
             Ok(report) => {
@@ -154,11 +153,11 @@ impl<R: Runtime> Node<R> {
 
     /// Jobs that run in groups that this node leads.
     fn running_jobs(&self) -> Result<Vec<(Namespace, String)>, Error> {
-        let mut found = Vec::new();
+        let (mut found, shown) = (Vec::new(), self.shown());
         for namespace in self.board().registry.all() {
-            for group in (1..=self.config().shards).filter(|group| self.board().leads(*group)) {
+            for group in shown.groups().into_iter().filter(|group| self.board().leads(*group)) {
                 let visit = &mut |row: mainstay_api::record::VisibilityRecord| {
-                    if row.close_ns == 0 {
+                    if row.close_ns == 0 && shown.has(group, &row) {
                         found.push((namespace.clone(), row.workflow_id));
                     }
                     true

@@ -31,13 +31,13 @@ struct Host {
     node: Option<Node<TokioRuntime>>,
 }
 
-struct Cluster {
+pub(crate) struct Cluster {
     hosts: Vec<Host>,
     founders: Vec<MemberRecord>,
 }
 
 impl Cluster {
-    async fn new(size: u64) -> Self {
+    pub(crate) async fn new(size: u64) -> Self {
         let mut hosts = Vec::new();
         let mut listeners = Vec::new();
         let mut founders = Vec::new();
@@ -84,18 +84,18 @@ impl Cluster {
         }
     }
 
-    fn node(&self, at: usize) -> &Node<TokioRuntime> {
+    pub(crate) fn node(&self, at: usize) -> &Node<TokioRuntime> {
         self.hosts[at].node.as_ref().expect("runs")
     }
 
     /// Without a word to the others.
-    async fn kill(&mut self, at: usize) {
+    pub(crate) async fn kill(&mut self, at: usize) {
         self.hosts[at].node.take().expect("runs").halt().await;
         self.hosts[at].log.crash();
         self.hosts[at].state.crash();
     }
 
-    async fn restart(&mut self, at: usize) {
+    pub(crate) async fn restart(&mut self, at: usize) {
         let listener = loop {
             match TokioRuntime::bind(self.hosts[at].address).await {
                 Ok(listener) => break listener,
@@ -139,7 +139,7 @@ impl Cluster {
         }
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         for host in &mut self.hosts {
             if let Some(node) = host.node.take() {
                 node.halt().await;
@@ -176,11 +176,11 @@ fn execution(workflow_id: &str) -> WorkflowExecution {
     WorkflowExecution { workflow_id: workflow_id.into(), run_id: String::new() }
 }
 
-fn namespace(node: &Node<TokioRuntime>) -> Namespace {
+pub(crate) fn namespace(node: &Node<TokioRuntime>) -> Namespace {
     node.namespace("default").expect("the default namespace")
 }
 
-async fn execute(node: &Node<TokioRuntime>, workflow_id: &str, op: Op) -> log::Reply {
+pub(crate) async fn execute(node: &Node<TokioRuntime>, workflow_id: &str, op: Op) -> log::Reply {
     let command = Command {
         namespace_id: namespace(node).id.clone(),
         workflow_id: workflow_id.into(),
@@ -190,7 +190,7 @@ async fn execute(node: &Node<TokioRuntime>, workflow_id: &str, op: Op) -> log::R
     node.execute(command).await.expect("is accepted")
 }
 
-async fn start_workflow(node: &Node<TokioRuntime>, workflow_id: &str) {
+pub(crate) async fn start_workflow(node: &Node<TokioRuntime>, workflow_id: &str) {
     let request = api::StartWorkflowExecutionRequest {
         namespace: "default".into(),
         workflow_id: workflow_id.into(),
@@ -208,7 +208,7 @@ async fn workflow_task(node: &Node<TokioRuntime>) -> WorkflowTask {
     task.expect("polls").expect("a task within the time")
 }
 
-async fn complete(node: &Node<TokioRuntime>, task: WorkflowTask, commands: Vec<commands::Command>) {
+pub(crate) async fn complete(node: &Node<TokioRuntime>, task: WorkflowTask, commands: Vec<commands::Command>) {
     let request = api::RespondWorkflowTaskCompletedRequest { commands, ..Default::default() };
     node.complete_workflow_task(namespace(node), task.token, request).await.expect("completes");
 }
@@ -236,12 +236,12 @@ fn schedule_activity() -> Vec<commands::Command> {
     command(CommandType::ScheduleActivityTask, Attributes::ScheduleActivityTaskCommandAttributes(attributes))
 }
 
-fn close() -> Vec<commands::Command> {
+pub(crate) fn close() -> Vec<commands::Command> {
     let attributes = commands::CompleteWorkflowExecutionCommandAttributes::default();
     command(CommandType::CompleteWorkflowExecution, Attributes::CompleteWorkflowExecutionCommandAttributes(attributes))
 }
 
-fn command(kind: CommandType, attributes: Attributes) -> Vec<commands::Command> {
+pub(crate) fn command(kind: CommandType, attributes: Attributes) -> Vec<commands::Command> {
     vec![commands::Command { command_type: kind as i32, attributes: Some(attributes), ..Default::default() }]
 }
 
@@ -256,7 +256,7 @@ async fn closed(node: Node<TokioRuntime>, workflow_id: &str) -> usize {
     node.history(namespace(&node), query).await.expect("reads").history.events.len()
 }
 
-async fn events(node: &Node<TokioRuntime>, workflow_id: &str) -> usize {
+pub(crate) async fn events(node: &Node<TokioRuntime>, workflow_id: &str) -> usize {
     let query = HistoryQuery { execution: execution(workflow_id), ..HistoryQuery::default() };
     node.history(namespace(node), query).await.expect("reads").history.events.len()
 }

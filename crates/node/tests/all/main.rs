@@ -3,3 +3,4 @@
 mod cluster;
 mod faulty;
 mod first_light;
+mod splits;
