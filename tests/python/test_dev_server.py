@@ -40,3 +40,17 @@ async def test_two_local_servers_do_not_meet():
     async with await WorkflowEnvironment.start_local(dev_server_existing_path=binary()) as one:
         async with await WorkflowEnvironment.start_local(dev_server_existing_path=binary()) as two:
             assert await greet(one) == await greet(two) == "Hello, dev!"
+
+
+async def test_dynamic_config_says_when_to_continue_as_new():
+    options = ["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=5"]
+    environment = await WorkflowEnvironment.start_local(dev_server_existing_path=binary(), dev_server_extra_args=options)
+    async with environment:
+        queue = f"queue-{uuid.uuid4()}"
+        async with a_worker(environment.client, queue):
+            handle = await environment.client.start_workflow(Greeting.run, "dev", id=queue, task_queue=queue)
+            assert await handle.result() == "Hello, dev!"
+        started = [event.workflow_task_started_event_attributes async for event in handle.fetch_history_events()
+                   if event.HasField("workflow_task_started_event_attributes")]
+        assert [event.suggest_continue_as_new for event in started] == [False, True]
+        assert handle.result_run_id[14] == "7", "ids of runs are UUIDs of version 7, as Temporal's"

@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// A run's id: a UUID, shown in lower-case hyphenated form.
+use crate::Timestamp;
+
+/// A run's id: a UUID, shown in lower-case hyphenated form. Other identities that the server makes have the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u128);
 
@@ -13,6 +15,9 @@ const TEXT_LENGTH: usize = 36;
 const GROUPS: [Range<usize>; 5] = [0..8, 9..13, 14..18, 19..23, 24..36];
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 const HEX: &[u8; 16] = b"0123456789abcdef";
+const NANOS_PER_MILLI: i64 = 1_000_000;
+/// The lowest bit of the time in a version-7 UUID.
+const MILLIS_AT: u32 = 80;
 const NO_DIGIT: u8 = 0xff;
 /// What each byte is worth as a digit, of either case.
 const VALUES: [u8; 256] = {
@@ -41,7 +46,18 @@ impl std::error::Error for InvalidRunId {}
 impl RunId {
     /// A version-4 UUID made of random bits.
     pub const fn from_random(bits: u128) -> Self {
-        let versioned = (bits & !(0xf << 76)) | (0x4 << 76);
+        Self::of_version(4, bits)
+    }
+
+    /// A version-7 UUID: the time in milliseconds, 0 if it is before 1970, then random bits. Later ids are greater.
+    pub const fn from_time(time: Timestamp, bits: u128) -> Self {
+        let nanos = time.as_nanos();
+        let millis = if nanos < 0 { 0 } else { (nanos / NANOS_PER_MILLI) as u128 };
+        Self::of_version(7, (millis << MILLIS_AT) | (bits & ((1 << MILLIS_AT) - 1)))
+    }
+
+    const fn of_version(version: u128, bits: u128) -> Self {
+        let versioned = (bits & !(0xf << 76)) | (version << 76);
         Self((versioned & !(0x3 << 62)) | (0x2 << 62))
     }
 
@@ -110,6 +126,15 @@ mod tests {
         assert_eq!(RunId::from_bytes(id.to_bytes()), id);
         assert_eq!(&text[14..15], "4");
         assert!("89ab".contains(&text[19..20]));
+    }
+
+    #[test]
+    fn ids_of_a_time_are_version_seven_uuids_in_its_order() {
+        let at = |millis: i64| RunId::from_time(Timestamp::from_nanos(millis * 1_000_000 + 999_999), u128::MAX / 3);
+        assert_eq!(at(0x0123_4567_89ab).to_string(), "01234567-89ab-7555-9555-555555555555");
+        let earlier = RunId::from_time(Timestamp::from_nanos(41_000_000), u128::MAX);
+        assert!(earlier < RunId::from_time(Timestamp::from_nanos(42_000_000), 0));
+        assert_eq!(at(-7).to_string(), "00000000-0000-7555-9555-555555555555");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Its output is part of the replicated state's definition: it must never change. Not for secrets.
 
-use crate::RunId;
+use crate::{RunId, Timestamp};
 
 /// A seeded generator. Equal seeds give equal sequences on every platform.
 #[derive(Clone, Debug)]
@@ -28,9 +28,18 @@ impl Prng {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
 
-    /// A fresh run id: a version-4 UUID.
-    pub fn run_id(&mut self) -> RunId {
-        RunId::from_random((u128::from(self.next_u64()) << 64) | u128::from(self.next_u64()))
+    /// A fresh run id: a version-7 UUID, so that ids of later runs are greater.
+    pub fn run_id(&mut self, now: Timestamp) -> RunId {
+        RunId::from_time(now, self.bits())
+    }
+
+    /// A fresh request id: a version-4 UUID.
+    pub fn request_id(&mut self) -> RunId {
+        RunId::from_random(self.bits())
+    }
+
+    fn bits(&mut self) -> u128 {
+        (u128::from(self.next_u64()) << 64) | u128::from(self.next_u64())
     }
 }
 

@@ -112,6 +112,7 @@ impl Partner for Rows {
             seed: u128::from(high) << 64 | u128::from(low),
             log_index: step.log_index,
             version: 1,
+            ..Context::default()
         };
         let view = View { rows, namespace: &self.namespace };
         let Outcome { reply, changes, .. } = apply(&context, &view, &step.command).expect("memory does not fail");

@@ -14,7 +14,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     DescribeBatchOperationResponse, StartBatchOperationRequest, StopBatchOperationRequest,
     start_batch_operation_request::Operation,
 };
-use mainstay_base::{RunId, Timestamp};
+use mainstay_base::RunId;
 
 use crate::convert::time;
 use crate::run::already_completed;
@@ -115,7 +115,7 @@ impl Job {
 /// # Errors
 /// The outer error if the store fails; the inner one if there is no such job.
 pub fn read(store: &dyn Store, entity: &EntityKey) -> Result<Result<Job, Error>, Fault> {
-    let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
+    let context = Context::default();
     let tx = Transaction::new(context, store, entity.clone().into());
     let found = load(&tx).and_then(|record| {
         let request = tx.get(&request_row())?.unwrap_or_default();
@@ -146,11 +146,11 @@ pub(crate) fn start(tx: &mut Transaction<'_>, request: &StartBatchOperationReque
     if let Some(existing) = tx.get::<BatchRecord>(&record_row())? {
         return Err(already_started(&existing).into());
     }
-    let run_id = tx.prng.run_id();
+    let run_id = tx.new_run_id();
     let record = BatchRecord {
         job_id: request.job_id.clone(),
         run_id: run_id.to_string(),
-        start_request_id: tx.prng.run_id().to_string(),
+        start_request_id: tx.prng.request_id().to_string(),
         state: State::Running as i32,
         start_ns: tx.now(),
         ..BatchRecord::default()

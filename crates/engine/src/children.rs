@@ -366,7 +366,7 @@ fn started(tx: &mut Transaction<'_>, message: &EntityMessage, start: &StartChild
     if left_by_reset(tx, message, start)? {
         conflict = Conflict::TerminateExisting;
     }
-    let id = tx.prng.run_id();
+    let id = tx.new_run_id();
     match start::resolve(tx, &request.request_id, &Policies { reuse, conflict })? {
         Existing::Start => {}
         Existing::Repeated(run, _) | Existing::Use(run) => return Ok(run.record.run_id.clone()),

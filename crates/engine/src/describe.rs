@@ -18,7 +18,7 @@ use mainstay_api::temporal::workflow::v1::{
     WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, WorkflowExecutionPauseInfo, WorkflowExecutionVersioningInfo,
 };
 use mainstay_api::temporal::workflowservice::v1::DescribeWorkflowExecutionResponse;
-use mainstay_base::{RunId, Timestamp};
+use mainstay_base::RunId;
 use prost_types::Timestamp as ProtoTimestamp;
 
 use crate::activities::{is_backing_off, is_held};
@@ -43,7 +43,7 @@ pub fn describe(
     run_id: &str,
     speculative: &[SpeculativeTask],
 ) -> Result<Result<DescribeWorkflowExecutionResponse, Error>, Fault> {
-    let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
+    let context = Context::default();
     let mut tx = Transaction::new(context, store, Arc::new(entity.clone()));
     tx.speculative = speculative;
     let described = response(&tx, run_id);

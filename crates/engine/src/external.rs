@@ -41,7 +41,7 @@ pub(crate) fn send_signal(tx: &mut Transaction<'_>, run: &mut Run, initiated_eve
         signal_name: a.signal_name.clone(),
         input: a.input.clone(),
         header: a.header.clone(),
-        request_id: tx.prng.run_id().to_string(),
+        request_id: tx.prng.request_id().to_string(),
         control: a.control.clone(),
         child_workflow_only: a.child_workflow_only,
     };
@@ -54,7 +54,7 @@ pub(crate) fn send_cancel(tx: &mut Transaction<'_>, run: &mut Run, initiated_eve
     let execution = given(&a.workflow_execution);
     let cancel = CancelExternal {
         run_id: execution.run_id.clone(),
-        request_id: tx.prng.run_id().to_string(),
+        request_id: tx.prng.request_id().to_string(),
         reason: a.reason.clone(),
         child_workflow_only: a.child_workflow_only,
     };

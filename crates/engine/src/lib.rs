@@ -36,6 +36,7 @@ mod signals;
 pub mod speculative;
 mod start;
 mod store;
+mod suggest;
 pub mod task_queue_config;
 mod timers;
 mod transaction;
@@ -56,10 +57,11 @@ use mainstay_base::Timestamp;
 
 use std::sync::Arc;
 
+pub use suggest::SuggestFrom;
 use transaction::Transaction;
 
 /// What apply may know of the world.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
     /// The shard's time for this entry: never less than at the entry before.
     pub now: Timestamp,
@@ -69,6 +71,8 @@ pub struct Context {
     pub log_index: u64,
     /// Feature version of the shard.
     pub version: u32,
+    /// When workers are told to continue as new.
+    pub suggest_from: SuggestFrom,
 }
 
 /// What a command did. A refusal may come with changes: a bad workflow-task completion records its failure.

@@ -319,7 +319,7 @@ pub(crate) fn successor(
     initiator: Initiator,
     backoff: i64,
 ) -> Answer<Successor> {
-    let run_id = tx.prng.run_id();
+    let run_id = tx.new_run_id();
     let lived = tx.now().saturating_sub(run.record.start_ns);
     let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
     attributes.continued_execution_run_id = run.record.run_id.clone();
@@ -352,7 +352,7 @@ fn expire_reset_points(tx: &Transaction<'_>, run: &mut Run, expire_ns: i64) {
 
 /// Creates the follow-up run, makes it current, and schedules its first task unless that is delayed.
 pub(crate) fn begin_successor(tx: &mut Transaction<'_>, run: &mut Run, successor: Successor) -> Answer<()> {
-    let request_id = tx.prng.run_id().to_string();
+    let request_id = tx.prng.request_id().to_string();
     let new = NewRun {
         id: successor.run_id,
         attributes: successor.attributes,

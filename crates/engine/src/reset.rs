@@ -47,7 +47,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
     }
     let base = Run::load(tx, &execution.run_id)?;
     let finish = request.workflow_task_finish_event_id;
-    let id = named.unwrap_or_else(|| tx.prng.run_id());
+    let id = named.unwrap_or_else(|| tx.new_run_id());
     let prefix = prefix(tx, &base, finish)?;
     let mut replayed = Replayed::new(tx, id, &prefix.batches)?;
     let Some(task) = replayed.run.record.workflow_task.take() else {

@@ -123,7 +123,7 @@ pub(crate) fn signal_with_start(
         policies = Policies { reuse: Reuse::AllowDuplicate, conflict: Conflict::TerminateExisting };
     }
     let mut started = true;
-    let id = tx.prng.run_id();
+    let id = tx.new_run_id();
     // No look at the request id of the start: a repeat is told by the signal's own.
     let mut run = match start::resolve(tx, "", &policies)? {
         Existing::Use(run) if run.seen_signal(tx, &request.request_id)? => {

@@ -12,6 +12,7 @@ use mainstay_base::Timestamp;
 
 use crate::run::Run;
 use crate::store::EntityKey;
+use crate::suggest::SuggestFrom;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter};
 use crate::{Answer, Note, empty, lifecycle};
@@ -43,11 +44,12 @@ pub fn start(
     task: &mut WorkflowTaskRecord,
     taker: &Taker<'_>,
     now: Timestamp,
+    suggest_from: &SuggestFrom,
 ) -> WorkflowTaskStarted {
     task.left_sticky = task.sticky && !taker.sticky;
     task.started_event_id = task.scheduled_event_id + 1;
     let starter = Starter { identity: taker.identity, request_id: taker.request_id, sticky: taker.sticky };
-    workflow_task::note_start(record, task, &starter, now.as_nanos());
+    workflow_task::note_start(record, task, &starter, now.as_nanos(), suggest_from);
     workflow_task::describe_task(entity, record, task, taker.sticky)
 }
 

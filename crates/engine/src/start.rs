@@ -58,7 +58,7 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
     if policies.reuse == Reuse::TerminateIfRunning {
         policies = Policies { reuse: Reuse::AllowDuplicate, conflict: Conflict::TerminateExisting };
     }
-    let id = tx.prng.run_id();
+    let id = tx.new_run_id();
     match resolve(tx, &request.request_id, &policies)? {
         Existing::Start => {}
         Existing::Repeated(run, seen) => return Ok(repeated(tx, *run, request, seen)),

@@ -74,6 +74,11 @@ impl<'a> Transaction<'a> {
         self.notes.push(Note::Schedule { namespace_id, what });
     }
 
+    /// The id of a run that this entry makes.
+    pub(crate) fn new_run_id(&mut self) -> RunId {
+        self.prng.run_id(self.context.now)
+    }
+
     /// The entry's time in nanoseconds.
     pub(crate) fn now(&self) -> i64 {
         self.context.now.as_nanos()

@@ -7,9 +7,7 @@
 use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskStarted, reply, task_token};
 use mainstay_api::record::{RunRecord, TaskRow, TimerRow, WorkflowTaskRecord, task_row, timer_row};
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
-use mainstay_api::temporal::enums::v1::{
-    SuggestContinueAsNewReason, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause as Cause,
-};
+use mainstay_api::temporal::enums::v1::{TaskQueueKind, TimeoutType, WorkflowTaskFailedCause as Cause};
 use mainstay_api::temporal::failure::v1::Failure;
 use mainstay_api::temporal::history::v1::{
     WorkflowTaskFailedEventAttributes, WorkflowTaskScheduledEventAttributes, WorkflowTaskStartedEventAttributes,
@@ -17,7 +15,6 @@ use mainstay_api::temporal::history::v1::{
 };
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1::PollWorkflowTaskQueueResponse;
-use mainstay_base::limits;
 use prost::Message;
 
 use crate::convert::{duration, given, time};
@@ -25,6 +22,7 @@ use crate::event::{Attributes, NewEvent};
 use crate::pause::is_paused;
 use crate::run::Run;
 use crate::store::EntityKey;
+use crate::suggest::SuggestFrom;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, Note, empty, reply_of};
 use crate::{commands, lifecycle, search_attributes, speculative};
@@ -150,30 +148,15 @@ pub(crate) fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> 
 }
 
 pub(crate) fn started_event(task: &WorkflowTaskRecord) -> NewEvent {
-    let reasons = if task.suggest_continue_as_new { suggestion_reasons(task) } else { Vec::new() };
     NewEvent::from(Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
         scheduled_event_id: task.scheduled_event_id,
         identity: task.identity.clone(),
         request_id: task.poll_request_id.clone(),
-        suggest_continue_as_new: task.suggest_continue_as_new,
-        suggest_continue_as_new_reasons: reasons,
+        suggest_continue_as_new: !task.suggest_reasons.is_empty(),
+        suggest_continue_as_new_reasons: task.suggest_reasons.clone(),
         history_size_bytes: task.history_size_bytes,
         ..WorkflowTaskStartedEventAttributes::default()
     }))
-}
-
-fn suggestion_reasons(task: &WorkflowTaskRecord) -> Vec<i32> {
-    let mut reasons = Vec::new();
-    if task.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST {
-        reasons.push(SuggestContinueAsNewReason::HistorySizeTooLarge as i32);
-    }
-    if task.scheduled_event_id >= limits::HISTORY_COUNT_SUGGEST {
-        reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents as i32);
-    }
-    if task.many_updates {
-        reasons.push(SuggestContinueAsNewReason::TooManyUpdates as i32);
-    }
-    reasons
 }
 
 /// Gives the pending task a row that matching offers, and a sticky one its schedule-to-start timer.
@@ -296,7 +279,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
         task.scheduled_event_id = run.write(tx, scheduled_event(&run.record, &task));
         run.record.next_task_attempt = 1;
     }
-    note_start(&run.record, &mut task, starter, tx.now());
+    note_start(&run.record, &mut task, starter, tx.now(), &tx.context.suggest_from);
     if task.attempt == 1 {
         task.started_event_id = run.write(tx, started_event(&task));
         run.end_batch();
@@ -309,16 +292,19 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
 }
 
 /// Notes in a task's record who started it, when, and how large the history is that it begins with.
-pub(crate) fn note_start(record: &RunRecord, task: &mut WorkflowTaskRecord, starter: &Starter<'_>, now: i64) {
+pub(crate) fn note_start(
+    record: &RunRecord,
+    task: &mut WorkflowTaskRecord,
+    starter: &Starter<'_>,
+    now: i64,
+    suggest_from: &SuggestFrom,
+) {
     task.task_sequence = 0;
     task.started_ns = now;
     task.identity = starter.identity.to_string();
     task.poll_request_id = starter.request_id.to_string();
     task.history_size_bytes = record.history_size_bytes;
-    task.many_updates = record.update_count >= limits::UPDATES_SUGGEST as i64;
-    task.suggest_continue_as_new = record.history_size_bytes >= limits::HISTORY_SIZE_SUGGEST
-        || record.next_event_id > limits::HISTORY_COUNT_SUGGEST
-        || task.many_updates;
+    task.suggest_reasons = suggest_from.reasons(record);
 }
 
 /// Arms the time-out of the started task.

@@ -186,6 +186,7 @@ impl<R: Runtime> Node<R> {
             seed_low: seed as u64,
             version: VERSION,
             command: Some(command),
+            suggest_from: self.config().suggest_from,
         };
         entry.encode_to_vec().into()
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use mainstay_api::log::SuggestFrom;
 use mainstay_api::record::{MemberRecord, NamespaceRecord};
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
@@ -55,6 +56,8 @@ pub struct Config {
     pub retention_ns: i64,
     /// Queries that may wait for one run's workflow task.
     pub buffered_queries_max: usize,
+    /// When workers are told to continue as new, if not at the default sizes.
+    pub suggest_from: Option<SuggestFrom>,
 }
 
 impl Default for Config {
@@ -67,6 +70,7 @@ impl Default for Config {
             search_attributes: BTreeMap::new(),
             retention_ns: DAY_NS,
             buffered_queries_max: 1,
+            suggest_from: None,
         }
     }
 }

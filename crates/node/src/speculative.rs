@@ -13,7 +13,7 @@ use mainstay_api::record::{RunRecord, UpdateRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_base::RunId;
 use mainstay_engine::speculative::{self, Taker};
-use mainstay_engine::{EntityKey, Error, Row, Table};
+use mainstay_engine::{EntityKey, Error, Row, SuggestFrom, Table};
 use mainstay_matching::{QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
 
@@ -204,7 +204,8 @@ impl<R: Runtime> Node<R> {
         let offered = |task: &WorkflowTaskRecord| task.speculative_id == id && task.started_event_id == 0;
         let task = updates.task(entity, run).filter(offered).filter(|task| speculative::fits(&record, task));
         let Some(mut task) = task else { return Ok(None) };
-        let started = speculative::start(entity, &record, &mut task, taker, self.now());
+        let suggest_from = self.config().suggest_from.as_ref().map(SuggestFrom::from).unwrap_or_default();
+        let started = speculative::start(entity, &record, &mut task, taker, self.now(), &suggest_from);
         self.expire(entity, run, &task, Duration::from_nanos(task.timeout_ns.max(0).unsigned_abs()));
         updates.replace_task(entity, run, task);
         Ok(Some(started))

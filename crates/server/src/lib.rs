@@ -11,6 +11,7 @@ mod cluster_members;
 mod cluster_split;
 mod cluster_status;
 mod data_directory;
+mod dynamic_config;
 mod http;
 mod ops;
 mod query;

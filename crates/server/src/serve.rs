@@ -103,7 +103,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
 
     let limits = frontend::Config {
         shutdown_timeout: DRAIN,
-        workflow_pause: settings.workflow_pause,
+        workflow_pause: settings.dynamic.workflow_pause,
         slow_call: settings.log.slow,
         ..frontend::Config::default()
     };
@@ -175,6 +175,7 @@ fn config(settings: &Settings, data: &DataDirectory) -> Config {
         budget: settings.budget,
         namespaces: settings.namespaces.clone(),
         search_attributes: settings.search_attributes.clone(),
+        suggest_from: settings.dynamic.suggest_from,
         ..Config::default()
     }
 }

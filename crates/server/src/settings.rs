@@ -11,14 +11,13 @@ use mainstay_storage::Budget;
 
 use crate::Failure;
 use crate::cli::{Disk, Global, LogLevel, Start, StartDev};
+use crate::dynamic_config::DynamicConfig;
 use crate::http::HttpSettings;
 use crate::telemetry::LogSettings;
 use crate::ui::UiSettings;
 
 const DEV_SHARDS: u32 = 4;
 const SHARDS: u32 = 16;
-/// The dynamic config key that lets workflows be paused.
-const WORKFLOW_PAUSE_KEY: &str = "frontend.WorkflowPauseEnabled";
 /// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
 const RESERVE_BYTES: u64 = 256 << 20;
 /// Less than this is taken by write buffers alone.
@@ -36,8 +35,7 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Of the namespaces above.
     pub search_attributes: BTreeMap<String, IndexedValueType>,
-    /// Whether workflows can be paused.
-    pub workflow_pause: bool,
+    pub dynamic: DynamicConfig,
     /// None for no HTTP API.
     pub http: Option<HttpSettings>,
     pub log: LogSettings,
@@ -66,18 +64,10 @@ pub struct ClusterSettings {
 impl Settings {
     /// From the flags of `server start-dev`.
     pub fn dev(global: &Global, flags: StartDev) -> Result<Self, Failure> {
-        let mut remarks = Vec::new();
-        let mut workflow_pause = false;
-        for pair in &flags.dynamic_config_value {
-            let Some((key, value)) = pair.split_once('=') else {
-                return Err(format!("--dynamic-config-value {pair} is not KEY=JSON"));
-            };
-            if key.eq_ignore_ascii_case(WORKFLOW_PAUSE_KEY) {
-                workflow_pause = value.parse().map_err(|_| format!("{key} is true or false, not {value}"))?;
-                continue;
-            }
-            remarks.push(format!("dynamic config value {key} is not known here and ignored"));
-        }
+        let dynamic = DynamicConfig::parse(&flags.dynamic_config_value)?;
+        let ignored = dynamic.ignored.iter();
+        let mut remarks: Vec<String> =
+            ignored.map(|key| format!("dynamic config value {key} is not known here and ignored")).collect();
         remarks.extend(flags.ignored.given().iter().map(|flag| format!("{flag} has no effect so far")));
         if flags.log_config {
             remarks.push(format!("{flags:?}"));
@@ -96,7 +86,7 @@ impl Settings {
             search_attributes: search_attributes(&flags.search_attribute)?,
             cluster: None,
             stop_with_stdin: false,
-            workflow_pause,
+            dynamic,
             log: global.log.settings(LogLevel::Warn)?,
             remarks,
         })
@@ -124,7 +114,7 @@ impl Settings {
             search_attributes: BTreeMap::new(),
             cluster,
             stop_with_stdin: flags.stop_with_stdin,
-            workflow_pause: false,
+            dynamic: DynamicConfig::default(),
             log: global.log.settings(LogLevel::Info)?,
             remarks: Vec::new(),
         })

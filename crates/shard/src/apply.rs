@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mainstay_api::log::{Entry, Reply, command::Op};
 use mainstay_api::record::{ClusterRecord, NamespaceRecord, SplitsRecord, TaskRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot, Timestamp};
-use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, Table};
+use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, SuggestFrom, Table};
 use mainstay_storage::{StateStore, StateView, StorageError};
 use prost::Message;
 
@@ -169,6 +169,7 @@ impl Shard {
             seed: (u128::from(entry.seed_high) << 64) | u128::from(entry.seed_low),
             log_index: log_index + serving.sequence_base(),
             version: entry.version,
+            suggest_from: entry.suggest_from.as_ref().map(SuggestFrom::from).unwrap_or_default(),
         };
         if let Some(reply) = outcomes::recall(overlay, &entry)? {
             return Ok(Applied { reply, effects: Vec::new() });

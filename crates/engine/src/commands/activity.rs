@@ -72,7 +72,7 @@ fn begin(
 ) -> Checked<()> {
     if a.request_eager_execution {
         let identity = c.identity.clone();
-        let request_id = c.tx.prng.run_id().to_string();
+        let request_id = c.tx.prng.request_id().to_string();
         activities::start(c.tx, c.run, activity, &identity, &request_id);
         let mut started = activities::describe_started(c.tx, c.run, activity)?;
         // What is not dispatched has no use for the workflow's priority. (Recorded.)

@@ -34,7 +34,7 @@ pub(crate) fn create(tx: &mut Transaction<'_>, request: &CreateScheduleRequest) 
     let asked = request.schedule.clone().unwrap_or_default();
     let record = ScheduleRecord {
         schedule_id: request.schedule_id.clone(),
-        run_id: tx.prng.run_id().to_string(),
+        run_id: tx.new_run_id().to_string(),
         create_request_id: request.request_id.clone(),
         create_ns: tx.now(),
         conflict_token: 1,

@@ -72,7 +72,7 @@ fn read<T>(
     entity: &EntityKey,
     show: impl FnOnce(&Schedule) -> T,
 ) -> Result<Result<T, Error>, Fault> {
-    let context = Context { now: Timestamp::from_nanos(0), seed: 0, log_index: 0, version: 0 };
+    let context = Context::default();
     let tx = Transaction::new(context, store, entity.clone().into());
     match find(&tx) {
         Ok(schedule) => Ok(Ok(show(&schedule))),

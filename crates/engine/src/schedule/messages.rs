@@ -37,7 +37,7 @@ impl Schedule {
 pub(crate) fn start_workflow(tx: &mut Transaction<'_>, message: &StartScheduled) -> Answer<MessageOutcome> {
     let request = given(&message.request);
     let policies = Policies { reuse: Reuse::AllowDuplicate, conflict: Conflict::Fail };
-    let id = tx.prng.run_id();
+    let id = tx.new_run_id();
     let run_id = match start::resolve(tx, &request.request_id, &policies) {
         Ok(Existing::Repeated(run, _)) => run.record.run_id.clone(),
         // Another workflow has the id: the action is dropped.

@@ -10,7 +10,7 @@ use mainstay_api::record::{EntityMessage, ExecutionRecord, MessageOutcome, Names
 use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
 use mainstay_engine::speculative::{self, Taker};
-use mainstay_engine::{Change, Context, EntityKey, Error, Table, apply};
+use mainstay_engine::{Change, Context, EntityKey, Error, SuggestFrom, Table, apply};
 
 use super::store::MemStore;
 
@@ -30,6 +30,7 @@ pub struct Machine {
     pub speculative: Option<SpeculativeTask>,
     /// Polls for the next command.
     pub reserved_polls: Vec<ReservedPoll>,
+    pub suggest_from: SuggestFrom,
     last_speculative_id: u64,
 }
 
@@ -56,6 +57,7 @@ impl Machine {
             log_index: 0,
             speculative: None,
             reserved_polls: Vec::new(),
+            suggest_from: SuggestFrom::default(),
             last_speculative_id: 0,
         }
     }
@@ -91,7 +93,7 @@ impl Machine {
         let task = self.speculative.as_mut()?.task.as_mut().filter(|task| task.started_event_id == 0)?;
         let taker = Taker { identity: "worker", request_id, sticky };
         let now = Timestamp::from_nanos(self.now_ns);
-        Some(speculative::start(&Self::entity(workflow_id), &record, task, &taker, now))
+        Some(speculative::start(&Self::entity(workflow_id), &record, task, &taker, now, &self.suggest_from))
     }
 
     /// Forgets the speculative task if the run has gone on without it.
@@ -112,6 +114,7 @@ impl Machine {
             seed: u128::from(self.log_index).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
             log_index: self.log_index,
             version: 1,
+            suggest_from: self.suggest_from,
         };
         let command = Command {
             namespace_id: NAMESPACE.into(),

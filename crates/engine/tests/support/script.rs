@@ -24,7 +24,7 @@ use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_api::temporal::update::v1::Request;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Timestamp;
-use mainstay_engine::{Change, Error, Table, batch, schedule};
+use mainstay_engine::{Change, Error, SuggestFrom, Table, batch, schedule};
 use prost::Message;
 
 use super::machine::{EPOCH_NS, Machine};
@@ -164,6 +164,10 @@ impl Script {
             "complete-activity" | "fail-activity" | "cancel-activity" | "heartbeat" => self.close_activity(line),
             "advance" => self.advance(line),
             "late" => self.late(line),
+            "suggest-from" => {
+                let history_count = line.rest.parse().expect("suggest-from EVENTS");
+                self.machine.suggest_from = SuggestFrom { history_count, ..SuggestFrom::default() };
+            }
             "keep" => self.keep(line),
             "use" => self.restore(line),
             "describe" => self.describe(line),

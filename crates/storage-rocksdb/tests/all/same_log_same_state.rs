@@ -84,7 +84,7 @@ impl Recorder {
             seed_low: self.prng.next_u64(),
             version: 1,
             command: Some(command),
-            may_repeat: false,
+            ..Entry::default()
         };
         self.log.push((index, entry.encode_to_vec().into()));
         let applied = self.shard.apply(&self.log[self.log.len() - 1..], mark(index)).expect("applies");
