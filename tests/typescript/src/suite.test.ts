@@ -16,6 +16,7 @@ import {
   WorkflowUpdateFailedError,
   type Workflow,
   type WorkflowHandle,
+  type WorkflowHandleWithFirstExecutionRunId,
   type WorkflowStartOptions,
 } from '@temporalio/client';
 import { CancelledFailure, TerminatedFailure } from '@temporalio/common';
@@ -59,6 +60,11 @@ type Options = Partial<WorkflowStartOptions>;
 async function start<T extends Workflow>(type: T, args: Parameters<T>, options: Options = {}): Promise<WorkflowHandle<T>> {
   const all = { taskQueue: TASK_QUEUE, workflowId: `ts-${randomUUID()}`, ...options, args };
   return (await client.workflow.start(type, all as never)) as unknown as WorkflowHandle<T>;
+}
+
+/** The run that a start answered. */
+function runOf(handle: WorkflowHandle): string {
+  return (handle as WorkflowHandleWithFirstExecutionRunId).firstExecutionRunId;
 }
 
 async function run<T extends Workflow>(type: T, args: Parameters<T>, options: Options = {}) {
@@ -191,6 +197,45 @@ test('local activities, patches, retries of a workflow', BOUNDED, async () => {
   assert.ok(!(await events(local)).includes('activityTaskScheduledEventAttributes'));
   assert.equal(await run(wf.patched, []), 'new');
   assert.equal(await run(wf.failsTwice, [], { retry: { initialInterval: '100ms', maximumAttempts: 4 } }), 3);
+});
+
+test('a reset run does its work again, with the signals that came since', BOUNDED, async () => {
+  const handle = await start(wf.basket, []);
+  assert.deepEqual(await handle.query(wf.items), [], 'the first workflow task is over');
+  await handle.signal(wf.addItem, 'kept');
+  while ((await handle.query(wf.items)).length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+  const { runId } = await client.workflowService.resetWorkflowExecution({
+    namespace: client.options.namespace,
+    workflowExecution: { workflowId: handle.workflowId, runId: runOf(handle) },
+    reason: 'again',
+    workflowTaskFinishEventId: 4 as never,
+    requestId: randomUUID(),
+  });
+  const again = client.workflow.getHandle(handle.workflowId, runId);
+  await again.signal(wf.leave);
+  assert.deepEqual(await again.result(), ['kept']);
+  const first = client.workflow.getHandle(handle.workflowId, runOf(handle));
+  assert.equal((await first.describe()).status.name, 'TERMINATED');
+  await Worker.runReplayHistory({ workflowBundle: bundle }, await again.fetchHistory(), handle.workflowId);
+});
+
+test('a cron workflow runs again and again', BOUNDED, async () => {
+  const handle = await start(wf.greeting, ['Ada'], { cronSchedule: '@every 1s' });
+  const current = client.workflow.getHandle(handle.workflowId);
+  while ((await current.describe()).runId === runOf(handle)) await new Promise((resolve) => setTimeout(resolve, 200));
+  const first = client.workflow.getHandle(handle.workflowId, runOf(handle), { followRuns: false });
+  assert.equal(await first.result(), 'Hello, Ada!');
+  await current.terminate();
+});
+
+test('a task queue shows who polls it', BOUNDED, async () => {
+  assert.equal(await run(wf.greeting, ['Ada']), 'Hello, Ada!');
+  for (const taskQueueType of [1, 2]) {
+    const { pollers } = await client.workflowService.describeTaskQueue({
+      namespace: client.options.namespace, taskQueue: { name: TASK_QUEUE }, taskQueueType,
+    });
+    assert.deepEqual(pollers?.map((poller) => poller.identity), [worker.options.identity]);
+  }
 });
 
 test('histories replay without error', BOUNDED, async () => {
