@@ -223,8 +223,8 @@ test('a cron workflow runs again and again', BOUNDED, async () => {
   const handle = await start(wf.greeting, ['Ada'], { cronSchedule: '@every 1s' });
   const current = client.workflow.getHandle(handle.workflowId);
   while ((await current.describe()).runId === runOf(handle)) await new Promise((resolve) => setTimeout(resolve, 200));
-  const first = client.workflow.getHandle(handle.workflowId, runOf(handle), { followRuns: false });
-  assert.equal(await first.result(), 'Hello, Ada!');
+  const first = client.workflow.getHandle(handle.workflowId, runOf(handle));
+  assert.equal((await first.describe()).status.name, 'COMPLETED');
   await current.terminate();
 });
 

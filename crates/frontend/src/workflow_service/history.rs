@@ -9,7 +9,7 @@ use mainstay_base::limits::HISTORY_PAGE_MAX;
 use mainstay_node::service::{HistoryQuery, Service};
 use mainstay_runtime::Runtime;
 
-use super::{Call, Frontend};
+use super::{Call, Frontend, follow};
 use crate::page_token;
 use crate::status::Answer;
 use crate::validate;
@@ -47,7 +47,10 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             let next_page_token = request.next_page_token;
             return Ok(GetWorkflowExecutionHistoryResponse { history, next_page_token, ..Default::default() });
         };
-        let page = page?;
+        let mut page = page?;
+        if close_event_only && !call.follows_next_run {
+            follow::as_continued(&mut page.history);
+        }
         let next = if close_event_only && !request.wait_new_event { None } else { page.next };
         Ok(GetWorkflowExecutionHistoryResponse {
             history: Some(page.history),

@@ -6,6 +6,7 @@
 mod activities;
 mod activity_operations;
 mod batches;
+mod follow;
 mod history;
 mod namespaces;
 mod options;
@@ -65,14 +66,17 @@ pub(crate) struct Call<T> {
     pub(crate) budget: Budget,
     /// Whether the caller wants no events that are not written yet.
     pub(crate) skip_unwritten: bool,
+    /// Whether the caller looks for the next run in a run's close, also if that is no continue-as-new.
+    pub(crate) follows_next_run: bool,
 }
 
 impl<T> From<Request<T>> for Call<T> {
     fn from(request: Request<T>) -> Self {
         let client = request.metadata().get("client-name").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let skip_unwritten = CLIENTS_FOR_PEOPLE.contains(&client);
+        let follows_next_run = follow::is_known_to(request.metadata());
         let budget = Budget::of(request.metadata().as_ref());
-        Self { request: request.into_inner(), budget, skip_unwritten }
+        Self { request: request.into_inner(), budget, skip_unwritten, follows_next_run }
     }
 }
 

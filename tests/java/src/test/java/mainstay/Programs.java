@@ -33,6 +33,8 @@ final class Programs {
     int flaky(int failures);
 
     void refuse();
+
+    String elsewhere();
   }
 
   public static final class ActivitiesImpl implements Activities {
@@ -54,9 +56,15 @@ final class Programs {
     public void refuse() {
       throw ApplicationFailure.newNonRetryableFailure("not today", "Refused");
     }
+
+    @Override
+    public String elsewhere() {
+      Activity.getExecutionContext().doNotCompleteOnReturn();
+      return null;
+    }
   }
 
-  private static final RetryOptions QUICK =
+  static final RetryOptions QUICK =
       RetryOptions.newBuilder().setInitialInterval(Duration.ofMillis(100)).setBackoffCoefficient(1).build();
 
   private static Activities activities() {
@@ -218,6 +226,38 @@ final class Programs {
         Workflow.continueAsNew(from - 1);
       }
       return "done";
+    }
+  }
+
+  @WorkflowInterface
+  public interface Elsewhere {
+    @WorkflowMethod
+    String run();
+  }
+
+  /** Waits for an activity that somebody else completes. */
+  public static final class ElsewhereImpl implements Elsewhere {
+    @Override
+    public String run() {
+      return activities().elsewhere();
+    }
+  }
+
+  @WorkflowInterface
+  public interface FailsTwice {
+    @WorkflowMethod
+    int run();
+  }
+
+  /** Fails until its third attempt. */
+  public static final class FailsTwiceImpl implements FailsTwice {
+    @Override
+    public int run() {
+      int attempt = Workflow.getInfo().getAttempt();
+      if (attempt < 3) {
+        throw ApplicationFailure.newFailure("attempt " + attempt, "Again");
+      }
+      return attempt;
     }
   }
 

@@ -4,6 +4,18 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.temporal.api.common.v1.WorkflowExecution;
+import io.temporal.api.enums.v1.PendingActivityState;
+import io.temporal.api.enums.v1.TaskQueueType;
+import io.temporal.api.enums.v1.WorkflowIdConflictPolicy;
+import io.temporal.api.taskqueue.v1.TaskQueue;
+import io.temporal.api.workflowservice.v1.DescribeTaskQueueRequest;
+import io.temporal.api.workflowservice.v1.DescribeTaskQueueResponse;
+import io.temporal.api.workflowservice.v1.DescribeWorkflowExecutionRequest;
+import io.temporal.api.workflowservice.v1.DescribeWorkflowExecutionResponse;
+import io.temporal.api.workflowservice.v1.ResetWorkflowExecutionRequest;
+import io.temporal.client.UpdateOptions;
+import io.temporal.client.WithStartWorkflowOperation;
 import io.temporal.client.WorkflowClient;
 import io.temporal.client.WorkflowFailedException;
 import io.temporal.client.WorkflowNotFoundException;
@@ -19,6 +31,7 @@ import io.temporal.worker.Worker;
 import io.temporal.worker.WorkerFactory;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterAll;
@@ -32,7 +45,7 @@ class SuiteTest {
   private static final String QUEUE = "java";
   private static final Class<?>[] WORKFLOWS = {
     Programs.StepsImpl.class, Programs.BasketImpl.class, Programs.ParentImpl.class, Programs.WaitingImpl.class,
-    Programs.CountdownImpl.class, Programs.LongWayImpl.class,
+    Programs.CountdownImpl.class, Programs.LongWayImpl.class, Programs.ElsewhereImpl.class, Programs.FailsTwiceImpl.class,
   };
 
   private static Server server;
@@ -62,9 +75,20 @@ class SuiteTest {
     server.close();
   }
 
+  private static WorkflowOptions.Builder options() {
+    return WorkflowOptions.newBuilder().setTaskQueue(QUEUE).setWorkflowId("java-" + UUID.randomUUID());
+  }
+
   private static <T> T stub(Class<T> kind) {
-    String id = "java-" + UUID.randomUUID();
-    return client.newWorkflowStub(kind, WorkflowOptions.newBuilder().setTaskQueue(QUEUE).setWorkflowId(id).build());
+    return client.newWorkflowStub(kind, options().build());
+  }
+
+  private static DescribeWorkflowExecutionResponse describe(String id) {
+    return stubs.blockingStub().describeWorkflowExecution(
+        DescribeWorkflowExecutionRequest.newBuilder()
+            .setNamespace("default")
+            .setExecution(WorkflowExecution.newBuilder().setWorkflowId(id))
+            .build());
   }
 
   @Test
@@ -105,6 +129,93 @@ class SuiteTest {
     terminated.terminate("enough");
     error = assertThrows(WorkflowFailedException.class, () -> terminated.getResult(String.class));
     assertInstanceOf(TerminatedFailure.class, error.getCause());
+  }
+
+  @Test
+  void aSignalStartsAWorkflowAndThenOnlySignalsIt() {
+    WorkflowOptions options = options().build();
+    WorkflowExecution first =
+        client.newUntypedWorkflowStub("Basket", options).signalWithStart("add", new Object[] {"one"}, new Object[] {});
+    WorkflowStub workflow = client.newUntypedWorkflowStub("Basket", options);
+    assertEquals(first, workflow.signalWithStart("add", new Object[] {"two"}, new Object[] {}));
+    workflow.signal("leave");
+    assertEquals(List.of("one", "two"), workflow.getResult(List.class));
+  }
+
+  @Test
+  void anUpdateStartsItsWorkflow() {
+    WorkflowOptions options =
+        options().setWorkflowIdConflictPolicy(WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING).build();
+    Programs.Basket basket = client.newWorkflowStub(Programs.Basket.class, options);
+    int count =
+        WorkflowClient.executeUpdateWithStart(
+            basket::put, "salt", UpdateOptions.<Integer>newBuilder().build(), new WithStartWorkflowOperation<>(basket::run));
+    assertEquals(1, count);
+    basket.leave();
+    assertEquals(List.of("Hello, salt!"), WorkflowStub.fromTyped(basket).getResult(List.class));
+  }
+
+  @Test
+  void aResetRunDoesItsWorkAgainWithTheSignalsThatCameSince() throws Exception {
+    Programs.Basket basket = stub(Programs.Basket.class);
+    WorkflowExecution first = WorkflowClient.start(basket::run);
+    assertEquals(List.of(), basket.items(), "the first workflow task is over");
+    basket.add("kept");
+    while (basket.items().isEmpty()) {
+      Thread.sleep(50);
+    }
+    stubs.blockingStub().resetWorkflowExecution(
+        ResetWorkflowExecutionRequest.newBuilder()
+            .setNamespace("default")
+            .setWorkflowExecution(first)
+            .setReason("again")
+            .setRequestId(UUID.randomUUID().toString())
+            .setWorkflowTaskFinishEventId(4)
+            .build());
+    WorkflowStub again = client.newUntypedWorkflowStub(first.getWorkflowId());
+    again.signal("leave");
+    assertEquals(List.of("kept"), again.getResult(List.class));
+    WorkflowReplayer.replayWorkflowExecution(client.fetchHistory(first.getWorkflowId()), WORKFLOWS[0], tail());
+  }
+
+  @Test
+  void retriesAndCron() throws Exception {
+    WorkflowOptions retried = options().setRetryOptions(Programs.QUICK).build();
+    assertEquals(3, client.newWorkflowStub(Programs.FailsTwice.class, retried).run());
+    WorkflowOptions options = options().setCronSchedule("@every 1s").build();
+    WorkflowStub cron = WorkflowStub.fromTyped(client.newWorkflowStub(Programs.Countdown.class, options));
+    String first = cron.start(0).getRunId();
+    while (describe(options.getWorkflowId()).getWorkflowExecutionInfo().getExecution().getRunId().equals(first)) {
+      Thread.sleep(200);
+    }
+    client.newUntypedWorkflowStub(options.getWorkflowId()).terminate("enough");
+  }
+
+  @Test
+  void anActivityIsCompletedFromOutside() throws Exception {
+    Programs.Elsewhere elsewhere = stub(Programs.Elsewhere.class);
+    WorkflowExecution execution = WorkflowClient.start(elsewhere::run);
+    String id = execution.getWorkflowId();
+    while (describe(id).getPendingActivitiesList().stream()
+        .noneMatch(activity -> activity.getState() == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)) {
+      Thread.sleep(50);
+    }
+    client.newActivityCompletionClient()
+        .complete(id, Optional.empty(), describe(id).getPendingActivities(0).getActivityId(), "from outside");
+    assertEquals("from outside", WorkflowStub.fromTyped(elsewhere).getResult(String.class));
+  }
+
+  @Test
+  void aTaskQueueShowsWhoPollsIt() {
+    assertEquals("done", stub(Programs.Countdown.class).run(0));
+    DescribeTaskQueueResponse queue =
+        stubs.blockingStub().describeTaskQueue(
+            DescribeTaskQueueRequest.newBuilder()
+                .setNamespace("default")
+                .setTaskQueue(TaskQueue.newBuilder().setName(QUEUE))
+                .setTaskQueueType(TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+                .build());
+    assertEquals(1, queue.getPollersCount());
   }
 
   @Test
