@@ -11,7 +11,7 @@ use std::time::Duration;
 use mainstay_api::log::{Command, TimeOutSpeculativeTask, WorkflowTaskStarted, command::Op};
 use mainstay_api::record::{RunRecord, UpdateRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
-use mainstay_base::RunId;
+use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::speculative::{self, Taker};
 use mainstay_engine::{EntityKey, Error, Row, SuggestFrom, Table};
 use mainstay_matching::{QueueKey, QueueKind};
@@ -100,6 +100,13 @@ impl<R: Runtime> Node<R> {
         Held { node: self, entity, run }
     }
 
+    /// The time of an event that is made here and not by apply: no less than what the shard has seen, since the clock of the leader
+    /// before may have been ahead.
+    fn event_time(&self, entity: &EntityKey) -> Result<Timestamp, Error> {
+        let seen = self.shard(self.route(entity))?.now().map_err(unreadable)?;
+        Ok(self.now().max(Timestamp::from_nanos(seen)))
+    }
+
     /// Brings the updates of a run and its speculative task in line with its rows.
     pub(crate) fn settle(&self, entity: &EntityKey, run: RunId) -> Result<(), Error> {
         let updates = &self.board().updates;
@@ -113,7 +120,7 @@ impl<R: Runtime> Node<R> {
                 accepted.insert(id);
             }
         }
-        let look = Look { record: record.as_ref(), accepted, now: self.now() };
+        let look = Look { record: record.as_ref(), accepted, now: self.event_time(entity)? };
         let aborted = self.aborted_by_close(entity, run, record.as_ref())?;
         let consequence = updates.settle(entity, run, &look, &aborted);
         drop(settling);
@@ -205,7 +212,7 @@ impl<R: Runtime> Node<R> {
         let task = updates.task(entity, run).filter(offered).filter(|task| speculative::fits(&record, task));
         let Some(mut task) = task else { return Ok(None) };
         let suggest_from = self.config().suggest_from.as_ref().map(SuggestFrom::from).unwrap_or_default();
-        let started = speculative::start(entity, &record, &mut task, taker, self.now(), &suggest_from);
+        let started = speculative::start(entity, &record, &mut task, taker, self.event_time(entity)?, &suggest_from);
         self.expire(entity, run, &task, Duration::from_nanos(task.timeout_ns.max(0).unsigned_abs()));
         updates.replace_task(entity, run, task);
         Ok(Some(started))
@@ -223,7 +230,7 @@ impl<R: Runtime> Node<R> {
             let Some(record) = self.shard(self.route(entity))?.run(entity, run).map_err(unreadable)? else {
                 return Ok(None);
             };
-            self.board().updates.schedule_inline(entity, run, &record, self.now())
+            self.board().updates.schedule_inline(entity, run, &record, self.event_time(entity)?)
         };
         let Some(task) = scheduled else { return Ok(None) };
         let taker = Taker { identity, request_id: INLINE_REQUEST_ID, sticky: true };
