@@ -14,7 +14,7 @@ use prost::Message;
 
 use crate::execute::Proposal;
 use crate::node::{Node, WeakNode};
-use crate::service::{Namespace, Patience};
+use crate::service::Patience;
 use crate::wire::{self, Wire};
 
 /// Answers calls for as long as the node is there.
@@ -71,11 +71,6 @@ impl<R: Runtime> Node<R> {
         })
     }
 
-    fn known(&self, namespace_id: &str) -> Result<Namespace, Error> {
-        let found = self.board().registry.by_id(namespace_id);
-        found.ok_or_else(|| Error::NamespaceNotFound(namespace_id.to_string()))
-    }
-
     fn answer_as_leader(self, group: u32, within: Duration, call: call::Call) -> Answering {
         use call::Call as C;
         let repeated = |command_id| Proposal { command_id, may_repeat: true };
@@ -108,27 +103,27 @@ impl<R: Runtime> Node<R> {
         use call::Call as C;
         match call {
             C::Query(asked) => self.reading(group, move |node| async move {
-                let namespace = node.known(&asked.namespace_id)?;
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
                 node.ask(namespace, asked.request.unwrap_or_default(), within).await
             }),
             C::Update(asked) => self.reading(group, move |node| async move {
-                let namespace = node.known(&asked.namespace_id)?;
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
                 let patience = Patience { timeout: within, is_callers: asked.is_callers };
                 node.update_workflow(namespace, asked.request.unwrap_or_default(), patience).await
             }),
             C::PollUpdate(asked) => self.reading(group, move |node| async move {
-                let namespace = node.known(&asked.namespace_id)?;
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
                 let patience = Patience { timeout: within, is_callers: asked.is_callers };
                 node.await_known_update(namespace, asked.request.unwrap_or_default(), patience).await
             }),
             C::UpdateWithStart(asked) => self.reading(group, move |node| async move {
-                let namespace = node.known(&asked.namespace_id)?;
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
                 let patience = Patience { timeout: within, is_callers: asked.is_callers };
                 let (start, update) = (asked.start.unwrap_or_default(), asked.update.unwrap_or_default());
                 node.start_and_update_here(namespace, start, update, patience).await
             }),
             C::History(query) => self.reading(group, move |node| async move {
-                let namespace = node.known(&query.namespace_id)?;
+                let namespace = node.named_namespace(&query.namespace_id).await?;
                 node.read_history(namespace, wire::own_history_query(query, within)).await
             }),
             C::Describe(asked) => self.reading(group, move |node| async move {
@@ -150,6 +145,11 @@ impl<R: Runtime> Node<R> {
             C::AwaitNamespace(record) => {
                 Box::pin(async move { wire::answer(self.await_namespace(&record).await, None) })
             }
+            C::DescribeQueue(asked) => Box::pin(async move {
+                let namespace = self.named_namespace(&asked.namespace_id).await;
+                let request = asked.request.unwrap_or_default();
+                wire::answer(namespace.map(|namespace| self.queue_description(&namespace, &request)), None)
+            }),
             call => {
                 let answer = self.answer_at_once(call);
                 Box::pin(async { answer })
@@ -160,11 +160,6 @@ impl<R: Runtime> Node<R> {
     fn answer_at_once(&self, call: call::Call) -> Answer {
         use call::Call as C;
         match call {
-            C::DescribeQueue(asked) => {
-                let described = self.known(&asked.namespace_id);
-                let request = asked.request.unwrap_or_default();
-                wire::answer(described.map(|namespace| self.queue_description(&namespace, &request)), None)
-            }
             C::Unload(queue) => {
                 self.board().dispatch.unload(wire::own_queue(queue), self.now());
                 wire::answer(Ok(()), None)

@@ -92,9 +92,25 @@ impl Registry {
 }
 
 impl<R: Runtime> Node<R> {
+    /// A namespace that another node, or a row, names. Whoever named it may know more than this node, which may have begun a moment
+    /// ago: it catches up before it says that there is none.
+    pub(crate) async fn named_namespace(&self, namespace_id: &str) -> Result<Namespace, Error> {
+        if let Some(known) = self.board().registry.by_id(namespace_id) {
+            return Ok(known);
+        }
+        self.catch_up(METADATA_GROUP).await?;
+        let known = self.board().registry.by_id(namespace_id);
+        known.ok_or_else(|| Error::NamespaceNotFound(namespace_id.to_string()))
+    }
+
     /// Makes sure that a shard's log knows a namespace as this node does.
     pub(crate) async fn ensure_namespace(&self, group: u32, namespace_id: &str) -> Result<(), Error> {
-        match self.board().registry.missing(group, namespace_id)? {
+        let mut missing = self.board().registry.missing(group, namespace_id);
+        if let Err(Error::NamespaceNotFound(_)) = missing {
+            self.named_namespace(namespace_id).await?;
+            missing = self.board().registry.missing(group, namespace_id);
+        }
+        match missing? {
             None => Ok(()),
             Some(namespace) => self.stamp_and_propose(group, put(&namespace), Proposal::default()).await.map(|_| ()),
         }
