@@ -40,6 +40,8 @@ const TARGETS_MAX: f32 = 100.0;
 /// Jobs are looked for this often, besides when one begins.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Tries of one target that is busy, before it counts as failed; as in Temporal.
+const TRIES_MAX: u32 = 50;
 
 /// Which jobs have a worker.
 #[derive(Default)]
@@ -76,27 +78,41 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
 /// Works on one job until it is done or is no longer this node's.
 async fn work<R: Runtime>(node: &Node<R>, namespace: &Namespace, job_id: &str) {
     let entity = job_entity(namespace, job_id);
+    let mut tries = 0;
     while !node.is_stopped() && node.board().leads(node.route(&entity)) {
         let Some(job) = node.read_job(&entity).ok().filter(Job::is_running) else { return };
-        match step(node, namespace, &job).await {
+        match step(node, namespace, &job, tries >= TRIES_MAX).await {
             Ok(report) => {
+                tries = 0;
                 let command = Command {
                     namespace_id: namespace.id.clone(),
                     workflow_id: entity.workflow_id.clone(),
                     op: Some(Op::AdvanceBatch(report)),
                     ..Command::default()
                 };
-                if let Err(Error::FailedPrecondition(_) | Error::NotFound(_)) = node.run_command(command).await {
-                    return;
+                match node.run_command(command).await {
+                    Ok(_) => {}
+                    Err(Error::FailedPrecondition(_) | Error::NotFound(_)) => return,
+                    Err(_) => node.rest_until(R::Instant::now() + RETRY_AFTER).await,
                 }
             }
-            Err(_) => node.rest_until(R::Instant::now() + RETRY_AFTER).await,
+            Err(error) => {
+                // What is no fault of the target is waited for as long as it takes.
+                tries += u32::from(is_busy(&error));
+                node.rest_until(R::Instant::now() + RETRY_AFTER).await;
+            }
         }
     }
 }
 
-/// Settles the next few targets of a job.
-async fn step<R: Runtime>(node: &Node<R>, namespace: &Namespace, job: &Job) -> Result<AdvanceBatch, Error> {
+/// Settles the next few targets of a job: up to one that cannot be settled now. An error if that is the first of them, unless it was
+/// `given_up`.
+async fn step<R: Runtime>(
+    node: &Node<R>,
+    namespace: &Namespace,
+    job: &Job,
+    mut given_up: bool,
+) -> Result<AdvanceBatch, Error> {
     let asked = job.request.max_operations_per_second;
     let rate = if asked > 0.0 { asked } else { RATE_DEFAULT };
     let size = (rate / REPORTS_PER_SECOND).clamp(1.0, TARGETS_MAX) as usize;
@@ -124,8 +140,15 @@ async fn step<R: Runtime>(node: &Node<R>, namespace: &Namespace, job: &Job) -> R
         let began = R::Instant::now();
         match node.operate(namespace, job, &target.execution).await {
             Ok(()) => report.complete += 1,
+            Err(error) if cannot_be_done_now(&error) && !(given_up && is_busy(&error)) => {
+                if report.to == report.from {
+                    return Err(error);
+                }
+                break;
+            }
             Err(_) => report.failed += 1,
         }
+        given_up = false;
         report.to = Bytes::from(target.position);
         node.rest_until(began + pause).await;
         if node.is_stopped() {
@@ -133,6 +156,19 @@ async fn step<R: Runtime>(node: &Node<R>, namespace: &Namespace, job: &Job) -> R
         }
     }
     Ok(report)
+}
+
+/// Whether a target refused an operation that it may accept later, as one does that is about to close.
+fn is_busy(error: &Error) -> bool {
+    use ResourceExhaustedCause::BusyWorkflow;
+    matches!(error, Error::Aborted(_) | Error::ResourceExhausted { cause: BusyWorkflow, .. })
+}
+
+/// The same, or the server itself could not: no leader, no room, too much to do.
+fn cannot_be_done_now(error: &Error) -> bool {
+    use Error as E;
+    matches!(error, E::Unavailable(_) | E::Moved | E::DeadlineExceeded(_) | E::ResourceExhausted { .. })
+        || is_busy(error)
 }
 
 fn job_entity(namespace: &Namespace, job_id: &str) -> EntityKey {
