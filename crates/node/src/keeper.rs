@@ -14,9 +14,6 @@ use crate::node::Node;
 
 /// How often the stores' size is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The state is flushed at least this often while it changes.
-const FLUSH_EVERY: Duration = Duration::from_secs(30);
-
 /// Room is looked for at most this often while the stores are full.
 const RECLAIM_EVERY: Duration = Duration::from_secs(3);
 
@@ -29,7 +26,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
         }
         let wanted = node.within(R::Instant::now() + LOOK_EVERY, node.board().flush_wanted.notified()).await;
         let full = node.0.room.load(Ordering::Relaxed) <= 0;
-        let every = if full { RECLAIM_EVERY } else { FLUSH_EVERY };
+        let every = if full { RECLAIM_EVERY } else { node.config().flush_every };
         let due = R::Instant::now() >= last_flush + every;
         if (wanted.is_some() || due) && !node.is_stopped() {
             let flushed = flush(&node).await;

@@ -58,10 +58,17 @@ pub struct Config {
     pub buffered_queries_max: usize,
     /// When workers are told to continue as new, if not at the default sizes.
     pub suggest_from: Option<SuggestFrom>,
+    /// The state is flushed at least this often while it changes, and then the log behind it is purged.
+    pub flush_every: Duration,
+    /// Entries of a group that a purge leaves, for peers that are a little behind.
+    pub keep_entries: u64,
+    /// Entries that it leaves beyond those for a peer that needs them, before that has to be sent the whole state.
+    pub hold_entries: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let log = mainstay_consensus::Config::default();
         Self {
             cluster_id: String::new(),
             shards: 4,
@@ -71,6 +78,9 @@ impl Default for Config {
             retention_ns: DAY_NS,
             buffered_queries_max: 1,
             suggest_from: None,
+            flush_every: Duration::from_secs(30),
+            keep_entries: log.keep_entries,
+            hold_entries: log.hold_entries,
         }
     }
 }
@@ -141,7 +151,7 @@ pub(crate) struct Inner<R: Runtime> {
 /// What it takes to open a group.
 struct Opening<R: Runtime> {
     id: u64,
-    address: String,
+    settings: mainstay_consensus::Config,
     peers: Option<Peers<R>>,
     log: Log<R>,
     state: Arc<dyn StateStore>,
@@ -169,8 +179,7 @@ impl<R: Runtime> Opening<R> {
             );
         }
         let machine = Arc::new(ShardMachine { group, shard, board: Arc::clone(&self.board), clock: self.now.clone() });
-        let settings = mainstay_consensus::Config { address: self.address.clone(), ..Default::default() };
-        Ok(Group::start(group, self.id, self.log.clone(), machine, settings, self.peers.clone()))
+        Ok(Group::start(group, self.id, self.log.clone(), machine, self.settings.clone(), self.peers.clone()))
     }
 }
 
@@ -280,7 +289,12 @@ impl<R: Runtime> Node<R> {
         let clock = Arc::new(Clock::<R>::new());
         let opening = Opening {
             id,
-            address: clustering.as_ref().map(|one| one.member.peer_address.clone()).unwrap_or_default(),
+            settings: mainstay_consensus::Config {
+                address: clustering.as_ref().map(|one| one.member.peer_address.clone()).unwrap_or_default(),
+                keep_entries: config.keep_entries,
+                hold_entries: config.hold_entries,
+                ..Default::default()
+            },
             peers: clustering.as_ref().map(|clustering| clustering.peers.clone()),
             log: Log::<R>::start(Arc::clone(&stores.log)),
             state: Arc::clone(&stores.state),
