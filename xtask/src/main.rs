@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask demo | test | ci | fix | tidy | bench | 
   demo   build a server, run one workflow on it, show its history
   test   install what is missing, then run every test; --sdk runs instead the programs of all SDKs: Python, Go, TypeScript, Java;
          --long what takes an hour: a cluster under every fault, 100 failovers
-  ci     the read-only gate: format, clippy, documentation, tidy, tests; --long fuzzes a minute for each target
+  ci     the read-only gate: format, clippy, documentation, tidy, tests, 300 simulated clusters; --long fuzzes a minute for each target
   fix    format the code and apply clippy's suggestions
   tidy   check the layer rules
   bench  the layers alone, then load on a fresh server; --smoke is short, --restart measures a start on much data; the rest goes to `mainstay bench`
@@ -80,7 +80,8 @@ fn ci() -> Result<(), Failure> {
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     sim::check()?;
     docs()?;
-    test()
+    test()?;
+    sim::gate()
 }
 
 /// The documentation of our own crates, private items included; what is generated has Temporal's comments and is left out.

@@ -5,16 +5,30 @@ use std::process::Command;
 
 use crate::{Failure, run, setup};
 
-/// Builds and runs `mainstay-sim` with the arguments given after `cargo xtask sim`.
+/// Seeds of clusters of three and five nodes that every change must pass.
+const GATE_SEEDS: &str = "300";
+
+/// Builds and runs `mainstay-sim` with the arguments given after `cargo xtask sim`, and ends with its exit code, which says what it met.
 pub fn command() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(2).collect();
-    let mut cargo = cargo(&["run", "--quiet", "--package", "mainstay-sim", "--"]);
-    run(cargo.args(arguments))
+    let mut simulator = simulator();
+    simulator.args(std::env::args().skip(2));
+    let status = simulator.status().map_err(|error| format!("cargo did not start: {error}"))?;
+    std::process::exit(status.code().unwrap_or(1))
 }
 
-/// The meta-test (a seed decides every byte) and a fixed set of seeds.
+/// The meta-test (a seed decides every byte) and a few fixed seeds of each scenario.
 pub fn test() -> Result<(), Failure> {
     run(&mut cargo(&["test"]))
+}
+
+/// Clusters under faults, on all cores; how long it took is printed.
+pub fn gate() -> Result<(), Failure> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    run(simulator().args(["run", "--scenario", "cluster", "--seeds", GATE_SEEDS, "--jobs", &jobs]))
+}
+
+fn simulator() -> Command {
+    cargo(&["run", "--quiet", "--package", "mainstay-sim", "--"])
 }
 
 /// Format and clippy, read-only.

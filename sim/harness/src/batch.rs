@@ -95,8 +95,10 @@ impl Batch {
             count(|report| usize::from(report.stopped)),
         );
         println!(
-            "{simulated:.0} s simulated in {real:.1} s, {processor:.1} s of processors: {:.0} runs a minute and core",
-            self.lines.len() as f64 * 60.0 / processor.max(0.001)
+            "{simulated:.0} s simulated in {real:.1} s, {processor:.1} s of processors: {:.0} runs a minute and core, {:.0} times \
+             real time",
+            self.lines.len() as f64 * 60.0 / processor.max(0.001),
+            simulated / processor.max(0.001)
         );
     }
 

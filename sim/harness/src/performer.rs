@@ -105,8 +105,8 @@ impl Performer {
             Action::Start { plan, conflict, reuse, signal: true } => {
                 self.signal_with_start(label, &workflow_id, plan, *conflict, *reuse).await
             }
-            Action::Signal => self.signal(label, &workflow_id, &signal_name(label)).await,
-            Action::Storm { count } => self.storm(label, &workflow_id, *count).await,
+            Action::Signal => self.signal(label, &workflow_id, operation.manner).await,
+            Action::Storm { count } => self.storm(label, &workflow_id, *count, operation.manner).await,
             Action::Cancel => self.cancel(label, &workflow_id).await,
             Action::Terminate => self.terminate(label, &workflow_id).await,
             Action::Query => self.query(&workflow_id).await,
@@ -198,31 +198,31 @@ impl Performer {
         })
     }
 
-    async fn signal(&self, label: &str, workflow_id: &str, name: &str) -> bool {
+    /// What is sent once has no request id: then nothing but the server's own care keeps it from being done twice.
+    async fn signal(&self, label: &str, workflow_id: &str, manner: Manner) -> bool {
+        let name = signal_name(label);
         let request = api::SignalWorkflowExecutionRequest {
             namespace: NAMESPACE.into(),
             workflow_execution: Some(current(workflow_id)),
-            signal_name: name.into(),
+            signal_name: name.clone(),
             identity: label.into(),
-            request_id: name.into(),
+            request_id: if manner == Manner::Once { String::new() } else { name.clone() },
             ..Default::default()
         };
-        let place = self.journal.invoke(label, workflow_id, Call::Signal { name: name.into() });
+        let place = self.journal.invoke(label, workflow_id, Call::Signal { name: name.clone() });
         let mut stub = self.client.stub.clone();
         let answer = call(CALL_TIMEOUT, request, |it| async move { stub.signal_workflow_execution(it).await }).await;
         if answer.is_ok() {
-            self.ledger.signaled(workflow_id, name);
+            self.ledger.signaled(workflow_id, &name);
         }
         self.write(place, "SignalWorkflowExecution", answer, |_| Outcome::Done)
     }
 
-    async fn storm(&self, label: &str, workflow_id: &str, count: u64) -> bool {
+    async fn storm(&self, label: &str, workflow_id: &str, count: u64, manner: Manner) -> bool {
         let mut storming = Vec::new();
         for number in 0..count {
             let (performer, label, workflow_id) = (self.clone(), format!("{label}.{number}"), workflow_id.to_string());
-            storming.push(SimRuntime::spawn(async move {
-                performer.signal(&label, &workflow_id, &signal_name(&label)).await
-            }));
+            storming.push(SimRuntime::spawn(async move { performer.signal(&label, &workflow_id, manner).await }));
         }
         for one in storming {
             let _ = one.await;

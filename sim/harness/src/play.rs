@@ -104,6 +104,7 @@ async fn cluster(shape: Shape) -> Report {
         working.push(world.clients.spawn(performer.perform(own)));
     }
     join_all(shape.faults.iter().map(|fault| fault.strike(&world))).await;
+    SimRuntime::sleep(shape.rest).await;
     trace::event("no more faults");
     ledger.promises().quiet_since = SimRuntime::wall_clock();
     let mut report = Report { faults: shape.faults.len(), ..Report::default() };

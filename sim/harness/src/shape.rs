@@ -36,6 +36,10 @@ pub enum Scenario {
     Cluster,
     /// As `calm`, on three nodes.
     CalmCluster,
+    /// As `long`, on three nodes, so that some of them have to be sent the whole state.
+    LongCluster,
+    /// Three nodes on which nothing happens for ten minutes.
+    Idle,
 }
 
 /// What is drawn before a run begins.
@@ -57,14 +61,29 @@ pub struct Shape {
     pub habits: Habits,
     /// Clients.
     pub clients: usize,
+    /// How long nothing happens before the end.
+    pub rest: Duration,
     /// What breaks.
     pub faults: Vec<Fault>,
     /// What clients do.
     pub operations: Vec<Operation>,
     /// Whether more is damaged than the server promises to bear.
     pub beyond: bool,
+    /// How nodes flush their state and purge their log, if not as usual.
+    pub purges: Option<Purges>,
     /// A deliberate bug.
     pub mutant: Option<Mutant>,
+}
+
+/// How a node flushes its state and purges its log.
+#[derive(Clone, Copy, Debug)]
+pub struct Purges {
+    /// How often.
+    pub every: Duration,
+    /// Entries of a group that are left.
+    pub keep: u64,
+    /// Entries that are left beyond those for a node that lags.
+    pub hold: u64,
 }
 
 impl Shape {
@@ -77,12 +96,19 @@ impl Shape {
             Scenario::Smallest => Self::smallest(prng, seed),
             Scenario::Calm => Self::of(prng, seed, Duration::from_secs(12)),
             Scenario::CalmCluster => Self::of(prng, seed, Duration::from_secs(12)).on(prng, 3),
+            Scenario::Idle => {
+                let shape = Self::of(prng, seed, Duration::from_secs(1)).on(prng, 3);
+                Self { operations: Vec::new(), rest: Duration::from_secs(600), ..shape }
+            }
             Scenario::Cluster => {
                 let nodes = if prng.below(4) == 0 { 5 } else { 3 };
                 let mut shape = Self::of(prng, seed, Duration::from_secs(15)).on(prng, nodes);
                 let count = 1 + prng.below(8);
                 shape.faults = Fault::draw(prng, count, nodes, Duration::from_secs(15));
                 shape.change_members(prng, nodes, Duration::from_secs(12));
+                if prng.below(2) == 0 {
+                    shape.purge(prng);
+                }
                 shape
             }
             Scenario::Crashes => {
@@ -102,6 +128,16 @@ impl Shape {
                 let mut shape = Self::of(prng, seed, span);
                 let count = 1 + prng.below(15);
                 shape.faults = Fault::draw(prng, count, shape.clocks.len(), span);
+                shape.purge(prng);
+                shape
+            }
+            Scenario::LongCluster => {
+                let span = Duration::from_secs(60);
+                let mut shape = Self::of(prng, seed, span).on(prng, 3);
+                let count = 1 + prng.below(12);
+                shape.faults = Fault::draw(prng, count, 3, span);
+                shape.change_members(prng, 3, span);
+                shape.purge(prng);
                 shape
             }
             Scenario::Damage => {
@@ -146,11 +182,22 @@ impl Shape {
             latency: Duration::from_millis(1 + prng.below(slowest)),
             habits,
             clients: clients as usize,
+            rest: Duration::ZERO,
             faults: Vec::new(),
             operations: Operation::draw(prng, count, clients, workflows, span),
             beyond: false,
+            purges: None,
             mutant: None,
         }
+    }
+
+    /// The log is purged soon, and leaves little.
+    fn purge(&mut self, prng: &mut Prng) {
+        let every = Duration::from_millis(500 + prng.below(6000));
+        // Often none are left: only then does a purge that goes too far matter.
+        let mut entries = || if prng.below(2) == 0 { 0 } else { prng.below(60) };
+        let (keep, hold) = (entries(), entries());
+        self.purges = Some(Purges { every, keep, hold });
     }
 
     /// The same on more nodes.
@@ -204,10 +251,12 @@ impl Shape {
             latency: Duration::from_millis(3),
             habits: Habits { pollers: 1, ..Habits::default() },
             clients: 1,
+            rest: Duration::ZERO,
             operations: action.into_iter().map(start).collect(),
             faults: vec![Fault::crash(prng, Duration::from_millis(2500))],
             seed,
             beyond: false,
+            purges: None,
             mutant: None,
         }
     }

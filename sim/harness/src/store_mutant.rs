@@ -171,7 +171,7 @@ impl State {
         // The table follows the entity's names and the run.
         let table = |number: u8| space == ENTITY && key.len() > 9 && is_table(key, number);
         match self.mutant {
-            Mutant::TearBatch => number.is_multiple_of(50) && place == 0 && space == ENTITY,
+            Mutant::TearBatch => number.is_multiple_of(20) && place as u64 == number / 20 % 4 && space == ENTITY,
             Mutant::DropTimerRow => number.is_multiple_of(20) && space == TIMER,
             Mutant::DropTaskRow => number.is_multiple_of(20) && space == TASK,
             Mutant::DropListRow => number.is_multiple_of(20) && space == LIST,

@@ -35,7 +35,11 @@ impl World {
     #[must_use]
     pub fn boot(shape: &Shape, ledger: &Arc<Ledger>) -> Self {
         let cluster_id = "00000000-0000-4000-8000-000000000001".into();
-        let config = Config { cluster_id, shards: shape.shards, ..Config::default() };
+        let mut config = Config { cluster_id, shards: shape.shards, ..Config::default() };
+        if let Some(purges) = shape.purges {
+            config.flush_every = purges.every;
+            (config.keep_entries, config.hold_entries) = (purges.keep, purges.hold);
+        }
         let around = store_mutant::around(shape.mutant);
         let founders = shape.clocks.len() - shape.joiners;
         let cluster = Cluster { size: founders as u8, config, around };

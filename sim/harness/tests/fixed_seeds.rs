@@ -52,12 +52,16 @@ fn work_without_faults_passes() {
 fn three_nodes_and_more_pass() {
     (1..=2).for_each(|seed| _ = passes(Scenario::CalmCluster, seed));
     (1..=6).for_each(|seed| _ = passes(Scenario::Cluster, seed));
+    (1..=2).for_each(|seed| _ = passes(Scenario::LongCluster, seed));
 }
 
 /// Seeds of `docs/bug-ledger.md`.
 #[test]
 fn what_was_mended_stays_mended() {
-    [1003, 1006, 1026].into_iter().for_each(|seed| _ = passes(Scenario::Cluster, seed));
+    [36, 1003, 1006, 1026, 3006, 3007].into_iter().for_each(|seed| _ = passes(Scenario::Cluster, seed));
+    passes(Scenario::CalmCluster, 2025);
+    [2000, 2054].into_iter().for_each(|seed| _ = passes(Scenario::Faults, seed));
+    [2027, 2049, 2051].into_iter().for_each(|seed| _ = passes(Scenario::Damage, seed));
 }
 
 #[test]

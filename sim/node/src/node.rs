@@ -12,7 +12,7 @@ use mainstay_consensus::Peers;
 use mainstay_node::{Clustering, Config, Node, StartError, Stores};
 use mainstay_runtime::{AsyncRuntime, Runtime};
 use mainstay_sim_runtime::{
-    Crash, Disk, FATAL, Handle, Listener, NodeHandle, SimRuntime, set_clock, set_disk_delay, trace,
+    Crash, Disk, FATAL, Handle, Listener, NodeHandle, SimRuntime, close_sockets, set_clock, set_disk_delay, trace,
 };
 use mainstay_storage::{Budget, LogStore, StateStore};
 
@@ -166,6 +166,7 @@ impl SimNode {
 
 /// What the `mainstay` binary does, without its command line.
 async fn process((number, id): (u8, u64), disk: Arc<Disk>, cluster: Arc<Cluster>) {
+    close_sockets();
     let (log, state) = disk.open();
     let stores = match &cluster.around {
         Some(around) => Stores { log: around.log(log), state: around.state(state) },

@@ -20,7 +20,9 @@ pub use http::{HyperExecutor, HyperTimer};
 pub use runtime::{Rng, SimRuntime};
 pub use stream::{Listener, Stream};
 pub use time::{Elapsed, SimInstant, Sleep, Timeout};
-pub use world::{FATAL, Fatal, Outcome, Settings, draw, fatals, reset_connections, run, set_clock, set_disk_delay};
+pub use world::{
+    FATAL, Fatal, Outcome, Settings, close_sockets, draw, fatals, reset_connections, run, set_clock, set_disk_delay,
+};
 
 /// Nodes, links and their faults: madsim's own handles.
 pub use madsim::net::{Config as NetConfig, NetSim};

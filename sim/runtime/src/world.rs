@@ -139,6 +139,11 @@ pub fn reset_connections(node: NodeId, percent: u64) {
     }
 }
 
+/// Closes what an earlier process of the current node left open: one that is replaced while it lives does not.
+pub fn close_sockets() {
+    NetSim::current().reset_node(madsim::plugin::node());
+}
+
 /// Nodes that stopped themselves so far.
 #[must_use]
 pub fn fatals() -> Vec<Fatal> {
