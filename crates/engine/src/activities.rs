@@ -466,17 +466,13 @@ fn after_attempt(tx: &Transaction<'_>, activity: &ActivityRecord, failure: &Fail
     if activity.cancel_requested {
         return Decision::Stop(RetryState::CancelRequested);
     }
-    if activity.pause.is_some() && retry::is_retryable(failure, &policy.non_retryable_error_types) {
+    let expiration = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
+    let over = expiration != 0 && expiration <= tx.now();
+    if activity.pause.is_some() && !over && retry::is_retryable(failure, &policy.non_retryable_error_types) {
         // It is not dispatched before it is unpaused, however many attempts there were.
         return Decision::Retry(0);
     }
-    retry::decide(&retry::Attempt {
-        policy,
-        attempt: activity.attempt,
-        now: tx.now(),
-        expiration: deadline(activity.scheduled_ns, activity.schedule_to_close_ns),
-        failure,
-    })
+    retry::decide(&retry::Attempt { policy, attempt: activity.attempt, now: tx.now(), expiration, failure })
 }
 
 /// Sets the activity back for its next attempt.
