@@ -86,8 +86,12 @@ fn typescript_sample(binary: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let installed = Path::new("tests/typescript/node_modules/.package-lock.json");
-    if !installed.exists() {
-        npm(&["ci", "--no-audit", "--no-fund"], binary)?;
+    // A registry that cannot be reached says nothing of the server. `cargo xtask test --sdk` fails there.
+    if !installed.exists()
+        && let Err(failure) = npm(&["ci", "--no-audit", "--no-fund"], binary)
+    {
+        eprintln!("xtask: SKIPPED the sample of the TypeScript SDK: it could not be installed: {failure}");
+        return Ok(());
     }
     npm(&["run", "sample"], binary)
 }
