@@ -2,17 +2,12 @@
 //!
 //! The cluster goes on with it by itself; whoever watches may go away.
 
-use std::io::Write;
-use std::time::{Duration, Instant};
-
 use mainstay_api::admin::{ChangeMemberRequest, GetClusterStatusResponse, MemberChange, NodeStatus};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
 
 use crate::cli::MemberFlags;
 use crate::{Failure, admin_client, cluster_status};
-
-const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// Has a member changed, and waits until it is, or the patience ends.
 pub fn run(change: MemberChange, flags: &MemberFlags, by: Option<&str>, force: Option<&str>) -> Result<(), Failure> {
@@ -38,29 +33,8 @@ async fn change_member(
     let mut client = admin_client::connect(&flags.address).await?;
     let decided = client.change_member(request).await.map_err(|refusal| refusal.message().to_owned())?;
     decided.into_inner().remarks.iter().for_each(|remark| println!("{remark}"));
-    let begun = Instant::now();
-    let mut last = String::new();
-    loop {
-        // A node that goes may be the one that was asked.
-        if let Ok(status) = cluster_status::ask(&flags.address).await {
-            let (done, line) = progress(change, &status, &flags.node, meant);
-            if line != last {
-                println!("{line}");
-                let _ = std::io::stdout().flush();
-                last = line;
-            }
-            if done {
-                return Ok(());
-            }
-        }
-        if begun.elapsed() > Duration::from_secs(flags.wait_s) {
-            return Err(format!(
-                "it is not done after {} s; the cluster goes on with it: mainstay cluster nodes",
-                flags.wait_s
-            ));
-        }
-        TokioRuntime::sleep(LOOK_EVERY).await;
-    }
+    let progress = |status: &GetClusterStatusResponse| progress(change, status, &flags.node, meant);
+    cluster_status::follow(&flags.address, flags.wait_s, "mainstay cluster nodes", progress).await
 }
 
 fn find<'a>(status: &'a GetClusterStatusResponse, name: &str) -> Option<&'a NodeStatus> {

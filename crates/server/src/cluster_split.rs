@@ -2,18 +2,13 @@
 //!
 //! The cluster goes on with it by itself; whoever watches may go away.
 
-use std::io::Write;
-use std::time::{Duration, Instant};
-
-use mainstay_api::admin::SplitShardRequest;
+use mainstay_api::admin::{GetClusterStatusResponse, SplitShardRequest};
 use mainstay_api::record::{SplitRecord, split_record::Phase};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
 
 use crate::cli::SplitShard;
 use crate::{Failure, admin_client, cluster_status};
-
-const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// Has a shard split, and waits until it is, or the patience ends.
 pub fn run(flags: &SplitShard) -> Result<(), Failure> {
@@ -25,30 +20,11 @@ async fn split(flags: &SplitShard) -> Result<(), Failure> {
     let mut client = admin_client::connect(&flags.address).await?;
     let decided = client.split_shard(SplitShardRequest { shard: flags.shard }).await;
     let split = decided.map_err(|refusal| refusal.message().to_owned())?.into_inner().split.unwrap_or_default();
-    let begun = Instant::now();
-    let mut last = String::new();
-    loop {
-        // The node that was asked may be away for a moment.
-        if let Ok(status) = cluster_status::ask(&flags.address).await {
-            let known = status.splits.iter().find(|known| known.target == split.target).unwrap_or(&split);
-            let line = progress(known);
-            if line != last {
-                println!("{line}");
-                let _ = std::io::stdout().flush();
-                last = line;
-            }
-            if known.phase() == Phase::Done {
-                return Ok(());
-            }
-        }
-        if begun.elapsed() > Duration::from_secs(flags.wait_s) {
-            return Err(format!(
-                "it is not done after {} s; the cluster goes on with it: mainstay cluster shards",
-                flags.wait_s
-            ));
-        }
-        TokioRuntime::sleep(LOOK_EVERY).await;
-    }
+    let progress = |status: &GetClusterStatusResponse| {
+        let known = status.splits.iter().find(|known| known.target == split.target).unwrap_or(&split);
+        (known.phase() == Phase::Done, progress(known))
+    };
+    cluster_status::follow(&flags.address, flags.wait_s, "mainstay cluster shards", progress).await
 }
 
 /// How far a split is, in a line.

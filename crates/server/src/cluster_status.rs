@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus, ShardSlots};
 use mainstay_api::record::{SplitRecord, split_record::Phase};
@@ -13,6 +13,7 @@ use crate::cli::{Asked, Global};
 use crate::{Failure, admin_client, cluster_split};
 
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+const FOLLOW_EVERY: Duration = Duration::from_millis(400);
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
@@ -48,6 +49,36 @@ pub fn run(
 pub async fn ask(address: &str) -> Result<GetClusterStatusResponse, Failure> {
     let answer = admin_client::connect(address).await?.get_cluster_status(GetClusterStatusRequest {}).await;
     Ok(answer.map_err(|error| admin_client::silent(address, &error.message()))?.into_inner())
+}
+
+/// Shows how something comes true that was decided, a line whenever it goes on, until it is done or the patience of `wait_s`
+/// seconds ends. `progress` says whether it is done, and how far it is; `also` names the command that goes on showing it.
+pub async fn follow(
+    address: &str,
+    wait_s: u64,
+    also: &str,
+    progress: impl Fn(&GetClusterStatusResponse) -> (bool, String),
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut last = String::new();
+    loop {
+        // The node that is asked may be away for a moment, or be the one that goes.
+        if let Ok(status) = ask(address).await {
+            let (done, line) = progress(&status);
+            if line != last {
+                println!("{line}");
+                let _ = std::io::stdout().flush();
+                last = line;
+            }
+            if done {
+                return Ok(());
+            }
+        }
+        if begun.elapsed() > Duration::from_secs(wait_s) {
+            return Err(format!("it is not done after {wait_s} s; the cluster goes on with it: {also}"));
+        }
+        TokioRuntime::sleep(FOLLOW_EVERY).await;
+    }
 }
 
 /// One line for each shard.

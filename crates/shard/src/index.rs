@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::keys::after;
 use crate::overlay::Overlay;
-use crate::{Shard, corrupt, listed};
+use crate::{Shard, decode, listed};
 
 /// Which rows a list reads: each kind has an order of its own. The number is part of the stored key and of page tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,10 +86,6 @@ fn raise_floor(overlay: &mut Overlay<'_>, floor: MessageId) -> Result<(), Storag
     })?;
     settled.into_iter().for_each(|key| overlay.delete(key));
     Ok(())
-}
-
-fn decode<M: Message + Default>(what: &str, value: &[u8]) -> Result<M, StorageError> {
-    M::decode(value).map_err(|e| corrupt(what, e))
 }
 
 impl ListSpace {

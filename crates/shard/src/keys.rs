@@ -106,6 +106,13 @@ impl Keys {
         key
     }
 
+    /// A row that there is one of.
+    fn meta(self, name: &[u8]) -> Vec<u8> {
+        let mut key = self.space(META);
+        key.extend_from_slice(name);
+        key
+    }
+
     /// First key of the shard, and the first after it.
     pub(crate) fn whole(self) -> (Vec<u8>, Vec<u8>) {
         (self.0.to_be_bytes().to_vec(), self.0.saturating_add(1).to_be_bytes().to_vec())
@@ -113,16 +120,12 @@ impl Keys {
 
     /// What the log was applied to: written with every batch.
     pub(crate) fn applied(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"applied");
-        key
+        self.meta(b"applied")
     }
 
     /// The shard's last time.
     pub(crate) fn now(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"now");
-        key
+        self.meta(b"now")
     }
 
     /// The outcomes of commands, oldest first.
@@ -138,9 +141,7 @@ impl Keys {
 
     /// The last outcome that was forgotten.
     pub(crate) fn outcomes_floor(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"outcomes");
-        key
+        self.meta(b"outcomes")
     }
 
     /// The shard's number, with which all of its keys begin.
@@ -150,23 +151,17 @@ impl Keys {
 
     /// Which slots the shard does not serve.
     pub(crate) fn slots(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"slots");
-        key
+        self.meta(b"slots")
     }
 
     /// The splits of shards; in the metadata group alone.
     pub(crate) fn splits(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"splits");
-        key
+        self.meta(b"splits")
     }
 
     /// The cluster's members; in the metadata group alone.
     pub(crate) fn members(self) -> Vec<u8> {
-        let mut key = self.space(META);
-        key.extend_from_slice(b"members");
-        key
+        self.meta(b"members")
     }
 
     /// How the keys of an entity's rows begin.

@@ -28,8 +28,10 @@ pub use outcomes::{KEPT_NS, command_id};
 pub use serving::{Serving, slot_of_row, slot_of_task, slot_of_timer};
 pub use splits::{Placement, SPLITS_MAX};
 
+use bytes::Bytes;
 use mainstay_engine::Fault;
 use mainstay_storage::StorageError;
+use prost::Message;
 
 /// A store's failure, as the engine passes it on.
 fn fault(error: StorageError) -> Fault {
@@ -39,4 +41,14 @@ fn fault(error: StorageError) -> Fault {
 /// Bytes that do not decode.
 fn corrupt(what: &str, why: impl std::fmt::Display) -> StorageError {
     StorageError::Corrupt(format!("{what}: {why}"))
+}
+
+/// What a row holds.
+fn decode<M: Message + Default>(what: &str, value: &[u8]) -> Result<M, StorageError> {
+    M::decode(value).map_err(|error| corrupt(what, error))
+}
+
+/// As [`decode`], of a row that need not be there.
+fn decode_or_default<M: Message + Default>(what: &str, value: Option<Bytes>) -> Result<M, StorageError> {
+    value.map_or_else(|| Ok(M::default()), |value| decode(what, &value))
 }

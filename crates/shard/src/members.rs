@@ -9,12 +9,15 @@ use prost::Message;
 
 use crate::apply::Effect;
 use crate::overlay::Overlay;
-use crate::{Shard, corrupt};
+use crate::{Shard, decode_or_default};
+
+/// What the row is called if it does not decode.
+const WHAT: &str = "the members";
 
 /// Sets a member. None if that changes nothing, or another incarnation of it was expected.
 pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutMember) -> Result<Option<Effect>, StorageError> {
     let key = overlay.keys.members();
-    let mut cluster = decode(overlay.value(&key)?)?;
+    let mut cluster = decode_or_default(WHAT, overlay.value(&key)?)?;
     if !change(&mut cluster, put) {
         return Ok(None);
     }
@@ -48,18 +51,13 @@ fn change(cluster: &mut ClusterRecord, put: &PutMember) -> bool {
     true
 }
 
-fn decode(value: Option<bytes::Bytes>) -> Result<ClusterRecord, StorageError> {
-    let Some(value) = value else { return Ok(ClusterRecord::default()) };
-    ClusterRecord::decode(value).map_err(|error| corrupt("the members", error))
-}
-
 impl Shard {
     /// The members of the cluster, as this group's log says.
     ///
     /// # Errors
     /// If the store fails or holds bytes that do not decode.
     pub fn members(&self) -> Result<ClusterRecord, StorageError> {
-        decode(self.store().get(&self.keys().members())?)
+        decode_or_default(WHAT, self.store().get(&self.keys().members())?)
     }
 }
 

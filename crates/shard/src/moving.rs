@@ -14,13 +14,12 @@ use bytes::Bytes;
 use mainstay_api::log::{DropSlots, ImportRows, ImportedRow};
 use mainstay_api::record::{NamespaceRecord, SlotsLeft, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_storage::StorageError;
-use prost::Message;
 
 use crate::apply::Effect;
 use crate::keys;
 use crate::overlay::Overlay;
 use crate::serving::{Serving, slot_of_row, slot_of_task, slot_of_timer};
-use crate::{Shard, corrupt, listed};
+use crate::{Shard, corrupt, decode, listed};
 
 /// Rows that one comparison looks at, and bytes that it finds, at most; but one row more.
 const LOOKED_AT_MAX: usize = 4_000;
@@ -72,9 +71,9 @@ impl Slots {
     /// Whether a row of a section is of these slots.
     fn has(self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
         let slot = match key.first().copied() {
-            Some(keys::TASK) => slot_of_task(&decode::<TaskRow>(value)?),
-            Some(keys::TIMER) => slot_of_timer(&decode::<TimerRow>(value)?),
-            Some(keys::LIST) => slot_of_row(&decode::<VisibilityRecord>(value)?),
+            Some(keys::TASK) => slot_of_task(&decode::<TaskRow>(WHAT, value)?),
+            Some(keys::TIMER) => slot_of_timer(&decode::<TimerRow>(WHAT, value)?),
+            Some(keys::LIST) => slot_of_row(&decode::<VisibilityRecord>(WHAT, value)?),
             // The range of keys says it.
             _ => return Ok(true),
         };
@@ -82,9 +81,8 @@ impl Slots {
     }
 }
 
-fn decode<M: Message + Default>(value: &[u8]) -> Result<M, StorageError> {
-    M::decode(value).map_err(|error| corrupt("a row that moves", error))
-}
+/// What a row is called that does not decode.
+const WHAT: &str = "a row that moves";
 
 /// Is shown rows, and answers whether to go on.
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StorageError> + 'a;
@@ -184,16 +182,16 @@ pub(crate) fn import(
     for row in &import.rows {
         let key = [&overlay.keys.number()[..], &row.key].concat();
         match (row.key.first().copied(), &row.value) {
-            (Some(keys::LIST), Some(value)) => listed::put(overlay, &decode(value)?)?,
+            (Some(keys::LIST), Some(value)) => listed::put(overlay, &decode(WHAT, value)?)?,
             (Some(keys::LIST), None) => unlist(overlay, &key)?,
             (Some(keys::NAMESPACE), Some(value)) => {
-                let record: NamespaceRecord = decode(value)?;
+                let record: NamespaceRecord = decode(WHAT, value)?;
                 overlay.put_namespace(&record);
                 effects.push(Effect::NamespacePut(Box::new(record)));
             }
             (Some(_), Some(value)) => overlay.put(key, value.clone()),
             (Some(_), None) => overlay.delete(key),
-            (None, _) => return Err(corrupt("a row that moves", "it has no key")),
+            (None, _) => return Err(corrupt(WHAT, "it has no key")),
         }
     }
     Ok(effects)
@@ -202,7 +200,7 @@ pub(crate) fn import(
 /// Removes a list's row and what leads to it. It may be gone: its run is listed elsewhere now.
 fn unlist(overlay: &mut Overlay<'_>, key: &[u8]) -> Result<(), StorageError> {
     let Some(value) = overlay.value(key)? else { return Ok(()) };
-    listed::remove(overlay, &decode(&value)?)
+    listed::remove(overlay, &decode(WHAT, &value)?)
 }
 
 /// Removes some rows of the slots that were given to a shard.

@@ -15,7 +15,7 @@ use prost::Message;
 use crate::apply::Effect;
 use crate::index::ListSpace;
 use crate::overlay::Overlay;
-use crate::{Shard, corrupt};
+use crate::{Shard, decode_or_default};
 
 /// The slots that a shard serves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -184,8 +184,7 @@ pub(crate) fn leave_gaps(reply: &mut Result<Reply, Error>, left_out: &[usize]) {
 }
 
 fn decode(value: Option<Bytes>) -> Result<Serving, StorageError> {
-    let Some(value) = value else { return Ok(Serving::default()) };
-    SlotsRecord::decode(value).map(Serving).map_err(|error| corrupt("the slots of a shard", error))
+    decode_or_default("the slots of a shard", value).map(Serving)
 }
 
 impl Shard {

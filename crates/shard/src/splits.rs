@@ -14,7 +14,10 @@ use prost::Message;
 use crate::apply::Effect;
 use crate::listed::SLOTS_COUNTED;
 use crate::overlay::Overlay;
-use crate::{Shard, corrupt};
+use crate::{Shard, decode_or_default};
+
+/// What the row is called if it does not decode.
+const WHAT: &str = "the splits";
 
 /// Splits of a cluster at most. Shards are not split below the slots that share counters, so there are fewer.
 pub const SPLITS_MAX: u32 = (SLOT_COUNT / SLOTS_COUNTED) as u32;
@@ -22,7 +25,7 @@ pub const SPLITS_MAX: u32 = (SLOT_COUNT / SLOTS_COUNTED) as u32;
 /// Begins a split, or takes it one phase further. None if that changes nothing.
 pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutSplit) -> Result<Option<Effect>, StorageError> {
     let key = overlay.keys.splits();
-    let mut record = decode(overlay.value(&key)?)?;
+    let mut record = decode_or_default(WHAT, overlay.value(&key)?)?;
     if !change(&mut record, put) {
         return Ok(None);
     }
@@ -54,18 +57,13 @@ fn change(record: &mut SplitsRecord, put: &PutSplit) -> bool {
     true
 }
 
-fn decode(value: Option<bytes::Bytes>) -> Result<SplitsRecord, StorageError> {
-    let Some(value) = value else { return Ok(SplitsRecord::default()) };
-    SplitsRecord::decode(value).map_err(|error| corrupt("the splits", error))
-}
-
 impl Shard {
     /// The splits of the cluster, as this group's log says.
     ///
     /// # Errors
     /// If the store fails or holds bytes that do not decode.
     pub fn splits(&self) -> Result<SplitsRecord, StorageError> {
-        decode(self.store().get(&self.keys().splits())?)
+        decode_or_default(WHAT, self.store().get(&self.keys().splits())?)
     }
 }
 
