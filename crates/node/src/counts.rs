@@ -10,13 +10,12 @@ use mainstay_api::temporal::workflowservice::v1::{
 };
 use mainstay_engine::Error;
 use mainstay_runtime::{Instant, Runtime};
-use mainstay_shard::ListSpace;
+use mainstay_shard::{ListSpace, SORTED_MAX};
 use mainstay_visibility::plan::{Access, Point};
 use mainstay_visibility::{Query, Tally};
 
 use crate::list::{LOOKED_AT_MAX, spaces_of};
 use crate::node::Node;
-use crate::ordered::LOOKED_AT_MAX as ORDERED_MAX;
 use crate::rows::Moment;
 use crate::service::Namespace;
 
@@ -100,9 +99,8 @@ impl<R: Runtime> Node<R> {
             let plan = node.lists(&namespace.id)?.plan(&query, spaces_of(&query))?;
             let pages = format!("; a page looks at {LOOKED_AT_MAX} rows at most");
             let list = match query.order() {
-                Some(order) => {
-                    format!("{plan}; sorted by {order}; a page looks at all of them, at most {ORDERED_MAX} rows")
-                }
+                Some(order) if plan.walk.is_some() => format!("{plan}; ordered by {order}{pages}"),
+                Some(order) => format!("{plan}; sorted by {order}, at most {SORTED_MAX} rows"),
                 None => format!("{plan}{}", if plan.access == Access::Scan { pages.as_str() } else { "" }),
             };
             let count = match query.tally() {

@@ -22,7 +22,7 @@ use crate::service::{ListPage, Namespace};
 
 const TOKEN_VERSION: u8 = 1;
 /// Rows that one page looks at.
-pub(crate) const LOOKED_AT_MAX: usize = 50_000;
+pub(crate) const LOOKED_AT_MAX: usize = mainstay_shard::WALKED_MAX;
 /// What a list of workflow executions shows, in this order.
 const EXECUTIONS: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
 

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_engine::Error;
-use mainstay_shard::{Cursor, ListPosition, ListSpace, Lists, Section, Shard};
+use mainstay_shard::{
+    Cursor, ListPosition, ListSpace, Lists, Ordered, OrderedPage, OrderedPosition, PageError, Section, Shard,
+};
 use mainstay_visibility::plan::{Access, Plan, Span};
-use mainstay_visibility::{Openness, Query};
+use mainstay_visibility::{Openness, Order, Query};
 
+use crate::list::RowPage;
 use crate::slots::Shown;
 use crate::unreadable;
 
@@ -19,15 +22,17 @@ pub(crate) type Position = Option<(ListSpace, ListPosition)>;
 
 /// The shards' lists at one moment.
 pub(crate) struct Moment<'a> {
-    lists: Vec<(u32, Lists<'a>)>,
+    groups: Vec<u32>,
+    /// In the order of the groups.
+    lists: Vec<Lists<'a>>,
     shown: Shown,
     namespace_id: String,
 }
 
 impl<'a> Moment<'a> {
     pub(crate) fn of(shards: Vec<(u32, &'a Shard)>, shown: Shown, namespace_id: &str) -> Self {
-        let lists = shards.into_iter().map(|(group, shard)| (group, shard.lists())).collect();
-        Self { lists, shown, namespace_id: namespace_id.to_string() }
+        let (groups, lists) = shards.into_iter().map(|(group, shard)| (group, shard.lists())).unzip();
+        Self { groups, lists, shown, namespace_id: namespace_id.to_string() }
     }
 
     /// Whether each row is at one shard: then what the index counts is what there is.
@@ -42,8 +47,7 @@ impl<'a> Moment<'a> {
             return Ok(Plan::scan(query.status()));
         }
         let mut failed = None;
-        let plan = query.plan(&mut |access| {
-            let max = access.counted_max();
+        let plan = query.plan(&mut |access, max| {
             self.count(access, spaces, max).unwrap_or_else(|error| {
                 failed = Some(error);
                 max
@@ -56,7 +60,7 @@ impl<'a> Moment<'a> {
     pub(crate) fn count(&self, access: &Access, spaces: &[ListSpace], max: usize) -> Result<usize, Error> {
         let mut count = 0;
         for space in spaces.iter().copied() {
-            for (_, lists) in &self.lists {
+            for lists in &self.lists {
                 let section = Section { namespace_id: &self.namespace_id, space, access, span: Span::ALL };
                 count += lists.count(&section, max.saturating_sub(count)).map_err(unreadable)?;
                 if count >= max {
@@ -70,12 +74,39 @@ impl<'a> Moment<'a> {
     /// How many workflow executions have each status.
     pub(crate) fn counts(&self) -> Result<BTreeMap<i32, i64>, Error> {
         let mut all = BTreeMap::new();
-        for (_, lists) in &self.lists {
+        for lists in &self.lists {
             for (status, count) in lists.counts(&self.namespace_id).map_err(unreadable)? {
                 *all.entry(status).or_default() += count;
             }
         }
         Ok(all)
+    }
+
+    /// Whether a row counts that one of the lists has: while a shard is split, another may have it as well.
+    fn has(&self, number: usize, row: &VisibilityRecord) -> bool {
+        self.groups.get(number).is_some_and(|group| self.shown.has(*group, row))
+    }
+
+    /// A page in an order.
+    pub(crate) fn ordered(
+        &self,
+        page: &RowPage<'_>,
+        order: &Order,
+        plan: &Plan,
+        spaces: &[ListSpace],
+        position: Option<&OrderedPosition>,
+    ) -> Result<Ordered, PageError> {
+        let page = OrderedPage {
+            namespace_id: &self.namespace_id,
+            query: page.query,
+            order,
+            plan,
+            spaces,
+            position,
+            size: page.size,
+            has: &|number, row| self.has(number, row),
+        };
+        page.read(&self.lists)
     }
 
     /// The rows that a plan leads to, in the lists that it does not exclude.
@@ -114,8 +145,7 @@ impl Rows<'_> {
             match nearest.and_then(|number| self.cursors.get_mut(number)) {
                 Some(cursor) => {
                     let row = cursor.take().map_err(unreadable)?;
-                    let group = nearest.and_then(|number| self.moment.lists.get(number)).map_or(0, |(group, _)| *group);
-                    if let Some(row) = row.filter(|row| self.moment.shown.has(group, row)) {
+                    if let Some(row) = row.filter(|row| self.moment.has(nearest.unwrap_or_default(), row)) {
                         return Ok(Some(row));
                     }
                 }
@@ -128,11 +158,6 @@ impl Rows<'_> {
         }
     }
 
-    /// Goes on with the next list.
-    pub(crate) fn leave_list(&mut self) {
-        self.cursors.clear();
-    }
-
     /// Begins the next list; answers whether there is one.
     fn begin_next(&mut self) -> Result<bool, Error> {
         let Some(space) = self.spaces.pop_front() else { return Ok(false) };
@@ -143,7 +168,7 @@ impl Rows<'_> {
             ListSpace::Schedules | ListSpace::Batches => Span::ALL,
         };
         let section = Section { namespace_id: &self.moment.namespace_id, space, access: &self.plan.access, span };
-        let cursors = self.moment.lists.iter().map(|(_, lists)| lists.cursor(&section, at.as_ref()));
+        let cursors = self.moment.lists.iter().map(|lists| lists.cursor(&section, at.as_ref()));
         self.cursors = cursors.collect::<Result<_, _>>().map_err(unreadable)?;
         Ok(true)
     }

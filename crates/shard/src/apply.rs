@@ -266,7 +266,7 @@ fn effect(change: Change) -> Option<Effect> {
     }
 }
 
-fn decode_now(value: Option<Bytes>) -> Result<i64, StorageError> {
+pub(crate) fn decode_now(value: Option<Bytes>) -> Result<i64, StorageError> {
     let Some(value) = value else { return Ok(0) };
     let bytes = <[u8; 8]>::try_from(value.as_ref()).map_err(|e| corrupt("the shard's time", e))?;
     Ok(i64::from_be_bytes(bytes))

@@ -11,6 +11,7 @@ use mainstay_storage::{StateView, StorageError};
 use mainstay_visibility::plan::{Access, Point, Range, Span};
 use prost::Message;
 
+use crate::apply::decode_now;
 use crate::index::{ListPosition, ListSpace};
 use crate::keys::{Keys, after, read_posting};
 use crate::{Shard, corrupt, listed};
@@ -24,8 +25,8 @@ pub type ListPlace = (Reverse<i64>, String);
 
 /// A shard's lists at one moment. Keeps old data alive: not to be held for long.
 pub struct Lists<'a> {
-    keys: Keys,
-    view: Box<dyn StateView + 'a>,
+    pub(crate) keys: Keys,
+    pub(crate) view: Box<dyn StateView + 'a>,
 }
 
 /// What a cursor reads.
@@ -50,6 +51,14 @@ impl Shard {
 }
 
 impl Lists<'_> {
+    /// The shard's time at this moment: nothing that it holds happened later.
+    ///
+    /// # Errors
+    /// If the store fails or holds bytes that do not decode.
+    pub fn now(&self) -> Result<i64, StorageError> {
+        decode_now(self.view.get(&self.keys.now())?)
+    }
+
     /// How many workflow executions of a namespace have each status; by counters.
     ///
     /// # Errors
@@ -82,11 +91,12 @@ impl Lists<'_> {
     /// If the store fails or holds bytes that do not decode.
     pub fn cursor<'a>(
         &'a self,
-        section: &Section<'a>,
+        section: &Section<'_>,
         position: Option<&ListPosition>,
     ) -> Result<Cursor<'a>, StorageError> {
-        let mut cursor = Cursor { lists: self, section: *section, streams: Vec::new(), last: None };
-        let section = &cursor.section;
+        let Section { namespace_id, space, .. } = *section;
+        let namespace_id = namespace_id.to_string();
+        let mut cursor = Cursor { lists: self, namespace_id, space, streams: Vec::new(), last: None };
         cursor.streams = match section.access {
             Access::Scan => {
                 vec![self.stream(self.keys.list_space(section.namespace_id, section.space), section, position)]
@@ -281,7 +291,8 @@ impl Stream {
 /// Rows of a section in list order.
 pub struct Cursor<'a> {
     lists: &'a Lists<'a>,
-    section: Section<'a>,
+    namespace_id: String,
+    space: ListSpace,
     streams: Vec<Stream>,
     last: Option<ListPlace>,
 }
@@ -311,7 +322,7 @@ impl Cursor<'_> {
             return Ok(row);
         }
         let (Reverse(time_ns), run_id) = place;
-        let key = self.lists.keys.list(self.section.namespace_id, self.section.space, time_ns, &run_id);
+        let key = self.lists.keys.list(&self.namespace_id, self.space, time_ns, &run_id);
         let value = self.lists.view.get(&key)?.ok_or_else(|| corrupt("an index", "it leads to no row"))?;
         VisibilityRecord::decode(value).map(Some).map_err(|e| corrupt("a list row", e))
     }

@@ -85,6 +85,11 @@ fn read_descending(bytes: [u8; 8]) -> i64 {
     (!u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
 }
 
+/// A posting's key without the time and run at its end.
+pub(crate) fn split_posting(key: &[u8]) -> Option<&[u8]> {
+    key.get(..key.len().checked_sub(POSTING_END)?)
+}
+
 /// The time and run of a posting's key.
 pub(crate) fn read_posting(key: &[u8]) -> Option<(i64, String)> {
     let (_, end) = key.split_at_checked(key.len().checked_sub(POSTING_END)?)?;
@@ -375,6 +380,12 @@ impl Keys {
         let mut key = self.listed_by_workflow(namespace_id, prefix);
         key.truncate(key.len() - NAME_END);
         key
+    }
+
+    /// The workflow id of such a key.
+    pub(crate) fn read_listed_workflow(self, namespace_id: &str, key: &[u8]) -> Option<String> {
+        let rest = key.strip_prefix(self.listed_by_workflows(namespace_id, "").as_slice())?;
+        read_name(rest).map(|(workflow_id, _)| workflow_id)
     }
 
     /// Whether a key is of those of workflow ids.

@@ -1,6 +1,7 @@
 //! The index of a shard whose rows were written before there was one: made once, when the shard is opened.
 //!
-//! It is missing if runs are listed and nothing is counted. Counters are written last, so what a crash interrupts begins anew. The
+//! It is missing if runs are listed and nothing is counted, or if the newest closed run of a namespace has not all of its postings, as
+//! where an earlier server wrote fewer. Counters and those runs' postings are written last, so what a crash interrupts begins anew. The
 //! rows are those that apply would have written, so replicas agree however each came by them.
 
 use std::collections::BTreeMap;
@@ -8,8 +9,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mainstay_api::record::VisibilityRecord;
 use mainstay_storage::{StateBatch, StateView, StorageError};
+use mainstay_visibility::index::is_counted;
 use prost::Message;
 
+use crate::index::ListSpace;
 use crate::keys::after;
 use crate::{Shard, corrupt, listed};
 
@@ -27,8 +30,15 @@ impl Shard {
             return Ok(0);
         }
         let (mut rows, mut counters, mut batch) = (0, BTreeMap::new(), StateBatch::new());
+        let mut last = StateBatch::new();
+        let mut closed_of = None;
         self.visit_counted(view.as_ref(), &mut |row| {
-            listed::posting_keys(self.keys(), row).into_iter().for_each(|key| batch.put(key, Bytes::new()));
+            let mut batch_of = &mut batch;
+            if ListSpace::of(row) == ListSpace::Closed && closed_of.as_ref() != Some(&row.namespace_id) {
+                closed_of = Some(row.namespace_id.clone());
+                batch_of = &mut last;
+            }
+            listed::posting_keys(self.keys(), row).into_iter().for_each(|key| batch_of.put(key, Bytes::new()));
             *counters.entry(listed::counter(self.keys(), row)).or_insert(0i64) += 1;
             rows += 1;
             if rows % TOGETHER == 0 {
@@ -37,27 +47,51 @@ impl Shard {
             Ok(true)
         })?;
         for (key, count) in counters {
-            batch.put(key, Bytes::copy_from_slice(&count.to_be_bytes()));
+            last.put(key, Bytes::copy_from_slice(&count.to_be_bytes()));
         }
         self.store().write(batch)?;
+        self.store().write(last)?;
         Ok(rows)
     }
 
     fn misses_index(&self, view: &dyn StateView) -> Result<bool, StorageError> {
         let from = self.keys().all_counters();
-        let mut is_counted = false;
+        let mut has_counters = false;
         view.scan(&from, &after(&from), &mut |_, _| {
-            is_counted = true;
+            has_counters = true;
             false
         })?;
-        let mut is_listed = false;
-        if !is_counted {
-            self.visit_counted(view, &mut |_| {
-                is_listed = true;
-                Ok(false)
-            })?;
+        if has_counters {
+            return self.misses_postings(view);
         }
+        let mut is_listed = false;
+        self.visit_counted(view, &mut |_| {
+            is_listed = true;
+            Ok(false)
+        })?;
         Ok(is_listed)
+    }
+
+    /// Whether the newest closed run of a namespace lacks a posting.
+    fn misses_postings(&self, view: &dyn StateView) -> Result<bool, StorageError> {
+        let mut ids = Vec::new();
+        self.namespaces(&mut |namespace| {
+            ids.push(namespace.id);
+            true
+        })?;
+        for id in ids {
+            let mut newest = None;
+            self.list(&id, ListSpace::Closed, None, &mut |row| {
+                newest = is_counted(&row).then_some(row);
+                newest.is_none()
+            })?;
+            for key in newest.map(|row| listed::posting_keys(self.keys(), &row)).unwrap_or_default() {
+                if view.get(&key)?.is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Visits the listed runs that are counted, until `visit` answers false.
@@ -70,8 +104,7 @@ impl Shard {
         let mut failed = None;
         view.scan(&from, &after(&from), &mut |_, value| {
             let row = VisibilityRecord::decode(value).map_err(|e| corrupt("a list row", e));
-            let visited =
-                row.and_then(|row| if mainstay_visibility::index::is_counted(&row) { visit(&row) } else { Ok(true) });
+            let visited = row.and_then(|row| if is_counted(&row) { visit(&row) } else { Ok(true) });
             visited.unwrap_or_else(|error| {
                 failed = Some(error);
                 false

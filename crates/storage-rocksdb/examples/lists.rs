@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainstay_api::log::{Command, Entry, PutNamespace, StartWorkflow, command::Op};
-use mainstay_api::record::NamespaceRecord;
+use mainstay_api::record::{NamespaceRecord, VisibilityRecord};
 use mainstay_api::temporal::common::v1::{Payload, SearchAttributes, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Slot;
-use mainstay_shard::{Cursor, ListSpace, Lists, Section, Shard};
+use mainstay_shard::{Cursor, ListSpace, Lists, OrderedPage, Section, Shard};
 use mainstay_storage::{StateBatch, StateStore, StateView, StorageError, Usage};
 use mainstay_storage_rocksdb::RocksState;
 use mainstay_visibility::plan::{Access, Point, Span};
-use mainstay_visibility::{Best, Openness, Plan, Query};
+use mainstay_visibility::{Openness, Plan, Query};
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -250,16 +250,15 @@ impl<'a> Question<'a> {
     fn new(shards: &'a [Shard], filter: &str, is_planned: bool) -> Self {
         let query = Query::parse(filter, &custom()).or_else(|_| Query::parse_list(filter, &custom())).expect(filter);
         let lists: Vec<Lists<'a>> = shards.iter().map(Shard::lists).collect();
-        let plan = if is_planned {
-            query.plan(&mut |access| count(&lists, access, access.counted_max()))
-        } else {
-            Plan::scan(None)
-        };
+        let plan =
+            if is_planned { query.plan(&mut |access, max| count(&lists, access, max)) } else { Plan::scan(None) };
         Self { lists, query, plan }
     }
 
     fn page(&self) -> Answer {
-        let mut best = self.query.order().map(|order| Best::new(order, &[], PAGE));
+        if self.query.order().is_some() {
+            return self.ordered_page();
+        }
         let (mut digest, mut found, mut looked_at) = (0, 0, 0);
         for space in SPACES {
             let excluded = if space == ListSpace::Open { Openness::Closed } else { Openness::Open };
@@ -275,15 +274,6 @@ impl<'a> Question<'a> {
                 let Some((_, nearest)) = nearest.min() else { break };
                 let Some(row) = cursors[nearest].take().expect("reads") else { continue };
                 looked_at += 1;
-                if let Some(best) = &mut best {
-                    if best.excludes(&row) {
-                        break;
-                    }
-                    if self.query.matches(&row) {
-                        best.add(row);
-                    }
-                    continue;
-                }
                 if self.query.matches(&row) {
                     digest = mixed(digest, row.run_id.as_bytes());
                     found += 1;
@@ -293,11 +283,21 @@ impl<'a> Question<'a> {
                 }
             }
         }
-        for row in best.into_iter().flat_map(|best| best.page().0) {
-            digest = mixed(digest, row.run_id.as_bytes());
-            found += 1;
-        }
         (digest, found)
+    }
+
+    fn ordered_page(&self) -> Answer {
+        let order = self.query.order().expect("an order");
+        let (namespace_id, query, plan, spaces) = (NAMESPACE, &self.query, &self.plan, &SPACES);
+        let has = &|_: usize, _: &VisibilityRecord| true;
+        let page = OrderedPage { namespace_id, query, order, plan, spaces, position: None, size: PAGE, has };
+        match page.read(&self.lists) {
+            Ok((rows, _)) => (rows.iter().fold(0, |digest, row| mixed(digest, row.run_id.as_bytes())), rows.len()),
+            Err(error) => {
+                println!("       refused: {error:?}");
+                (0, 0)
+            }
+        }
     }
 
     fn counted(&self) -> Answer {
@@ -419,6 +419,15 @@ fn main() {
         "ORDER BY StartTime DESC",
         "BenchKeyword = 'k7' ORDER BY BenchInt",
         "ORDER BY BenchInt",
+        "ORDER BY BenchKeyword DESC",
+        "ORDER BY BenchBool",
+        "ORDER BY StartTime",
+        "ORDER BY CloseTime",
+        "ORDER BY WorkflowType",
+        "ORDER BY ExecutionStatus",
+        "ORDER BY WorkflowId DESC",
+        "ORDER BY HistoryLength",
+        "WorkflowType = 'type-3' ORDER BY BenchInt DESC",
     ];
     let counts = ["", "ExecutionStatus = 'Terminated'", "WorkflowType = 'type-3' AND ExecutionStatus = 'Terminated'"];
     let asked = pages.iter().map(|filter| ("page", filter)).chain(counts.iter().map(|filter| ("count", filter)));

@@ -15,17 +15,19 @@ use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
 
 use crate::attributes::{Attribute, Place};
 use crate::condition::words;
+use crate::literal::micros;
 use crate::row::{Cell, is_closed, read};
 
 /// Different words of a text that have a posting each.
 pub const WORDS_MAX: usize = 64;
 /// Bytes of a text that a posting keeps.
-const TEXT_MAX: usize = 200;
+pub(crate) const TEXT_MAX: usize = 200;
 
 const TYPE: u8 = 1;
 const STATUS: u8 = 2;
 const PARENT: u8 = 3;
 const ROOT: u8 = 4;
+const START: u8 = 5;
 const ATTRIBUTE: u8 = 16;
 
 const KEYWORD: u8 = 1;
@@ -44,6 +46,8 @@ pub fn postings(row: &VisibilityRecord) -> BTreeSet<Vec<u8>> {
     found.insert(of_type(&row.workflow_type, row.status));
     if is_closed(row) {
         found.insert(of_status(row.status));
+        // Open runs are listed by start; of closed ones only this tells them in that order.
+        found.insert(of_start(micros(row.start_ns)));
     }
     if !row.parent_workflow_id.is_empty() {
         found.insert(of_parent(&row.parent_workflow_id));
@@ -140,6 +144,11 @@ pub(crate) fn of_type(workflow_type: &str, status: i32) -> Vec<u8> {
     posting
 }
 
+/// Runs of a type: what its postings begin with, whatever the status.
+pub(crate) fn of_type_of_any_status(workflow_type: &str) -> Vec<u8> {
+    named(TYPE, workflow_type)
+}
+
 /// How the postings of all types begin that begin with this text.
 pub(crate) fn of_type_prefix(prefix: &str) -> Vec<u8> {
     let mut posting = vec![TYPE];
@@ -150,6 +159,22 @@ pub(crate) fn of_type_prefix(prefix: &str) -> Vec<u8> {
 /// Closed runs with a status.
 pub(crate) fn of_status(status: i32) -> Vec<u8> {
     vec![STATUS, status as u8]
+}
+
+/// Closed runs by start.
+pub(crate) fn of_starts() -> Vec<u8> {
+    vec![START]
+}
+
+pub(crate) fn of_start(micros: i64) -> Vec<u8> {
+    let mut posting = of_starts();
+    time(&mut posting, micros);
+    posting
+}
+
+/// All children.
+pub(crate) fn of_parents() -> Vec<u8> {
+    vec![PARENT]
 }
 
 /// Children of a workflow.
@@ -198,6 +223,12 @@ pub(crate) fn sortable(value: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits ^ (1 << 63) }
 }
 
+/// The number that was made sortable.
+pub(crate) fn read_number(bytes: &[u8]) -> Option<f64> {
+    let bits = u64::from_be_bytes(bytes.try_into().ok()?);
+    Some(f64::from_bits(if bits >> 63 == 0 { !bits } else { bits ^ (1 << 63) }))
+}
+
 /// All times of an attribute begin with this.
 pub(crate) fn of_times(name: &str) -> Vec<u8> {
     attribute(name, TIME)
@@ -205,8 +236,12 @@ pub(crate) fn of_times(name: &str) -> Vec<u8> {
 
 pub(crate) fn of_time(name: &str, micros: i64) -> Vec<u8> {
     let mut posting = of_times(name);
-    posting.extend_from_slice(&((micros as u64) ^ (1 << 63)).to_be_bytes());
+    time(&mut posting, micros);
     posting
+}
+
+fn time(posting: &mut Vec<u8>, micros: i64) {
+    posting.extend_from_slice(&((micros as u64) ^ (1 << 63)).to_be_bytes());
 }
 
 pub(crate) fn of_word(name: &str, word: &str) -> Vec<u8> {

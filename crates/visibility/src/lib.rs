@@ -21,6 +21,7 @@ mod pins;
 pub mod plan;
 mod row;
 mod schedules;
+pub mod walk;
 mod workers;
 
 use std::cmp::Ordering;
@@ -35,10 +36,11 @@ use condition::Condition;
 use convert::{Converter, Refusal, refuse_clause, refuse_group};
 use row::Cell;
 
-pub use order::{Best, Order};
+pub use order::{Best, Order, as_of};
 pub use pins::Openness;
 pub use plan::{Access, Plan};
 pub use row::shown;
+pub use walk::Walk;
 pub use workers::WorkerQuery;
 
 /// A filter, ready to test rows.
@@ -140,6 +142,11 @@ impl Query {
         self.order.as_ref()
     }
 
+    /// The walk of an index that has this order, if there is one, whatever it takes.
+    pub fn walk(&self) -> Option<Walk> {
+        self.order.as_ref().and_then(|order| Walk::of(order, self.condition.as_ref()))
+    }
+
     /// The attribute to group a count by.
     pub fn group_by(&self) -> Option<&str> {
         self.group_by.as_ref().map(|group| group.alias.as_str())
@@ -166,13 +173,14 @@ impl Query {
         keyword(&text)
     }
 
-    /// How its rows are found. `count` tells how many rows an access brings, and need not count beyond
-    /// [`Access::counted_max`].
-    pub fn plan(&self, count: &mut dyn FnMut(&Access) -> usize) -> Plan {
-        match &self.condition {
+    /// How its rows are found. `count` tells how many rows an access brings, and need not count beyond the number it is given.
+    pub fn plan(&self, count: &mut dyn FnMut(&Access, usize) -> usize) -> Plan {
+        match (&self.condition, &self.order) {
             // The index does not hold rows of the system.
-            Some(condition) if self.hides_system => Plan::of(condition, count),
-            _ => Plan::scan(self.status()),
+            _ if !self.hides_system => Plan::scan(self.status()),
+            (condition, Some(order)) => Plan::ordered(condition.as_ref(), order, count),
+            (Some(condition), None) => Plan::of(condition, count),
+            (None, None) => Plan::scan(None),
         }
     }
 

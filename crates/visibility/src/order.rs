@@ -1,18 +1,22 @@
 //! The order that a list is asked for by `ORDER BY`: each row has a key, and rows are sorted as their keys are, byte by byte.
 //!
-//! A key holds the values in question, each with its direction in it, and then what tells rows of equal values apart and never changes:
-//! the start, newest first, and the run. So the place of a row stays the same while it closes, and a key is all that a page token needs.
+//! A key holds the values in question, each with its direction in it, and then the row's place in lists: open runs, newest start first,
+//! then closed ones, newest close first. That is how an index has rows of one value, so a page stops when it is full.
 //! Rows without a value come last, whichever the direction; but a run that is open closes at the end of time, as in filters.
+//!
+//! A run may close between two pages. So all pages of a list see rows as they were when its first page was read: what closed since
+//! is still open to the order ([`as_of`]). Thereby a row keeps its key, and a key is all that a page token needs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_api::temporal::enums::v1::{IndexedValueType as Kind, WorkflowExecutionStatus as Status};
 
-use crate::attributes::{Attribute, Column, Place};
+use crate::attributes::Attribute;
 use crate::condition::END_OF_TIME;
-use crate::literal::{micros, status_name};
+use crate::literal::status_name;
 use crate::row::{Cell, is_closed, read};
 
 /// Attributes that one list can be ordered by.
@@ -27,6 +31,15 @@ pub struct Order {
     by: Vec<(Attribute, bool)>,
 }
 
+/// A row as it was at a time of its shard, as far as an order can tell: a run that closed later was running.
+#[must_use]
+pub fn as_of(row: &VisibilityRecord, time_ns: i64) -> Cow<'_, VisibilityRecord> {
+    if row.close_ns <= time_ns {
+        return Cow::Borrowed(row);
+    }
+    Cow::Owned(VisibilityRecord { close_ns: 0, status: Status::Running as i32, ..row.clone() })
+}
+
 impl Order {
     pub(crate) fn new(by: Vec<(Attribute, bool)>) -> Self {
         Self { by }
@@ -37,30 +50,29 @@ impl Order {
         !matches!(attribute.kind, Kind::Text | Kind::KeywordList)
     }
 
-    /// The place of a row: it comes before rows with greater keys. No two runs have the same.
-    #[must_use]
-    pub fn key(&self, row: &VisibilityRecord) -> Vec<u8> {
-        let mut key = Vec::new();
-        for (attribute, descends) in &self.by {
-            append(&mut key, cell(row, attribute), *descends);
-        }
-        key.extend((!sortable(row.start_ns)).to_be_bytes());
-        key.extend(row.run_id.as_bytes());
-        key
+    /// The attribute that decides first, and whether it descends; and whether others follow.
+    pub(crate) fn first(&self) -> Option<(&Attribute, bool, bool)> {
+        self.by.first().map(|(attribute, descends)| (attribute, *descends, self.by.len() > 1))
     }
 
-    /// What the keys are not less than of rows behind this one in its list, if the order is by a time, latest first: runs are listed by
-    /// start while they are open and then by close, which is no earlier.
-    fn least_behind(&self, row: &VisibilityRecord) -> Option<Vec<u8>> {
-        let (attribute, true) = self.by.first()? else { return None };
-        let time_ns = match attribute.place {
-            Place::Column(Column::StartTime) if !is_closed(row) => row.start_ns,
-            Place::Column(Column::StartTime | Column::CloseTime) if is_closed(row) => row.close_ns,
-            _ => return None,
-        };
+    /// What the filter calls the attribute that decides first.
+    #[must_use]
+    pub fn first_name(&self) -> &str {
+        self.by.first().map_or("", |(attribute, _)| attribute.alias.as_str())
+    }
+
+    /// The place of a row as of a time: it comes before rows with greater keys. No two runs have the same.
+    #[must_use]
+    pub fn key(&self, row: &VisibilityRecord, time_ns: i64) -> Vec<u8> {
+        let row = as_of(row, time_ns);
         let mut key = Vec::new();
-        append(&mut key, Cell::Time(micros(time_ns)), true);
-        Some(key)
+        for (attribute, descends) in &self.by {
+            append(&mut key, cell(&row, attribute), *descends);
+        }
+        key.push(u8::from(is_closed(&row)));
+        key.extend((!sortable(if is_closed(&row) { row.close_ns } else { row.start_ns })).to_be_bytes());
+        key.extend(row.run_id.as_bytes());
+        key
     }
 }
 
@@ -74,7 +86,8 @@ impl fmt::Display for Order {
     }
 }
 
-fn cell<'a>(row: &'a VisibilityRecord, attribute: &Attribute) -> Cell<'a> {
+/// What a row is ordered by.
+pub(crate) fn cell<'a>(row: &'a VisibilityRecord, attribute: &Attribute) -> Cell<'a> {
     match read(row, attribute) {
         Cell::Int(status) if attribute.is_status() => {
             let status = i32::try_from(status).ok().and_then(|status| Status::try_from(status).ok());
@@ -111,7 +124,7 @@ fn append(key: &mut Vec<u8>, cell: Cell<'_>, descends: bool) {
     }
 }
 
-fn sortable(value: i64) -> u64 {
+pub(crate) fn sortable(value: i64) -> u64 {
     (value as u64) ^ (1 << 63)
 }
 
@@ -119,22 +132,24 @@ fn sortable(value: i64) -> u64 {
 #[derive(Debug)]
 pub struct Best<'a> {
     order: &'a Order,
+    as_of_ns: i64,
     behind: &'a [u8],
     size: usize,
     rows: BTreeMap<Vec<u8>, VisibilityRecord>,
 }
 
 impl<'a> Best<'a> {
-    /// The first `size` rows, at least one, whose keys are greater than `behind`.
+    /// The first `size` rows, at least one, whose keys as of a time are greater than `behind`.
     #[must_use]
-    pub fn new(order: &'a Order, behind: &'a [u8], size: usize) -> Self {
-        Self { order, behind, size: size.max(1), rows: BTreeMap::new() }
+    pub fn new(order: &'a Order, as_of_ns: i64, behind: &'a [u8], size: usize) -> Self {
+        Self { order, as_of_ns, behind, size: size.max(1), rows: BTreeMap::new() }
     }
 
     /// Takes a row into account.
     pub fn add(&mut self, row: VisibilityRecord) {
-        let key = self.order.key(&row);
-        if key.as_slice() <= self.behind || self.is_beyond(&key) {
+        let key = self.order.key(&row, self.as_of_ns);
+        let is_beyond = self.is_full() && self.rows.last_key_value().is_some_and(|(last, _)| key > *last);
+        if key.as_slice() <= self.behind || is_beyond {
             return;
         }
         self.rows.insert(key, row);
@@ -143,20 +158,15 @@ impl<'a> Best<'a> {
         }
     }
 
-    /// Whether this row and all behind it in its list are too late for the page.
+    /// Whether it has as many rows as a page.
     #[must_use]
-    pub fn excludes(&self, row: &VisibilityRecord) -> bool {
-        self.rows.len() >= self.size && self.order.least_behind(row).is_some_and(|least| self.is_beyond(&least))
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= self.size
     }
 
-    fn is_beyond(&self, key: &[u8]) -> bool {
-        self.rows.len() >= self.size && self.rows.last_key_value().is_some_and(|(last, _)| key > last.as_slice())
-    }
-
-    /// The rows in order, and the key of the last one if the page is full.
+    /// The rows in order.
     #[must_use]
-    pub fn page(self) -> (Vec<VisibilityRecord>, Option<Vec<u8>>) {
-        let end = self.rows.last_key_value().map(|(key, _)| key.clone()).filter(|_| self.rows.len() >= self.size);
-        (self.rows.into_values().collect(), end)
+    pub fn page(self) -> Vec<VisibilityRecord> {
+        self.rows.into_values().collect()
     }
 }

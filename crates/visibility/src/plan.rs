@@ -6,6 +6,8 @@
 //!
 //! Rows of one value come in list order, so a page stops as soon as it is full. Rows of a range of values come in no order, so all
 //! of them are read for each page: such a range is used only while it is small.
+//!
+//! Where another order is asked for, few rows are sorted, and else the index with that order is walked ([`crate::walk`]).
 
 use std::fmt;
 
@@ -15,12 +17,16 @@ use crate::attributes::{Attribute, Column, Place};
 use crate::condition::{Comparison, Condition};
 use crate::index;
 use crate::literal::{Literal, status_name};
+use crate::order::Order;
 use crate::pins::{self, Openness};
+use crate::walk::Walk;
 
 /// Rows that a range may bring, at most.
 pub const RANGE_MAX: usize = 10_000;
 /// Rows of single values are counted up to here to compare candidates.
 pub const COUNTED_MAX: usize = 1_000;
+/// Rows that are rather sorted than an index walked in the order that is asked for.
+pub const SORTED_MAX: usize = 20_000;
 /// Values of one candidate; more are not worth the seeks.
 const POINTS_MAX: usize = 100;
 
@@ -59,9 +65,8 @@ pub enum Access {
 }
 
 impl Access {
-    /// How far its rows are worth counting.
-    #[must_use]
-    pub fn counted_max(&self) -> usize {
+    /// How far its rows are worth counting, where they are not sorted.
+    fn counted_max(&self) -> usize {
         match self {
             Self::Range(_) => RANGE_MAX,
             Self::Points(_) | Self::Scan => COUNTED_MAX,
@@ -99,6 +104,8 @@ pub struct Plan {
     pub closed: Span,
     /// Only open or only closed runs.
     pub openness: Option<Openness>,
+    /// The index to walk instead, if an order is asked for and sorting would take more.
+    pub walk: Option<Walk>,
     what: String,
     /// Rows that the chosen candidate brings, and whether there may be more; none if there was nothing to choose from.
     brings: Option<(usize, bool)>,
@@ -106,8 +113,8 @@ pub struct Plan {
 
 /// A condition that the index knows.
 #[derive(Clone, PartialEq, Debug)]
-struct Candidate {
-    access: Access,
+pub(crate) struct Candidate {
+    pub(crate) access: Access,
     what: String,
     /// Whether its rows have the statuses that the filter asks for.
     has_status: bool,
@@ -118,10 +125,31 @@ impl Plan {
     #[must_use]
     pub fn scan(openness: Option<Openness>) -> Self {
         let what = String::new();
-        Self { access: Access::Scan, open: Span::ALL, closed: Span::ALL, openness, what, brings: None }
+        Self { access: Access::Scan, open: Span::ALL, closed: Span::ALL, openness, walk: None, what, brings: None }
     }
 
-    pub(crate) fn of(condition: &Condition, count: &mut dyn FnMut(&Access) -> usize) -> Self {
+    /// The way to all rows in an order.
+    pub(crate) fn ordered(
+        condition: Option<&Condition>,
+        order: &Order,
+        count: &mut dyn FnMut(&Access, usize) -> usize,
+    ) -> Self {
+        // Few rows are sorted, so candidates are counted further.
+        let mut plan =
+            condition.map_or_else(|| Self::scan(None), |condition| Self::chosen(condition, Some(SORTED_MAX), count));
+        let is_small = plan.brings.is_some_and(|(_, more)| !more);
+        if let Some(walk) = Walk::of(order, condition).filter(|_| !is_small) {
+            (plan.access, plan.walk, plan.brings) = (Access::Scan, Some(walk), None);
+        }
+        plan
+    }
+
+    pub(crate) fn of(condition: &Condition, count: &mut dyn FnMut(&Access, usize) -> usize) -> Self {
+        Self::chosen(condition, None, count)
+    }
+
+    /// Chooses among candidates, counted up to a bound that all have, or each its own.
+    fn chosen(condition: &Condition, bound: Option<usize>, count: &mut dyn FnMut(&Access, usize) -> usize) -> Self {
         let mut plan = Self::scan(pins::openness(condition));
         plan.bound(condition);
         let statuses = pins::statuses(condition);
@@ -132,21 +160,21 @@ impl Plan {
             let points = statuses.iter().map(|status| Point::Posting(index::of_status(*status))).collect();
             found.push(Candidate { access: Access::Points(points), what: names(statuses), has_status: true });
         }
-        if let [Candidate { access: Access::Points(_), .. }] = found.as_slice() {
+        if let ([Candidate { access: Access::Points(_), .. }], None) = (found.as_slice(), bound) {
             found.into_iter().for_each(|only| plan.take(only, None));
             return plan;
         }
         let mut best = None;
         for candidate in found {
-            let max = candidate.access.counted_max();
-            let brings = count(&candidate.access).min(max);
+            let max = bound.unwrap_or_else(|| candidate.access.counted_max());
+            let brings = count(&candidate.access, max).min(max);
             let is_usable = brings < max || matches!(candidate.access, Access::Points(_));
             if is_usable && best.as_ref().is_none_or(|(least, _)| brings < *least) {
                 best = Some((brings, candidate));
             }
         }
         if let Some((brings, candidate)) = best {
-            let more = brings >= candidate.access.counted_max();
+            let more = brings >= bound.unwrap_or_else(|| candidate.access.counted_max());
             plan.take(candidate, Some((brings, more)));
         }
         plan
@@ -177,7 +205,8 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.access, &self.brings) {
+        match (&self.access, &self.walk) {
+            (_, Some(walk)) => write!(f, "{walk}")?,
             (Access::Scan, _) => write!(f, "scan")?,
             (Access::Points(_), _) => write!(f, "index on {}", self.what)?,
             (Access::Range(_), _) => write!(f, "index range on {}, sorted", self.what)?,
@@ -188,6 +217,7 @@ impl fmt::Display for Plan {
         match self.openness {
             Some(Openness::Open) => write!(f, " of open runs")?,
             Some(Openness::Closed) => write!(f, " of closed runs")?,
+            None if self.walk.is_some() => write!(f, " of open and closed runs")?,
             None => write!(f, " of open runs, then closed ones")?,
         }
         for (what, span) in [("start", self.open), ("close", self.closed)] {
@@ -202,7 +232,7 @@ impl fmt::Display for Plan {
 }
 
 /// The earliest and latest microsecond that a condition on a time lets through.
-fn times(condition: &Condition) -> Option<(&Attribute, Option<i64>, Option<i64>)> {
+pub(crate) fn times(condition: &Condition) -> Option<(&Attribute, Option<i64>, Option<i64>)> {
     match condition {
         Condition::Compare { attribute, comparison, value: Literal::Time(time) } => {
             let (from, to) = ends(*comparison, *time)?;
@@ -288,7 +318,7 @@ fn points(condition: &Condition, statuses: Option<&[i32]>) -> Option<Candidate> 
 }
 
 /// The points of one value; none if the index does not know it.
-fn equal(attribute: &Attribute, value: &Literal, statuses: Option<&[i32]>) -> Option<Vec<Point>> {
+pub(crate) fn equal(attribute: &Attribute, value: &Literal, statuses: Option<&[i32]>) -> Option<Vec<Point>> {
     let one = |posting| Some(vec![Point::Posting(posting)]);
     match (&attribute.place, attribute.kind, value) {
         (Place::Column(Column::WorkflowId), _, Literal::Text(id)) => Some(vec![Point::Workflow(id.clone())]),
@@ -314,7 +344,7 @@ fn equal(attribute: &Attribute, value: &Literal, statuses: Option<&[i32]>) -> Op
 }
 
 /// A condition that bounds an attribute.
-fn range(condition: &Condition) -> Option<Candidate> {
+pub(crate) fn range(condition: &Condition) -> Option<Candidate> {
     let (attribute, range) = match condition {
         Condition::StartsWith { attribute, negated: false, prefix: Literal::Text(prefix) } if !prefix.is_empty() => {
             let range = match &attribute.place {

@@ -12,11 +12,11 @@ use mainstay_api::temporal::enums::v1::{
 };
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
-use mainstay_shard::{ListPosition, ListSpace, Section, Shard};
+use mainstay_shard::{ListPosition, ListSpace, OrderedPage, OrderedPosition, PageError, SORTED_MAX, Section, Shard};
 use mainstay_storage::{MemoryState, StateBatch, StateStore};
 use mainstay_storage_rocksdb::RocksState;
 use mainstay_visibility::plan::Span;
-use mainstay_visibility::{Access, Best, Openness, Plan, Query};
+use mainstay_visibility::{Access, Openness, Plan, Query, as_of};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -30,16 +30,31 @@ const KINDS: [(&str, Kind); 7] = [
     ("B", Kind::Bool),
     ("W", Kind::Datetime),
 ];
-const ORDERS: [&str; 9] = [
+const ORDERS: [&str; 24] = [
     "K",
+    "K DESC",
+    "I",
     "I DESC",
     "D, WorkflowType DESC",
+    "D DESC",
     "B",
+    "B DESC",
+    "W",
     "W DESC",
+    "StartTime",
     "StartTime DESC",
+    "CloseTime",
+    "CloseTime DESC",
     "CloseTime DESC, K",
+    "ExecutionStatus",
+    "ExecutionStatus DESC",
     "ExecutionStatus, StartTime",
+    "WorkflowType",
+    "WorkflowType DESC, CloseTime",
+    "WorkflowId",
     "WorkflowId DESC",
+    "ParentWorkflowId",
+    "HistoryLength DESC",
 ];
 const SPACES: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
 
@@ -130,6 +145,10 @@ fn condition() -> impl Strategy<Value = String> {
     joined.prop_map(|(parts, by)| parts.join(by))
 }
 
+fn kinds() -> BTreeMap<String, i32> {
+    KINDS.iter().map(|(name, kind)| (name.to_string(), *kind as i32)).collect()
+}
+
 struct Model {
     shard: Shard,
     index: u64,
@@ -138,13 +157,12 @@ struct Model {
 impl Model {
     fn new(store: Arc<dyn StateStore>) -> Self {
         let mut model = Self { shard: Shard::new(1, store), index: 0 };
-        let kinds = KINDS.iter().map(|(name, kind)| (name.to_string(), *kind as i32)).collect();
         let namespace = NamespaceRecord {
             id: NAMESPACE.into(),
             name: "ns".into(),
             retention_ns: 3_600_000_000_000,
             revision: 1,
-            search_attributes: kinds,
+            search_attributes: kinds(),
             ..NamespaceRecord::default()
         };
         model.apply("", Op::PutNamespace(PutNamespace { namespace: Some(namespace) }));
@@ -226,12 +244,11 @@ impl Model {
     }
 
     fn answers_agree(&self, filter: &str) {
-        let kinds = KINDS.iter().map(|(name, kind)| (name.to_string(), *kind as i32)).collect();
-        let query = Query::parse(filter, &kinds).expect(filter);
+        let query = Query::parse(filter, &kinds()).expect(filter);
         let honest = |access: &Access| self.count(access);
         let ranges = |access: &Access| usize::from(!matches!(access, Access::Range(_)));
         for count in [&honest as &dyn Fn(&Access) -> usize, &ranges, &|_| 0] {
-            let plan = query.plan(&mut |access| count(access));
+            let plan = query.plan(&mut |access, _| count(access));
             for space in SPACES {
                 let mut expected = self.every(space);
                 expected.retain(|row| query.matches(row));
@@ -249,51 +266,46 @@ impl Model {
         }
     }
 
-    /// Pages in another order than that of lists.
-    fn orders_agree(&self, filter: &str) {
-        let kinds = KINDS.iter().map(|(name, kind)| (name.to_string(), *kind as i32)).collect();
-        let clause = ORDERS[self.index as usize % ORDERS.len()];
-        let query = Query::parse_list(&format!("{filter} ORDER BY {clause}"), &kinds).expect(filter);
+    /// Pages in another order than that of lists, by each plan and by plans that change from page to page.
+    fn orders_agree(&self, filter: &str, clause: &str) {
+        let query = Query::parse_list(&format!("{filter} ORDER BY {clause}"), &kinds()).expect(filter);
         let order = query.order().expect("an order");
+        let as_of_ns = self.shard.now().expect("reads");
         let mut expected: Vec<_> = SPACES.iter().flat_map(|space| self.every(*space)).collect();
         expected.retain(|row| query.matches(row));
-        expected.sort_by_cached_key(|row| order.key(row));
+        expected.sort_by_cached_key(|row| order.key(row, as_of_ns));
         let expected: Vec<String> = expected.into_iter().map(|row| row.run_id).collect();
-        let plan = query.plan(&mut |access| self.count(access));
-        for size in [1, 3, 1_000] {
-            let (mut runs, mut token) = (Vec::new(), Some(Vec::new()));
-            while let Some(behind) = token.take() {
-                let (page, end) = self.ordered_page(&query, &plan, Best::new(order, &behind, size));
-                runs.extend(page.into_iter().map(|row| row.run_id));
-                token = end;
+        let plans = [query.plan(&mut |access, _| self.count(access)), query.plan(&mut |_, max| max)];
+        for (first, second) in [(0, 0), (1, 1), (0, 1)] {
+            for size in [1, 3, 1_000] {
+                let (mut runs, mut position, mut pages) = (Vec::new(), None, 0);
+                loop {
+                    let plan = &plans[if pages % 2 == 0 { first } else { second }];
+                    let (page, end) = self.ordered_page(&query, plan, position.as_ref(), size);
+                    runs.extend(page.into_iter().map(|row| row.run_id));
+                    let Some(end) = end else { break };
+                    (position, pages) = (Some(end), pages + 1);
+                }
+                assert_eq!(
+                    runs, expected,
+                    "{filter}, by {clause}: {} and {}, pages of {size}",
+                    plans[first], plans[second]
+                );
             }
-            assert_eq!(runs, expected, "{filter}, by {clause}: {plan}, pages of {size}");
         }
     }
 
-    fn ordered_page(&self, query: &Query, plan: &Plan, mut best: Best<'_>) -> (Vec<VisibilityRecord>, Option<Vec<u8>>) {
-        let lists = self.shard.lists();
-        for space in SPACES {
-            let (excluded, span) = match space {
-                ListSpace::Open => (Openness::Closed, plan.open),
-                _ => (Openness::Open, plan.closed),
-            };
-            if plan.openness == Some(excluded) {
-                continue;
-            }
-            let section = Section { namespace_id: NAMESPACE, space, access: &plan.access, span };
-            let mut cursor = lists.cursor(&section, None).expect("reads");
-            while cursor.peek().is_some() {
-                let Some(row) = cursor.take().expect("reads") else { continue };
-                if best.excludes(&row) {
-                    break;
-                }
-                if query.matches(&row) {
-                    best.add(row);
-                }
-            }
-        }
-        best.page()
+    fn ordered_page(
+        &self,
+        query: &Query,
+        plan: &Plan,
+        position: Option<&OrderedPosition>,
+        size: usize,
+    ) -> (Vec<VisibilityRecord>, Option<OrderedPosition>) {
+        let order = query.order().expect("an order");
+        let (namespace_id, spaces) = (NAMESPACE, &SPACES);
+        let page = OrderedPage { namespace_id, query, order, plan, spaces, position, size, has: &|_, _| true };
+        page.read(&[self.shard.lists()]).expect("reads")
     }
 
     fn count(&self, access: &Access) -> usize {
@@ -350,24 +362,119 @@ proptest! {
             model.step(step);
             model.counters_agree();
             model.answers_agree(filter);
-            model.orders_agree(filter);
+            model.orders_agree(filter, ORDERS[model.index as usize % ORDERS.len()]);
         }
+    }
+
+    /// What happens between two pages: a run that was there throughout, with the same values, is shown exactly once.
+    #[test]
+    fn pages_show_once_what_stays(
+        before in prop::collection::vec(step(), 5..40),
+        meanwhile in prop::collection::vec(step(), 0..12),
+        clause in prop::sample::select(ORDERS.to_vec()),
+        size in 1usize..4,
+        sorts in any::<bool>(),
+    ) {
+        let mut model = Model::new(Arc::new(MemoryState::default()));
+        before.iter().for_each(|step| model.step(step));
+        let query = Query::parse_list(&format!("ORDER BY {clause}"), &kinds()).expect(clause);
+        let rows = |model: &Model| SPACES.iter().flat_map(|space| model.every(*space)).collect::<Vec<_>>();
+        let (first, as_of_ns) = (rows(&model), model.shard.now().expect("reads"));
+        let mut plan = query.plan(&mut |_, max| max);
+        if sorts {
+            plan.walk = None;
+        }
+        let (mut runs, mut position, mut meanwhile) = (Vec::new(), None, meanwhile.iter());
+        loop {
+            let (page, end) = model.ordered_page(&query, &plan, position.as_ref(), size);
+            runs.extend(page.into_iter().map(|row| row.run_id));
+            let Some(end) = end else { break };
+            position = Some(end);
+            meanwhile.by_ref().take(2).for_each(|step| model.step(step));
+        }
+        let order = query.order().expect("an order");
+        let last = rows(&model);
+        let mut stayed: Vec<_> = first
+            .into_iter()
+            .filter(|row| last.iter().any(|now| now.run_id == row.run_id))
+            .map(|row| (order.key(&as_of(&row, as_of_ns), as_of_ns), row.run_id))
+            .collect();
+        stayed.sort();
+        runs.retain(|run| stayed.iter().any(|(_, stayed)| stayed == run));
+        prop_assert_eq!(runs, stayed.into_iter().map(|(_, run)| run).collect::<Vec<_>>());
     }
 }
 
 /// A shard of before there was an index, as far as it can be told.
 fn without_index(shard: &Shard) {
+    // Behind the shard's number stands the space: postings and counters.
+    without(shard, |key| matches!(key[4], 33 | 34));
+}
+
+fn without(shard: &Shard, is_out: impl Fn(&[u8]) -> bool) {
     let (store, from, to, _) = shard.range();
     let mut batch = StateBatch::new();
     let visit = &mut |key: &[u8], _: &[u8]| {
-        // Behind the shard's number stands the space: postings and counters.
-        if matches!(key[4], 33 | 34) {
+        if is_out(key) {
             batch.delete(key);
         }
         true
     };
     store.scan(&from, &to, visit).expect("scans");
     store.write(batch).expect("writes");
+}
+
+#[test]
+fn what_no_index_orders_is_sorted_up_to_a_limit() {
+    let mut model = Model::new(Arc::new(MemoryState::default()));
+    let mut batch = StateBatch::new();
+    model.step(&Step::Start { workflow: 0, kind: 0, attributes: Vec::new() });
+    let row = model.every(ListSpace::Open).remove(0);
+    // Rows of the list alone, since so many runs would take long to start.
+    let (store, from, to, _) = model.shard.range();
+    let mut key_of_row = Vec::new();
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        if VisibilityRecord::decode(value).is_ok_and(|found| found == row) {
+            key_of_row = key.to_vec();
+        }
+        true
+    };
+    store.scan(&from, &to, visit).expect("scans");
+    let length = key_of_row.len();
+    for number in 0..=SORTED_MAX as u64 {
+        let run_id = format!("{number:08}{}", &row.run_id[8..]);
+        key_of_row[length - row.run_id.len()..].copy_from_slice(run_id.as_bytes());
+        batch.put(key_of_row.clone(), VisibilityRecord { run_id, ..row.clone() }.encode_to_vec());
+    }
+    store.write(batch).expect("writes");
+    let refusal = |clause: &str| {
+        let query = Query::parse_list(&format!("ORDER BY {clause}"), &kinds()).expect(clause);
+        let (namespace_id, spaces, order) = (NAMESPACE, &SPACES, query.order().expect("an order"));
+        let plan = &query.plan(&mut |_, max| max);
+        let page = OrderedPage {
+            namespace_id,
+            query: &query,
+            order,
+            plan,
+            spaces,
+            position: None,
+            size: 10,
+            has: &|_, _| true,
+        };
+        match page.read(&[model.shard.lists()]) {
+            Err(PageError::TooMany(text)) => text,
+            other => panic!("{clause}: {:?}", other.map(|(rows, _)| rows.len())),
+        }
+    };
+    assert_eq!(
+        refusal("ExecutionDuration DESC"),
+        "no index has the order of ExecutionDuration, so at most 100000 rows are sorted by it, and the filter brings \
+         more: ask for fewer"
+    );
+    assert_eq!(
+        refusal("CloseTime, StartTime"),
+        "more than 100000 rows have the same CloseTime, too many to sort them by what follows: ask for fewer"
+    );
 }
 
 #[test]
@@ -389,6 +496,15 @@ fn a_missing_index_is_made_again() {
     assert_eq!(model.shard.digest().expect("reads"), digest);
     model.counters_agree();
     model.answers_agree("K = 'a' AND I > 3");
+    model.orders_agree("K = 'a'", "StartTime");
+    without(&model.shard, |key| key.windows(4).any(|part| part == [1, 5, 0x80, 0]));
+    assert_ne!(
+        model.shard.digest().expect("reads"),
+        digest,
+        "the starts of closed runs, which had no postings at first"
+    );
+    assert_eq!(model.shard.complete_index().expect("makes"), 8);
+    assert_eq!(model.shard.digest().expect("reads"), digest);
 }
 
 proptest! {
@@ -407,7 +523,7 @@ proptest! {
             model.counters_agree();
             part.iter().for_each(|(_, filter)| {
                 model.answers_agree(filter);
-                model.orders_agree(filter);
+                model.orders_agree(filter, ORDERS[filter.len() % ORDERS.len()]);
             });
         }
     }

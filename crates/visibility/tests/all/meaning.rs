@@ -369,7 +369,7 @@ proptest! {
     fn any_words_are_read_or_refused_and_tested(words in prop::collection::vec(word(), 0..14)) {
         if let Ok(query) = Query::parse(&words.join(" "), &custom()) {
             let some = row("a", json!({ "CustomIntField": 1, "CustomKeywordListField": ["a"], "CustomTextField": "a b" }));
-            let _ = (query.matches(&some), query.group_value(&some), query.plan(&mut |_| 7), query.status());
+            let _ = (query.matches(&some), query.group_value(&some), query.plan(&mut |_, _| 7), query.status());
         }
     }
 

@@ -1,28 +1,17 @@
 //! Which way a filter's rows are found.
 
-use std::collections::BTreeMap;
-
-use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
 use mainstay_visibility::plan::{Access, Point, Range, Span};
 use mainstay_visibility::{Plan, Query};
 
+use crate::custom;
+
 fn query(filter: &str) -> Query {
-    let kinds = [
-        ("K", Kind::Keyword),
-        ("L", Kind::KeywordList),
-        ("T", Kind::Text),
-        ("I", Kind::Int),
-        ("D", Kind::Double),
-        ("B", Kind::Bool),
-        ("W", Kind::Datetime),
-    ];
-    let custom: BTreeMap<String, i32> = kinds.into_iter().map(|(name, kind)| (name.to_string(), kind as i32)).collect();
-    Query::parse(filter, &custom).expect(filter)
+    Query::parse(filter, &custom()).expect(filter)
 }
 
 /// Where every candidate brings 500 rows, but what has one point 100.
 fn plan(filter: &str) -> Plan {
-    query(filter).plan(&mut |access| match access {
+    query(filter).plan(&mut |access, _| match access {
         Access::Points(points) if points.len() == 1 => 100,
         _ => 500,
     })
@@ -77,11 +66,49 @@ fn each_type_is_found_by_its_values() {
 
 #[test]
 fn a_range_that_brings_much_is_not_used() {
-    let many = |filter: &str| query(filter).plan(&mut |access| access.counted_max());
+    let many = |filter: &str| query(filter).plan(&mut |_, max| max);
     assert_eq!(many("I > 5").access, Access::Scan);
     assert!(matches!(many("I > 5 AND K = 'a'").access, Access::Points(_)));
-    let few = query("I > 5 AND K = 'a'").plan(&mut |access| usize::from(matches!(access, Access::Points(_))) + 3);
+    let few = query("I > 5 AND K = 'a'").plan(&mut |access, _| usize::from(matches!(access, Access::Points(_))) + 3);
     assert!(matches!(few.access, Access::Range(_)));
+}
+
+#[test]
+fn an_order_is_walked_unless_few_rows_are_sorted() {
+    let plan = |filter: &str, brings: usize| {
+        let query = Query::parse_list(filter, &custom()).expect(filter);
+        query.plan(&mut |_, max| brings.min(max)).to_string()
+    };
+    let tested = |what: &str| format!("{what}; each row is tested");
+    let walked = |by: &str, of: &str| tested(&format!("index in order of {by}, of {of}"));
+    for by in ["I", "K", "D", "B", "W", "StartTime", "CloseTime", "WorkflowType", "ExecutionStatus", "WorkflowId"] {
+        let expected = walked(&format!("{by}, ascending"), "open and closed runs");
+        assert_eq!(plan(&format!("ORDER BY {by}, HistoryLength"), 0), expected);
+    }
+    let descending = walked("I, descending", "closed runs");
+    assert_eq!(plan("ExecutionStatus = 'Failed' ORDER BY I DESC", 1_000_000), descending);
+    let sorted = tested("index on ExecutionStatus Failed (7 rows) of closed runs");
+    assert_eq!(plan("ExecutionStatus = 'Failed' ORDER BY I DESC", 7), sorted);
+    for by in ["HistoryLength", "ExecutionDuration", "TaskQueue", "RunId", "RootWorkflowId"] {
+        assert_eq!(plan(&format!("ORDER BY {by}"), 0), tested("scan of open runs, then closed ones"), "no such index");
+    }
+    let system = "TemporalNamespaceDivision = 'd' ORDER BY I";
+    assert_eq!(plan(system, 1_000_000), tested("scan of open runs, then closed ones"), "the index has no such rows");
+}
+
+#[test]
+fn a_walk_is_bounded_by_the_filter() {
+    let bounds = |filter: &str| {
+        let walk = Query::parse_list(filter, &custom()).expect(filter).walk().expect("a walk");
+        (walk.bounds.0 == walk.bounds.1, walk.has_rest())
+    };
+    assert_eq!(bounds("ORDER BY I"), (true, true), "all, and what has none");
+    assert_eq!(bounds("I > 5 ORDER BY I"), (false, false));
+    assert_eq!(bounds("I >= 5 AND I <= 5 ORDER BY I"), (true, false));
+    assert_eq!(bounds("I IS NOT NULL ORDER BY I"), (true, false));
+    assert_eq!(bounds("I IS NULL ORDER BY I"), (false, true), "only what has none");
+    assert_eq!(bounds("I > 5 OR K = 'a' ORDER BY I"), (true, true));
+    assert_eq!(bounds("StartTime > '2024-01-01T00:00:00Z' ORDER BY StartTime"), (false, false));
 }
 
 #[test]
