@@ -144,8 +144,11 @@ impl<R: Runtime> Node<R> {
 
     /// Waits a little, or until the leader changes.
     async fn pause(&self, group: u32) {
-        let Ok(group) = self.group(group) else { return };
-        let _either = select2(group.leadership_changed(), R::sleep(PAUSE)).await;
+        match self.group(group) {
+            Ok(group) => drop(select2(group.leadership_changed(), R::sleep(PAUSE)).await),
+            // It is being opened.
+            Err(_) => R::sleep(PAUSE).await,
+        }
     }
 
     /// Does something as the leader of a group, until it is done or leadership ends.
