@@ -205,13 +205,18 @@ impl Updates {
     /// A run began: its update is admitted before its first task is offered.
     pub(crate) fn started(&self, group: u32, entity: &EntityKey, run: RunId, request_id: &str) {
         let mut books = lock(&self.books);
-        let here = |starting: &mut Starting| starting.entity == *entity && starting.request_id == request_id;
-        let begun: Vec<Starting> = books.starting.extract_if(.., here).collect();
-        for starting in begun {
-            let of_run = books.runs.entry((entity.clone(), run)).or_default();
-            of_run.group = group;
-            of_run.waiting.push(Waiting { update: starting.update, sent_ns: 0 });
+        let Books { runs, starting, .. } = &mut *books;
+        let is_of_run = |one: &Starting| one.entity == *entity && one.request_id == request_id;
+        if !starting.iter().any(is_of_run) {
+            return;
         }
+        let of_run = runs.entry((entity.clone(), run)).or_default();
+        of_run.group = group;
+        let mut ids: BTreeSet<String> = of_run.waiting.iter().map(|waiting| waiting.update.id.clone()).collect();
+        // A call that is repeated while its first try is under way brings the same update: a worker is sent one.
+        let is_new = |one: &mut Starting| is_of_run(one) && ids.insert(one.update.id.clone());
+        let begun = starting.extract_if(.., is_new).map(|one| Waiting { update: one.update, sent_ns: 0 });
+        of_run.waiting.extend(begun);
     }
 
     /// The messages of a task that starts now: the run's updates under way, which count as sent with it. What its worker has from
@@ -478,4 +483,34 @@ fn check_limits(record: &RunRecord, waiting: &[Waiting], update: &Update) -> Res
         return Err(Error::FailedPrecondition(text));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_api::temporal::update::v1::Meta;
+
+    use super::*;
+
+    fn update(id: &str) -> Arc<Update> {
+        let meta = Some(Meta { update_id: id.into(), ..Meta::default() });
+        Update::new(Request { meta, ..Request::default() })
+    }
+
+    #[test]
+    fn an_update_that_comes_with_two_tries_of_one_start_is_sent_once() {
+        let (updates, run) = (Updates::default(), RunId::from_bytes([1; 16]));
+        let entity = EntityKey { namespace_id: "n".into(), workflow_id: "w".into() };
+        let (first, again, other) = (update("u"), update("u"), update("v"));
+        updates.expect_start(&entity, "r", Arc::clone(&first));
+        updates.expect_start(&entity, "r", Arc::clone(&again));
+        updates.expect_start(&entity, "r", Arc::clone(&other));
+        updates.started(1, &entity, run, "another start");
+        assert!(updates.ids(&entity, run).is_empty());
+        updates.started(1, &entity, run, "r");
+        assert_eq!(updates.ids(&entity, run), ["u", "v"]);
+        assert!(!updates.forget_start(&first) && !updates.forget_start(&other), "they wait for a worker");
+        assert!(updates.forget_start(&again), "its caller follows the one that waits");
+        let sent = updates.send(&entity, run, 5, 3, &BTreeSet::new());
+        assert_eq!(sent.iter().map(|message| message.protocol_instance_id.as_str()).collect::<Vec<_>>(), ["u", "v"]);
+    }
 }
