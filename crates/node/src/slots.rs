@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mainstay_api::record::{SplitsRecord, VisibilityRecord};
+use mainstay_api::record::{SplitRecord, SplitsRecord, VisibilityRecord, split_record::Phase};
 use mainstay_base::Slot;
 use mainstay_engine::EntityKey;
 use mainstay_runtime::Runtime;
@@ -79,6 +79,17 @@ impl Slots {
         self.serving.get(group as usize).map(|known| lock(known).clone()).unwrap_or_default()
     }
 
+    /// The table by which lists are read on this node. The table of the metadata group may be newer than the replica here of the shard
+    /// that it names: as long as that has not everything, the rows are still where they came from. Whoever must see what
+    /// came later has waited for that replica.
+    fn shown_placement(&self) -> Arc<Placement> {
+        let placement = self.placement();
+        let is_behind =
+            |split: &&SplitRecord| split.phase() == Phase::Served && !self.serving(split.target).has_arrived();
+        let behind = placement.splits().iter().find(is_behind).map(|split| split.target);
+        behind.map_or(placement.clone(), |target| Arc::new(placement.before(target)))
+    }
+
     /// Whether the replica of a group here says that the group serves a slot.
     pub(crate) fn serves(&self, group: u32, slot: u16) -> bool {
         self.serving(group).serves(slot)
@@ -131,12 +142,59 @@ impl<R: Runtime> Node<R> {
 
     /// What lists show while a shard is split, or else.
     pub(crate) fn shown(&self) -> Shown {
-        let placement = self.board().slots.placement();
-        Shown { is_whole: placement.under_way().is_none(), placement }
+        let slots = &self.board().slots;
+        let placement = slots.shown_placement();
+        // The table may be newer than the replica here of the shard that gave slots away last.
+        let has_dropped = |split: &SplitRecord| {
+            let serving = self.shard(split.source).ok().and_then(|shard| shard.serving().ok());
+            split.phase() == Phase::Done && serving.is_some_and(|serving| serving.has_dropped(split.target))
+        };
+        Shown { is_whole: placement.splits().last().is_none_or(has_dropped), placement }
     }
 
     /// The shards that serve slots.
     pub(crate) fn serving_groups(&self) -> Vec<u32> {
         self.board().slots.placement().serving()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mainstay_api::log::{BeginArrival, Command, EndArrival, Entry, command::Op};
+    use mainstay_shard::Shard;
+    use mainstay_storage::MemoryState;
+    use prost::Message;
+
+    use super::*;
+
+    fn arrived() -> Serving {
+        let shard = Shard::new(3, Arc::new(MemoryState::default()));
+        let ops = [
+            Op::BeginArrival(BeginArrival { session: 1 }),
+            Op::EndArrival(EndArrival { session: 1, now_ns: 1, sequence_base: 7 }),
+        ];
+        let entry = |op| Entry { command: Some(Command { op: Some(op), ..Command::default() }), ..Entry::default() };
+        let entries: Vec<(u64, Bytes)> = (1..).zip(ops.map(|op| entry(op).encode_to_vec().into())).collect();
+        shard.apply(&entries, Bytes::new()).expect("applies");
+        shard.serving().expect("reads")
+    }
+
+    #[test]
+    fn lists_show_a_new_shard_when_its_replica_here_has_everything() {
+        let slots = Slots::new(2, 4);
+        let split = SplitRecord {
+            source: 1,
+            target: 3,
+            from: 4_096,
+            to: 8_192,
+            phase: Phase::Served as i32,
+            voters: Vec::new(),
+        };
+        slots.applied(&SplitsRecord { shards: 2, splits: vec![split] });
+        assert_eq!(slots.placement().group_of(5_000), 3, "calls go there");
+        assert_eq!((slots.shown_placement().group_of(5_000), slots.shown_placement().serving()), (1, vec![1, 2]));
+        slots.set_serving(3, arrived());
+        assert_eq!((slots.shown_placement().group_of(5_000), slots.shown_placement().serving()), (3, vec![1, 2, 3]));
     }
 }

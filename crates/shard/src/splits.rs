@@ -90,6 +90,15 @@ impl Placement {
         Self { groups, shards, splits: record.splits.clone() }
     }
 
+    /// The table as it was before a shard served what it was split off for.
+    #[must_use]
+    pub fn before(&self, target: u32) -> Self {
+        let mut splits = self.splits.clone();
+        let split = splits.iter_mut().filter(|split| split.target == target);
+        split.for_each(|split| split.phase = Phase::Copying as i32);
+        Self::of(self.shards, &SplitsRecord { splits, ..SplitsRecord::default() })
+    }
+
     /// The group that serves a slot.
     #[must_use]
     pub fn group_of(&self, slot: u16) -> u32 {
