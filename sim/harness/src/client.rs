@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 use mainstay_api::RawHistory;
+use mainstay_api::admin::admin_service_client::AdminServiceClient;
 use mainstay_api::temporal::common::v1::{Payload, Payloads, WorkflowExecution};
 use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
@@ -42,6 +44,8 @@ pub type Stub = WorkflowServiceClient<Channel>;
 pub struct Client {
     /// For calls of which each answer matters.
     pub stub: Stub,
+    /// For what operators ask, over the same connection.
+    pub admin: AdminServiceClient<Channel>,
     /// Its name in the server's eyes.
     pub identity: String,
 }
@@ -143,8 +147,10 @@ impl Client {
     /// Never: the origin is a valid one.
     #[must_use]
     pub fn new(addresses: &[SocketAddr], first: usize, identity: &str) -> Self {
-        let origin = "http://mainstay".parse().expect("a valid origin");
-        Self { stub: Stub::with_origin(Channel::new(addresses, first), origin), identity: identity.into() }
+        let origin: Uri = "http://mainstay".parse().expect("a valid origin");
+        let channel = Channel::new(addresses, first);
+        let admin = AdminServiceClient::with_origin(channel.clone(), origin.clone());
+        Self { stub: Stub::with_origin(channel, origin), admin, identity: identity.into() }
     }
 
     /// A run's whole history, encoded, in pages of a drawn size.

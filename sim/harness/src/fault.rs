@@ -168,6 +168,14 @@ impl Fault {
         Self { kind: Kind::Crash(Kind::crash(prng)), ..Self::plain(prng, within) }
     }
 
+    /// What a change of the cluster should bear: a node that dies, stands still, or is cut off.
+    #[must_use]
+    pub fn on_the_way(prng: &mut Prng, nodes: usize) -> Self {
+        let number = [0, 0, 1, 1, 3, 7, 12, 14][prng.below(8) as usize];
+        let kind = Kind::draw(prng, number);
+        Self { kind, node: prng.below(nodes as u64) as usize, ..Self::plain(prng, Duration::from_secs(1)) }
+    }
+
     fn plain(prng: &mut Prng, within: Duration) -> Self {
         let at = Duration::from_micros(1 + prng.below(within.as_micros() as u64));
         let lasts = Duration::from_millis(1 + prng.below(3000));
@@ -213,20 +221,20 @@ impl Fault {
     async fn begin(&self, world: &World) {
         let node = &world.nodes[self.node];
         match self.kind {
-            Kind::Crash(crash) => node.crash(crash),
+            Kind::Crash(crash) => world.kill(node, crash),
             Kind::CrashInDisk(operations, crash) => node.disk.set_trap(Some(operations), crash),
             Kind::CrashInStart(micros) => {
                 node.crash(Crash::Power);
                 node.restart().await;
                 SimRuntime::sleep(Duration::from_micros(micros)).await;
-                node.crash(if draw(0..2) == 0 { Crash::Power } else { Crash::Process });
+                world.kill(node, if draw(0..2) == 0 { Crash::Power } else { Crash::Process });
             }
             Kind::StalledDisk => node.slow(Duration::from_millis(100)..Duration::from_secs(3)),
             Kind::SlowDisk => node.slow(Duration::from_millis(5)..Duration::from_millis(60)),
             Kind::DiskError(operations) => node.disk.set_failure(Some(operations)),
             // The node sees it within a second; what comes meanwhile fits into the reserve.
             Kind::FullDisk => node.disk.set_room(Some(RESERVE_BYTES)),
-            Kind::DamagedLog => drop(node.disk.damage_log(world.groups)),
+            Kind::DamagedLog => drop(node.disk.damage_log(world.groups())),
             Kind::DamagedState => drop(node.disk.damage_state()),
             Kind::Partition { from, to } => world.cut(node.handle.id(), &world.others(self.node), from, to),
             Kind::NodeLink(further) => {

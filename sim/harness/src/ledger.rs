@@ -35,10 +35,18 @@ pub struct Promises {
     pub spent_activities: Vec<Bytes>,
     /// What was said of updates.
     pub updates: Vec<ToldUpdate>,
+    /// Workflows that updates were sent to, whatever came of them.
+    pub updated: BTreeSet<String>,
     /// Schedules that were made, by id.
     pub schedules: BTreeMap<String, MadeSchedule>,
     /// Batch jobs that were begun.
     pub jobs: BTreeMap<String, BegunJob>,
+    /// Runs that a client asked to delete, and whether that was acknowledged.
+    pub doomed: BTreeMap<String, bool>,
+    /// Shards that clients were told would be split off.
+    pub splits: BTreeSet<u32>,
+    /// Runs that clients were told they began.
+    pub begun: BTreeSet<String>,
     /// Runs whose close was shown.
     pub closed: BTreeSet<String>,
     /// What timers may be early.

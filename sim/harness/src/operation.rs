@@ -14,6 +14,18 @@ pub fn workflow_id(number: u64) -> String {
     format!("workflow-{number}")
 }
 
+/// What follows a run by itself, beyond what its plan says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Follow {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Another try, when it fails.
+    Retry,
+    /// Another run at the next time of a cron schedule, until the execution times out.
+    Cron,
+}
+
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -27,6 +39,8 @@ pub enum Action {
         reuse: WorkflowIdReusePolicy,
         /// Whether a signal comes with it.
         signal: bool,
+        /// What follows a run.
+        follow: Follow,
     },
     /// Signals it.
     Signal,
@@ -79,6 +93,32 @@ pub enum Action {
         /// How long.
         pause: Duration,
     },
+    /// Splits a shard.
+    Split {
+        /// Which.
+        shard: u32,
+    },
+    /// Pauses the workflow for a while.
+    PauseWorkflow {
+        /// How long.
+        pause: Duration,
+    },
+    /// Starts the workflow with an update, or updates its open run.
+    UpdateWithStart {
+        /// What a new run does.
+        plan: Plan,
+        /// What becomes of the update.
+        wish: Wish,
+        /// Whether its completion is waited for; else its acceptance.
+        to_the_end: bool,
+    },
+    /// Starts a workflow of its own and deletes it.
+    Delete {
+        /// How long the workflow waits before it ends by itself.
+        millis: u64,
+        /// When it is deleted: open or closed.
+        pause: Duration,
+    },
 }
 
 /// How a call is repeated.
@@ -116,6 +156,8 @@ impl Action {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Start { follow: Follow::Retry, .. } => "start-with-retries",
+            Self::Start { follow: Follow::Cron, .. } => "start-cron",
             Self::Start { signal: true, .. } => "signal-with-start",
             Self::Start { .. } => "start",
             Self::Signal => "signal",
@@ -132,6 +174,10 @@ impl Action {
             Self::Schedule { .. } => "schedule",
             Self::Batch { .. } => "batch",
             Self::PauseActivities { .. } => "pause-activities",
+            Self::Split { .. } => "split-shard",
+            Self::PauseWorkflow { .. } => "pause-workflow",
+            Self::UpdateWithStart { .. } => "update-with-start",
+            Self::Delete { .. } => "delete-workflow",
         }
     }
 
@@ -150,26 +196,41 @@ impl Action {
         // A signal that comes along has to go somewhere.
         let forbidden = signal && conflict == WorkflowIdConflictPolicy::Fail;
         let conflict = if forbidden { WorkflowIdConflictPolicy::UseExisting } else { conflict };
-        Self::Start { plan: Plan::draw(prng), conflict, reuse, signal }
+        let follow = match prng.below(8) {
+            0 => Follow::Retry,
+            1 => Follow::Cron,
+            _ => Follow::Nothing,
+        };
+        Self::Start { plan: Plan::draw(prng), conflict, reuse, signal, follow }
+    }
+
+    fn wish(prng: &mut Prng) -> Wish {
+        match prng.below(6) {
+            0 => Wish::Reject,
+            1 => Wish::Fail,
+            2 | 3 => Wish::Later(Duration::from_millis(1 + prng.below(3000))),
+            _ => Wish::Now,
+        }
     }
 
     fn draw(prng: &mut Prng) -> Self {
-        match prng.below(116) {
-            100..110 => {
-                let wish = match prng.below(6) {
-                    0 => Wish::Reject,
-                    1 => Wish::Fail,
-                    2 | 3 => Wish::Later(Duration::from_millis(1 + prng.below(3000))),
-                    _ => Wish::Now,
-                };
-                Self::Update { wish, to_the_end: prng.below(2) == 0 }
-            }
+        match prng.below(128) {
+            100..110 => Self::Update { wish: Self::wish(prng), to_the_end: prng.below(2) == 0 },
             110 => {
                 let pause = (prng.below(3) == 0).then(|| Duration::from_millis(prng.below(5000)));
                 Self::Schedule { interval: 1 + prng.below(4), count: 1 + prng.below(4), pause }
             }
             111 | 112 => Self::Batch { all: prng.below(2) == 0, cancels: prng.below(4) == 0 },
             113..116 => Self::PauseActivities { pause: Duration::from_millis(prng.below(3000)) },
+            116..120 => Self::PauseWorkflow { pause: Duration::from_millis(prng.below(3000)) },
+            120..124 => {
+                let plan = Plan::draw(prng);
+                Self::UpdateWithStart { plan, wish: Self::wish(prng), to_the_end: prng.below(2) == 0 }
+            }
+            124..128 => {
+                let (millis, pause) = (1 + prng.below(4000), Duration::from_millis(prng.below(4000)));
+                Self::Delete { millis, pause }
+            }
             0..38 => Self::start(prng),
             38..60 => Self::Signal,
             60..62 => Self::Storm { count: 10 + prng.below(60) },

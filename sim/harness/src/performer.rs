@@ -1,15 +1,18 @@
 //! Clients at work: each performs its operations one after another and writes every try into the journal.
 
+mod doomed;
 pub(crate) mod jobs;
 mod operators;
+mod splits;
 mod updates;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{RetryPolicy, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{
     HistoryEventFilterType, TaskQueueType, WorkflowExecutionStatus, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
 };
@@ -27,7 +30,7 @@ use crate::client::{
 use crate::coverage;
 use crate::journal::{Call, Journal, Outcome};
 use crate::ledger::Ledger;
-use crate::operation::{Action, Manner, Operation, workflow_id};
+use crate::operation::{Action, Follow, Manner, Operation, workflow_id};
 use crate::plan::Plan;
 use crate::violation::{Invariant, hold};
 
@@ -40,6 +43,48 @@ pub struct Performer {
     client: Client,
     journal: Arc<Journal>,
     ledger: Arc<Ledger>,
+}
+
+/// How often a failing workflow is tried.
+pub(crate) const TRIES_OF_A_RUN: i32 = 3;
+/// A cron schedule, and what ends it.
+const CRON: (&str, i64) = ("@every 2s", 9);
+
+/// A start, whoever carries it.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    label: &'a str,
+    workflow_id: &'a str,
+    conflict: WorkflowIdConflictPolicy,
+    reuse: WorkflowIdReusePolicy,
+    follow: Follow,
+}
+
+impl Start<'_> {
+    fn request(&self, plan: &Plan) -> api::StartWorkflowExecutionRequest {
+        let retry_policy = (self.follow == Follow::Retry).then(|| RetryPolicy {
+            initial_interval: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
+            backoff_coefficient: 2.0,
+            maximum_attempts: TRIES_OF_A_RUN,
+            ..RetryPolicy::default()
+        });
+        let cron = self.follow == Follow::Cron;
+        api::StartWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: self.workflow_id.into(),
+            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.into() }),
+            task_queue: task_queue(),
+            input: payloads(&plan.to_string()),
+            identity: self.label.into(),
+            request_id: self.label.into(),
+            workflow_id_conflict_policy: self.conflict as i32,
+            workflow_id_reuse_policy: self.reuse as i32,
+            retry_policy,
+            cron_schedule: if cron { CRON.0.into() } else { String::new() },
+            workflow_execution_timeout: cron.then_some(prost_types::Duration { seconds: CRON.1, nanos: 0 }),
+            ..Default::default()
+        }
+    }
 }
 
 /// A signal that a request carries, by its operation.
@@ -99,11 +144,10 @@ impl Performer {
         let workflow_id = workflow_id(operation.workflow);
         let label = operation.label.as_str();
         match &operation.action {
-            Action::Start { plan, conflict, reuse, signal: false } => {
-                self.start(label, &workflow_id, plan, *conflict, *reuse).await
-            }
-            Action::Start { plan, conflict, reuse, signal: true } => {
-                self.signal_with_start(label, &workflow_id, plan, *conflict, *reuse).await
+            Action::Start { plan, conflict, reuse, signal, follow } => {
+                let start =
+                    Start { label, workflow_id: &workflow_id, conflict: *conflict, reuse: *reuse, follow: *follow };
+                if *signal { self.signal_with_start(start, plan).await } else { self.start(start, plan).await }
             }
             Action::Signal => self.signal(label, &workflow_id, operation.manner).await,
             Action::Storm { count } => self.storm(label, &workflow_id, *count, operation.manner).await,
@@ -119,6 +163,12 @@ impl Performer {
             Action::Schedule { interval, count, pause } => self.schedule(label, *interval, *count, *pause).await,
             Action::Batch { all, cancels } => self.batch(label, (!all).then_some(operation.workflow), *cancels).await,
             Action::PauseActivities { pause } => self.pause(label, &workflow_id, *pause).await,
+            Action::Split { shard } => self.split(*shard).await,
+            Action::PauseWorkflow { pause } => self.pause_workflow(label, &workflow_id, *pause).await,
+            Action::UpdateWithStart { plan, wish, to_the_end } => {
+                self.update_with_start(label, &workflow_id, plan, *wish, *to_the_end).await
+            }
+            Action::Delete { millis, pause } => self.delete(label, *millis, *pause).await,
         }
     }
 
@@ -136,52 +186,39 @@ impl Performer {
         stands
     }
 
-    async fn start(
-        &self,
-        label: &str,
-        workflow_id: &str,
-        plan: &Plan,
-        conflict: WorkflowIdConflictPolicy,
-        reuse: WorkflowIdReusePolicy,
-    ) -> bool {
-        let request = api::StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: workflow_id.into(),
-            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.into() }),
-            task_queue: task_queue(),
-            input: payloads(&plan.to_string()),
-            identity: label.into(),
-            request_id: label.into(),
-            workflow_id_conflict_policy: conflict as i32,
-            workflow_id_reuse_policy: reuse as i32,
-            ..Default::default()
-        };
+    async fn start(&self, start: Start<'_>, plan: &Plan) -> bool {
+        let Start { label, workflow_id, conflict, reuse, .. } = start;
         let place = self.journal.invoke(label, workflow_id, Call::Start { conflict, reuse, signal: None });
         let mut stub = self.client.stub.clone();
+        let request = start.request(plan);
         let answer = call(CALL_TIMEOUT, request, |it| async move { stub.start_workflow_execution(it).await }).await;
+        self.begun(answer.as_ref().ok().map(|it| &it.run_id));
         self.write(place, "StartWorkflowExecution", answer, |it| Outcome::Run { run_id: it.run_id, fresh: it.started })
     }
 
-    async fn signal_with_start(
-        &self,
-        label: &str,
-        workflow_id: &str,
-        plan: &Plan,
-        conflict: WorkflowIdConflictPolicy,
-        reuse: WorkflowIdReusePolicy,
-    ) -> bool {
+    /// Somebody is told of a run.
+    fn begun(&self, run_id: Option<&String>) {
+        self.ledger.promises().begun.extend(run_id.cloned());
+    }
+
+    async fn signal_with_start(&self, start: Start<'_>, plan: &Plan) -> bool {
+        let Start { label, workflow_id, conflict, reuse, .. } = start;
         let name = signal_name(label);
+        let plain = start.request(plan);
         let request = api::SignalWithStartWorkflowExecutionRequest {
-            namespace: NAMESPACE.into(),
-            workflow_id: workflow_id.into(),
-            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.into() }),
-            task_queue: task_queue(),
-            input: payloads(&plan.to_string()),
-            identity: label.into(),
-            request_id: label.into(),
+            namespace: plain.namespace,
+            workflow_id: plain.workflow_id,
+            workflow_type: plain.workflow_type,
+            task_queue: plain.task_queue,
+            input: plain.input,
+            identity: plain.identity,
+            request_id: plain.request_id,
             signal_name: name.clone(),
             workflow_id_conflict_policy: conflict as i32,
             workflow_id_reuse_policy: reuse as i32,
+            retry_policy: plain.retry_policy,
+            cron_schedule: plain.cron_schedule,
+            workflow_execution_timeout: plain.workflow_execution_timeout,
             ..Default::default()
         };
         let asked = Call::Start { conflict, reuse, signal: Some(name.clone()) };
@@ -192,6 +229,7 @@ impl Performer {
         if answer.is_ok() {
             self.ledger.signaled(workflow_id, &name);
         }
+        self.begun(answer.as_ref().ok().map(|it| &it.run_id));
         self.write(place, "SignalWithStartWorkflowExecution", answer, |it| Outcome::Run {
             run_id: it.run_id,
             fresh: it.started,
@@ -270,7 +308,7 @@ impl Performer {
         self.write(place, "DescribeWorkflowExecution", answer, |it| {
             let info = it.workflow_execution_info.unwrap_or_default();
             let status = info.status();
-            if status != WorkflowExecutionStatus::Running {
+            if !matches!(status, WorkflowExecutionStatus::Running | WorkflowExecutionStatus::Paused) {
                 self.ledger.promises().closed.insert(info.execution.clone().unwrap_or_default().run_id);
             }
             Outcome::Status { run_id: info.execution.unwrap_or_default().run_id, status }
@@ -305,6 +343,9 @@ impl Performer {
         };
         let mut stub = self.client.stub.clone();
         match call(CALL_TIMEOUT, request, |it| async move { stub.query_workflow(it).await }).await {
+            // One that is paused answers nothing.
+            Ok(answer)
+                if answer.query_rejected.as_ref().is_some_and(|it| it.status() == WorkflowExecutionStatus::Paused) => {}
             Ok(answer) => {
                 let answer = text(answer.query_result.as_ref());
                 let seen: usize = answer.parse().unwrap_or_else(|_| panic!("a query was answered {answer:?}"));
@@ -340,6 +381,9 @@ impl Performer {
     async fn list(&self) -> bool {
         let query = ["", "ExecutionStatus = 'Running'", "ExecutionStatus = 'Completed'", "WorkflowType = 'planned'"];
         let query = query[draw(0..query.len() as u64) as usize];
+        if query.is_empty() {
+            return self.list_all().await;
+        }
         let request = api::ListWorkflowExecutionsRequest {
             namespace: NAMESPACE.into(),
             query: query.into(),
@@ -354,6 +398,16 @@ impl Performer {
                 false
             }
         }
+    }
+
+    /// A list of everything has every run that somebody was told of before.
+    async fn list_all(&self) -> bool {
+        let begun = self.ledger.promises().begun.clone();
+        let listed = self.client.list("").await.unwrap_or_else(|status| panic!("a list was refused: {status:?}"));
+        let listed: BTreeSet<String> = listed.into_iter().filter_map(|row| Some(row.execution?.run_id)).collect();
+        let missing: Vec<&String> = begun.iter().filter(|run| !listed.contains(*run)).collect();
+        hold(missing.is_empty(), Invariant::ListsFollowHistories, || format!("a list leaves out {missing:?}"));
+        true
     }
 
     async fn watch(&self, workflow_id: &str) -> bool {

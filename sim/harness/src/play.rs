@@ -172,6 +172,7 @@ async fn verify(shape: &Shape, world: &World, ledger: &Arc<Ledger>, journal: &Ar
     let told = ledger.promises().tolerance == oracle::never_early::TOLERANCE;
     oracle::children::check(runs, told.then_some(quiet_since));
     oracle::external::check(runs);
+    oracle::chains::check(ledger, runs);
     oracle::updates::check(ledger, runs);
     let apart = if world.nodes.len() > 1 { ledger.promises().tolerance } else { Duration::ZERO };
     oracle::schedules::check(ledger, runs, apart);
@@ -184,9 +185,10 @@ async fn verify(shape: &Shape, world: &World, ledger: &Arc<Ledger>, journal: &Ar
     });
     patiently(shape, checking).await?.expect("the reader lives");
     let nodes: Vec<&SimNode> = world.nodes.iter().filter(|node| node.is_up()).collect();
-    oracle::replicas_agree::check(&nodes, world.groups).await;
+    oracle::replicas_agree::check(&nodes, world.groups()).await;
     for node in nodes {
-        let scanned = oracle::state_follows_history::check(&node.disk, world.groups);
+        oracle::slots::check(ledger, &node.disk, world.shards);
+        let scanned = oracle::state_follows_history::check(&node.disk, world.groups());
         hold(scanned == runs.len(), Invariant::ListsFollowHistories, || {
             format!("{}: {scanned} runs are stored and {} listed", node.name, runs.len())
         });

@@ -41,6 +41,9 @@ pub struct Job {
 
 /// Waits until nothing is open, and reads every history.
 pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
+    while world.is_split_under_way() {
+        SimRuntime::sleep(LOOK_EVERY).await;
+    }
     let client = Client::new(&world.addresses(), 0, "reader");
     let ledger = ledger.clone();
     let reading = world.clients.spawn(async move {
@@ -49,7 +52,7 @@ pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
             let schedules = open_schedules(&client, &ledger).await;
             let jobs = jobs(&client, &ledger).await;
             let busy = jobs.values().filter(|job| job.described.state() == BatchOperationState::Running).count();
-            let open = client.list("ExecutionStatus = 'Running'").await;
+            let open = client.list("ExecutionStatus = 'Running' OR ExecutionStatus = 'Paused'").await;
             let open = open.unwrap_or_else(|status| panic!("a list was refused: {status:?}"));
             if open.is_empty() && schedules.is_empty() && busy == 0 {
                 break jobs;
@@ -115,6 +118,14 @@ async fn jobs(client: &Client, ledger: &Ledger) -> BTreeMap<String, Job> {
 async fn resume(client: &Client, open: impl Iterator<Item = WorkflowExecution>, schedules: &[String]) {
     trace::event("what is paused goes on");
     for execution in open {
+        let request = api::UnpauseWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: execution.workflow_id.clone(),
+            run_id: execution.run_id.clone(),
+            request_id: "go-on".into(),
+            ..Default::default()
+        };
+        let _ = insist!(client.stub, CALL_TIMEOUT, unpause_workflow_execution, request.clone());
         let request = api::UnpauseActivityRequest {
             namespace: NAMESPACE.into(),
             execution: Some(execution),

@@ -109,6 +109,9 @@ impl Shape {
                 if prng.below(2) == 0 {
                     shape.purge(prng);
                 }
+                if prng.below(2) == 0 {
+                    shape.split(prng, nodes, Duration::from_secs(12));
+                }
                 shape
             }
             Scenario::Crashes => {
@@ -138,6 +141,9 @@ impl Shape {
                 shape.faults = Fault::draw(prng, count, 3, span);
                 shape.change_members(prng, 3, span);
                 shape.purge(prng);
+                if prng.below(2) == 0 {
+                    shape.split(prng, 3, span);
+                }
                 shape
             }
             Scenario::Damage => {
@@ -222,6 +228,31 @@ impl Shape {
         self.faults.sort_by_key(|fault| fault.at);
     }
 
+    /// A shard or two are split, often with something that breaks on the way.
+    fn split(&mut self, prng: &mut Prng, nodes: usize, span: Duration) {
+        for number in 0..1 + prng.below(2) {
+            let at = Duration::from_micros(prng.below(span.as_micros() as u64));
+            // The second may be of what the first split off.
+            let shard = 1 + prng.below(u64::from(self.shards) + number) as u32;
+            self.operations.push(Operation {
+                label: format!("split-{number}"),
+                // Nobody else waits for it.
+                client: self.clients,
+                at,
+                workflow: 0,
+                action: Action::Split { shard },
+                manner: Manner::Insist,
+            });
+            if prng.below(2) == 0 {
+                let fault = Fault::on_the_way(prng, nodes);
+                self.faults.push(Fault { at: at + Duration::from_micros(prng.below(3_000_000)), ..fault });
+            }
+        }
+        self.clients += 1;
+        self.operations.sort_by_key(|operation| operation.at);
+        self.faults.sort_by_key(|fault| fault.at);
+    }
+
     /// Wall clocks differ by less than the servers promise to bear.
     fn clock(prng: &mut Prng) -> (i64, i64) {
         (prng.below(400_000_000) as i64 - 200_000_000, prng.below(401) as i64 - 200)
@@ -234,6 +265,7 @@ impl Shape {
             conflict: Default::default(),
             reuse: Default::default(),
             signal: false,
+            follow: Default::default(),
         });
         let start = |action| Operation {
             label: "op-0".into(),

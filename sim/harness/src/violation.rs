@@ -50,6 +50,10 @@ pub enum Invariant {
     UpdatesAreKept,
     /// A schedule acts at each of its times, once, and not early.
     SchedulesActOnce,
+    /// Retries and cron schedules begin runs in order, not early, and no more often than they may.
+    ChainsFollowPolicies,
+    /// Each slot is one shard's, by the table, by what shards say, and by their rows.
+    SlotsHaveOneShard,
     /// A batch job ends, and does to each workflow once what it says.
     JobsEnd,
 }

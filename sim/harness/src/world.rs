@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_shard::Placement;
 use mainstay_sim_node::{Cluster, Config, SimNode};
 use mainstay_sim_runtime::{Crash, Handle, NetSim, NodeHandle, NodeId, trace};
 
 use crate::fault::links;
 use crate::ledger::Ledger;
 use crate::mutant::Mutant;
+use crate::oracle::{slots, state_follows_history};
 use crate::shape::Shape;
 use crate::{store_mutant, worker};
 
@@ -22,8 +24,10 @@ pub struct World {
     pub workers: NodeHandle,
     /// The clients' machine.
     pub clients: NodeHandle,
-    /// Raft groups of a node.
-    pub groups: u32,
+    /// Shards that the cluster was founded with.
+    pub shards: u32,
+    /// Whether more is damaged than the server promises to bear.
+    pub beyond: bool,
     /// Usual latency of a packet.
     pub latency: Range<Duration>,
     /// Usual share of packets that are lost.
@@ -58,13 +62,45 @@ impl World {
         let workers = worker::boot([10, 0, 1, 1].into(), &addresses, shape.habits, ledger);
         let clients = Handle::current().create_node().name("clients").ip([10, 0, 1, 2].into()).build();
         let settings = shape.settings(false);
-        Self { nodes, workers, clients, groups: shape.shards + 1, latency: settings.latency, loss: settings.loss }
+        Self {
+            nodes,
+            workers,
+            clients,
+            shards: shape.shards,
+            beyond: shape.beyond,
+            latency: settings.latency,
+            loss: settings.loss,
+        }
     }
 
     /// Where the frontends listen.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.address).collect()
+    }
+
+    /// Raft groups of a node, if all are at rest.
+    #[must_use]
+    pub fn groups(&self) -> u32 {
+        let tables = self.nodes.iter().filter(|node| node.is_up());
+        tables.map(|node| slots::table(&node.disk, self.shards).shards()).max().unwrap_or(self.shards) + 1
+    }
+
+    /// Whether a shard is being split, as far as any node that is up knows, or some know of fewer splits than others.
+    #[must_use]
+    pub fn is_split_under_way(&self) -> bool {
+        let tables = self.nodes.iter().filter(|node| node.is_up()).map(|node| slots::table(&node.disk, self.shards));
+        let tables: Vec<Placement> = tables.collect();
+        tables.iter().any(|table| table.under_way().is_some())
+            || tables.windows(2).any(|pair| pair[0].splits() != pair[1].splits())
+    }
+
+    /// A node dies, and what it leaves must be sound.
+    pub fn kill(&self, node: &SimNode, crash: Crash) {
+        node.crash(crash);
+        if !self.beyond {
+            state_follows_history::check_dead(&node.disk, &slots::table(&node.disk, self.shards));
+        }
     }
 
     /// All machines but one node.

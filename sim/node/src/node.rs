@@ -178,7 +178,7 @@ async fn process((number, id): (u8, u64), disk: Arc<Disk>, cluster: Arc<Cluster>
     };
     let listener = listen(number, PORT).await;
     trace::event(format!("node{number}: serves"));
-    let settings = mainstay_frontend::Config::default();
+    let settings = mainstay_frontend::Config { workflow_pause: true, ..mainstay_frontend::Config::default() };
     mainstay_frontend::serve::<SimRuntime, _>(listener, node, settings, std::future::pending()).await;
 }
 

@@ -18,7 +18,12 @@ pub fn check(ledger: &Ledger, entries: &[Entry], runs: &[Run]) {
     let promises = ledger.promises();
     let by_id: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.execution.run_id.as_str(), run)).collect();
     let named = promises.seen.keys().chain(&promises.closed).chain(promises.workflow_tasks.iter().map(|(run, _)| run));
-    for run in named {
+    for (run, deleted) in &promises.doomed {
+        hold(!deleted || !by_id.contains_key(run.as_str()), Invariant::AcknowledgedEffects, || {
+            format!("run {run} was deleted, and is there")
+        });
+    }
+    for run in named.filter(|run| !promises.doomed.contains_key(*run)) {
         hold(by_id.contains_key(run.as_str()), Invariant::AcknowledgedEffects, || format!("run {run} is gone"));
     }
     for run in runs {

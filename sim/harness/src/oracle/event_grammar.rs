@@ -31,6 +31,8 @@ fn comes_at_any_time(kind: EventType) -> bool {
             | EventType::TimerFired
             | EventType::WorkflowExecutionSignaled
             | EventType::WorkflowExecutionCancelRequested
+            | EventType::WorkflowExecutionPaused
+            | EventType::WorkflowExecutionUnpaused
             | EventType::StartChildWorkflowExecutionFailed
             | EventType::ChildWorkflowExecutionStarted
             | EventType::ChildWorkflowExecutionCompleted
@@ -45,6 +47,9 @@ fn comes_at_any_time(kind: EventType) -> bool {
             | EventType::WorkflowExecutionUpdateAdmitted
     )
 }
+
+/// The request of a task that a reset began, to end it at once.
+const NO_REQUEST: &str = "emptyUuid";
 
 /// Checks a closed run's history.
 ///
@@ -92,6 +97,8 @@ struct Walk<'a> {
     updates: BTreeMap<&'a str, (i64, bool)>,
     /// The pending workflow task: its scheduled and started events.
     task: Option<(i64, Option<i64>)>,
+    /// Since when the workflow is paused.
+    paused: Option<i64>,
 }
 
 fn expect(holds: bool, offence: &str) -> Result<(), String> {
@@ -122,6 +129,12 @@ impl<'a> Walk<'a> {
             | Event::WorkflowExecutionTimedOutEventAttributes(_) => {
                 self.closed = true;
                 Ok(())
+            }
+            Event::WorkflowExecutionPausedEventAttributes(_) => {
+                expect(self.paused.replace(self.at).is_none(), "it is paused already")
+            }
+            Event::WorkflowExecutionUnpausedEventAttributes(_) => {
+                expect(self.paused.take().is_some(), "it is not paused")
             }
             Event::MarkerRecordedEventAttributes(it) => {
                 self.is(it.workflow_task_completed_event_id, EventType::WorkflowTaskCompleted)
@@ -161,6 +174,9 @@ impl<'a> Walk<'a> {
             }
             Event::WorkflowTaskStartedEventAttributes(it) => {
                 expect(self.task == Some((it.scheduled_event_id, None)), "no such task waits")?;
+                // What a worker held when the workflow was paused may be written later.
+                let by_reset = it.request_id == NO_REQUEST;
+                expect(by_reset || self.paused.is_none_or(|since| self.at <= since), "the workflow is paused")?;
                 self.task = Some((it.scheduled_event_id, Some(id)));
                 Ok(())
             }

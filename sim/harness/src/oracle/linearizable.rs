@@ -145,7 +145,12 @@ impl<'a> Search<'a> {
             (Call::Describe, Outcome::NotFound) => state.current.is_none(),
             (Call::Describe, Outcome::Status { run_id, status }) => {
                 let fate = state.current.map(|run| self.runs[run].fate.status);
-                is_current(run_id) && if state.open { *status == Status::Running } else { fate == Some(*status) }
+                is_current(run_id)
+                    && if state.open {
+                        matches!(status, Status::Running | Status::Paused)
+                    } else {
+                        fate == Some(*status)
+                    }
             }
             _ => false,
         }

@@ -41,7 +41,7 @@ pub async fn check(client: &Client, listed: &[WorkflowExecutionInfo], runs: &[Ru
         });
         *counts.entry(name(run.fate.status)).or_default() += 1;
     }
-    for status in ["Completed", "Failed", "Canceled", "Terminated", "ContinuedAsNew", "Running"] {
+    for status in ["Completed", "Failed", "Canceled", "Terminated", "ContinuedAsNew", "TimedOut", "Running"] {
         let query = format!("ExecutionStatus = '{status}'");
         let counted = client.count(&query).await.unwrap_or_else(|refusal| panic!("{query}: {refusal:?}"));
         let expected = counts.get(status).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What operators do to a workflow from outside: activities are paused, and go on.
+//! What operators do to a workflow from outside: it is paused, or its activities are, and goes on.
 
 use std::time::Duration;
 
@@ -45,9 +45,41 @@ impl Performer {
     }
 }
 
+impl Performer {
+    /// Pauses the workflow's current run for a while.
+    pub(super) async fn pause_workflow(&self, label: &str, workflow_id: &str, pause: Duration) -> bool {
+        let request = api::PauseWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: workflow_id.into(),
+            identity: label.into(),
+            reason: label.into(),
+            request_id: label.into(),
+            ..Default::default()
+        };
+        let mut stub = self.client.stub.clone();
+        let answer = call(CALL_TIMEOUT, request, |it| async move { stub.pause_workflow_execution(it).await }).await;
+        let wait = match answer {
+            Ok(_) => pause,
+            Err(status) if passing("PauseWorkflowExecution", &status) => CALL_TIMEOUT + pause,
+            Err(status) => return expected(&status),
+        };
+        SimRuntime::sleep(wait).await;
+        let request = api::UnpauseWorkflowExecutionRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: workflow_id.into(),
+            identity: label.into(),
+            reason: label.into(),
+            request_id: format!("{label}-over"),
+            ..Default::default()
+        };
+        let answer = insist!(self.client.stub, CALL_TIMEOUT, unpause_workflow_execution, request.clone());
+        answer.map_or_else(|status| expected(&status), |_| true)
+    }
+}
+
 /// There is no such workflow, or it is over, or it has no such activity.
 fn expected(status: &Status) -> bool {
     let known = matches!(status.code(), Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument);
-    assert!(known, "an activity's pause was refused: {status:?}");
+    assert!(known, "a pause was refused: {status:?}");
     true
 }
