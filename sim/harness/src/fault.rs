@@ -46,7 +46,7 @@ pub enum Kind {
     Loss(u64),
     /// Packets take up to half a second.
     SlowNetwork,
-    /// Connections of a node are reset, this share in percent.
+    /// Connections of a node are reset again and again, this share in percent.
     Resets(u64),
     /// A node's process stands still.
     Pause,
@@ -212,10 +212,22 @@ impl Fault {
         trace::event(format!("fault: {:?} at node {} for {:?}", self.kind, self.node, self.lasts));
         coverage::begins(self.kind.name());
         self.begin(world).await;
-        SimRuntime::sleep(self.lasts).await;
+        self.last(world).await;
         self.end(world).await;
         coverage::ends(self.kind.name());
         trace::event(format!("fault over: {:?}", self.kind));
+    }
+
+    /// Waits until it is over. Resets come again and again: whoever lost an answer asks again, under the same id.
+    async fn last(&self, world: &World) {
+        let over = trace::now() + self.lasts;
+        while let Kind::Resets(percent) = self.kind
+            && trace::now() < over
+        {
+            SimRuntime::sleep(Duration::from_millis(draw(20..400))).await;
+            reset_connections(world.nodes[self.node].handle.id(), percent);
+        }
+        SimRuntime::sleep(over.saturating_sub(trace::now())).await;
     }
 
     async fn begin(&self, world: &World) {
