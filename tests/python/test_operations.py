@@ -213,3 +213,12 @@ async def test_a_paused_workflow_makes_no_progress(tmp_path):
             assert described.workflow_extended_info.pause_info.reason == "stop"
             await client.workflow_service.unpause_workflow_execution(UnpauseWorkflowExecutionRequest(**who))
             assert await handle.result() == "Hello, Ada!"
+
+
+async def test_counts_by_status_stand_in_the_order_of_statuses(client: Client, worker, task_queue, workflow_id):
+    await client.execute_workflow(Greeting.run, "you", id=f"{workflow_id}-done", task_queue=task_queue)
+    await client.start_workflow(Greeting.run, "you", id=f"{workflow_id}-open", task_queue=f"{task_queue}-nobody")
+    counted = await client.count_workflows(f"WorkflowId STARTS_WITH '{workflow_id}' GROUP BY ExecutionStatus")
+    assert [(group.group_values, group.count) for group in counted.groups] == [(["Running"], 1), (["Completed"], 1)]
+    names = [group.group_values[0] for group in (await client.count_workflows("GROUP BY ExecutionStatus")).groups]
+    assert names[:2] == ["Running", "Completed"], "the counters, which no filter needs to look behind"

@@ -28,7 +28,8 @@ const GROUPS_MAX: usize = 10_000;
 #[derive(Default)]
 struct Groups {
     count: i64,
-    by_value: BTreeMap<Vec<u8>, AggregationGroup>,
+    /// Statuses in the order of their numbers, as the reference server's store has them; other groups by value.
+    by_value: BTreeMap<(i32, Vec<u8>), AggregationGroup>,
     /// Whether there were more groups than are held.
     overflowed: bool,
 }
@@ -41,7 +42,7 @@ impl Groups {
             return true;
         }
         let value = query.group_value(row);
-        let key = value.data.to_vec();
+        let key = (query.group_rank(row), value.data.to_vec());
         if self.by_value.len() >= GROUPS_MAX && !self.by_value.contains_key(&key) {
             self.overflowed = true;
             return false;
@@ -131,7 +132,7 @@ fn count_by_status(lists: &Moment<'_>, query: &Query, tally: &Tally, groups: &mu
         if query.group_by().is_some() {
             let value = Query::status_group(status);
             let group = AggregationGroup { group_values: vec![value.clone()], count };
-            groups.by_value.insert(value.data.to_vec(), group);
+            groups.by_value.insert((status, value.data.to_vec()), group);
         }
     }
     Ok(())

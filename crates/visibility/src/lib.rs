@@ -157,6 +157,11 @@ impl Query {
         keyword(&literal::status_name(WorkflowExecutionStatus::try_from(status).unwrap_or_default()))
     }
 
+    /// Where a row's group stands among others; those of one rank stand by their values.
+    pub fn group_rank(&self, row: &VisibilityRecord) -> i32 {
+        if self.group_by.as_ref().is_some_and(|group| group.is_status()) { row.status } else { 0 }
+    }
+
     /// The group of a row, as a search attribute's payload; an empty keyword where the row has no value.
     pub fn group_value(&self, row: &VisibilityRecord) -> Payload {
         let text = match self.group_by.as_ref() {
