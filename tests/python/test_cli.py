@@ -16,12 +16,10 @@ from cli.script import run
 EXPECTED = json.loads(Path(__file__).with_name("cli").joinpath("expected.json").read_text())
 BINARY = os.environ.get("TEMPORAL_CLI") or shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
 
-VERSIONING = "worker versioning is to come, so SDKs send what they send to servers without it"
 STANDALONE = "standalone activities are to come"
 DIFFERS = [
-    (r"\.(binaryChecksum|buildId|workerVersion|mostRecentWorkerVersionStamp|worker_version_capabilities)$", VERSIONING),
-    (r"\.indexedFields\.BuildIds\.data$", VERSIONING),
-    (r"^cluster system: \.out\.capabilities\.(buildIdBasedVersioning|nexus|serverScaledDeployments)$", "to come"),
+    (r"\.indexedFields\.BuildIds\.data$|\.worker_version_capabilities\.build_id$", "a worker's build is a hash of its code"),
+    (r"^cluster system: \.out\.capabilities\.(nexus|serverScaledDeployments)$", "to come"),
     (r"\.capabilities\.standaloneActivit", STANDALONE),
     (r"^cluster describe: \.out\.versionInfo$", "this server says which version it is"),
     (r"^namespace describe: \.out\.config\.customSearchAttributeAliases$", "the tests' own attribute"),

@@ -9,7 +9,7 @@ use mainstay_api::log::{
 };
 use mainstay_api::record::{ActivityRecord, TimerRow, timer_row};
 use mainstay_api::temporal::common::v1::{
-    ActivityType, Payloads, Priority, RetryPolicy, WorkflowExecution, WorkflowType,
+    ActivityType, Payloads, Priority, RetryPolicy, WorkerVersionStamp, WorkflowExecution, WorkflowType,
 };
 use mainstay_api::temporal::enums::v1::{RetryState, TimeoutType};
 use mainstay_api::temporal::failure::v1::{Failure, TimeoutFailureInfo, failure::FailureInfo};
@@ -308,16 +308,26 @@ fn find(tx: &Transaction<'_>, target: Option<&ActivityTarget>) -> Answer<(Run, A
     }
 }
 
+/// Who closes an activity: nobody if its time is up.
+#[derive(Clone, Copy, Default)]
+struct Closer<'a> {
+    identity: &'a str,
+    /// The worker's code, if it says so.
+    worker: Option<&'a WorkerVersionStamp>,
+}
+
 /// Writes the Started event of an activity that closes, with the time at which a worker took the attempt. One that nobody took was
 /// started by whoever closes it.
-fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRecord, closer: Option<&str>) -> i64 {
-    let identity = if activity.started_ns == 0 { closer.unwrap_or_default() } else { &activity.identity };
+fn write_started(tx: &mut Transaction<'_>, run: &mut Run, activity: &ActivityRecord, closer: Closer<'_>) -> i64 {
+    let identity = if activity.started_ns == 0 { closer.identity } else { &activity.identity };
+    #[allow(deprecated)]
     let attributes = ActivityTaskStartedEventAttributes {
         scheduled_event_id: activity.scheduled_event_id,
         identity: identity.to_string(),
         request_id: if activity.started_ns == 0 { String::new() } else { activity.poll_request_id.clone() },
         attempt: activity.attempt,
         last_failure: activity.last_failure.clone().filter(|_| activity.attempt > 1),
+        worker_version: closer.worker.cloned(),
         ..ActivityTaskStartedEventAttributes::default()
     };
     let at_ns = if activity.started_ns == 0 { tx.now() } else { activity.started_ns };
@@ -335,7 +345,8 @@ pub(crate) fn forget(tx: &mut Transaction<'_>, run: &mut Run, mut activity: Acti
 
 pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteActivity) -> Answer<Reply> {
     let (mut run, activity) = find(tx, command.target.as_ref())?;
-    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    let started_event_id =
+        write_started(tx, &mut run, &activity, Closer { identity: &command.identity, worker: command.worker.as_ref() });
     let attributes = ActivityTaskCompletedEventAttributes {
         result: command.result.clone(),
         scheduled_event_id: activity.scheduled_event_id,
@@ -363,7 +374,7 @@ pub(crate) fn cancel(tx: &mut Transaction<'_>, command: &log::CancelActivity) ->
         let text = "unable to mark activity as canceled without activity being request canceled first";
         return Err(Error::invalid(text).into());
     }
-    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    let started_event_id = write_started(tx, &mut run, &activity, Closer { identity: &command.identity, worker: None });
     write_canceled(tx, &mut run, &activity, started_event_id, command.details.clone(), &command.identity);
     closed(tx, run, activity)
 }
@@ -448,7 +459,8 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, command: &log::FailActivity) -> Ans
         }
         Decision::Stop(state) => state,
     };
-    let started_event_id = write_started(tx, &mut run, &activity, Some(&command.identity));
+    let started_event_id =
+        write_started(tx, &mut run, &activity, Closer { identity: &command.identity, worker: command.worker.as_ref() });
     let attributes = ActivityTaskFailedEventAttributes {
         failure: Some(failure),
         scheduled_event_id: activity.scheduled_event_id,
@@ -559,7 +571,8 @@ fn time_out(tx: &mut Transaction<'_>, run: &mut Run, activity: ActivityRecord, k
         failure.message = NO_TIME_FOR_RETRY.into();
     }
     failure.cause = activity.last_failure.clone().map(Box::new);
-    let started_event_id = if activity.started_ns == 0 { 0 } else { write_started(tx, run, &activity, None) };
+    let started_event_id =
+        if activity.started_ns == 0 { 0 } else { write_started(tx, run, &activity, Closer::default()) };
     let attributes = ActivityTaskTimedOutEventAttributes {
         failure: Some(failure),
         scheduled_event_id: activity.scheduled_event_id,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mainstay_api::log::SpeculativeTask;
-use mainstay_api::record::{ActivityPause, ActivityRecord, ChildRecord, RequestIdRecord, WorkflowTaskRecord};
+use mainstay_api::record::{
+    ActivityPause, ActivityRecord, ChildRecord, RequestIdRecord, WorkerBuild, WorkflowTaskRecord,
+};
 use mainstay_api::temporal::activity::v1::ActivityOptions;
-use mainstay_api::temporal::common::v1::{ActivityType, WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{ActivityType, WorkerVersionStamp, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{EventType, PendingActivityState, PendingWorkflowTaskState};
 use mainstay_api::temporal::history::v1::WorkflowExecutionStartedEventAttributes as StartedAttributes;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
@@ -115,12 +117,19 @@ fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
         root_execution: execution(&details.root_workflow_id, &details.root_run_id),
         first_run_id: details.first_execution_run_id.clone(),
         priority: r.priority.clone(),
+        most_recent_worker_version_stamp: r.last_build.as_ref().and_then(stamp),
         versioning_info: details.versioning_override.clone().map(|versioning| WorkflowExecutionVersioningInfo {
             versioning_override: Some(versioning),
             ..WorkflowExecutionVersioningInfo::default()
         }),
         ..WorkflowExecutionInfo::default()
     }
+}
+
+/// Of the code that completed a workflow task last, if its worker said which.
+fn stamp(build: &WorkerBuild) -> Option<WorkerVersionStamp> {
+    let build_id = build.build_id.clone();
+    (!build_id.is_empty()).then(|| WorkerVersionStamp { build_id, ..WorkerVersionStamp::default() })
 }
 
 fn task_info(task: &WorkflowTaskRecord) -> PendingWorkflowTaskInfo {

@@ -6,6 +6,7 @@
 
 use mainstay_api::log::{self, ReservedPoll, StartedTask, reply, started_task};
 use mainstay_api::record::{TaskRow, task_row};
+use mainstay_api::temporal::common::v1::WorkerVersionCapabilities;
 use mainstay_api::temporal::enums::v1::TaskQueueKind;
 use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -62,9 +63,14 @@ fn start_for(tx: &mut Transaction<'_>, row: &TaskRow, poll: &ReservedPoll) -> An
             attempt: row.attempt,
             task_sequence: row.sequence,
             poll_request_id: poll.request_id.clone(),
+            #[allow(deprecated)]
             poll: Some(api::PollWorkflowTaskQueueRequest {
                 identity,
                 task_queue,
+                worker_version_capabilities: Some(WorkerVersionCapabilities {
+                    build_id: poll.build_id.clone(),
+                    ..WorkerVersionCapabilities::default()
+                }),
                 ..api::PollWorkflowTaskQueueRequest::default()
             }),
         };

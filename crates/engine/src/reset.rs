@@ -204,7 +204,7 @@ fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, 
         task.identity = HISTORY_SERVICE.into();
         task.poll_request_id = NO_POLL.into();
         task.history_size_bytes = run.record.history_size_bytes;
-        task.started_event_id = run.write(tx, workflow_task::started_event(&task));
+        task.started_event_id = run.write(tx, workflow_task::started_event(&task, None));
         run.end_batch();
     }
     let failure = Failure {

@@ -48,7 +48,8 @@ pub fn start(
 ) -> WorkflowTaskStarted {
     task.left_sticky = task.sticky && !taker.sticky;
     task.started_event_id = task.scheduled_event_id + 1;
-    let starter = Starter { identity: taker.identity, request_id: taker.request_id, sticky: taker.sticky };
+    let starter =
+        Starter { identity: taker.identity, request_id: taker.request_id, sticky: taker.sticky, worker: None };
     workflow_task::note_start(record, task, &starter, now.as_nanos(), suggest_from);
     workflow_task::describe_task(entity, record, task, taker.sticky)
 }
@@ -105,7 +106,7 @@ fn write(tx: &mut Transaction<'_>, run: &mut Run) -> Option<WorkflowTaskRecord> 
         task.scheduled_event_id = run.write_at(tx, scheduled, task.scheduled_ns);
         lifecycle::end_backoff(tx, run);
     } else {
-        workflow_task::write_start(tx, run, &mut task, "");
+        workflow_task::write_start(tx, run, &mut task, "", None);
     }
     Some(task)
 }

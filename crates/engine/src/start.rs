@@ -71,7 +71,8 @@ pub(crate) fn start_workflow(tx: &mut Transaction<'_>, command: &log::StartWorkf
     let mut eager_task = None;
     if eager {
         workflow_task::schedule_undispatched(tx, &mut run, 0)?;
-        let starter = Starter { identity: &request.identity, request_id: &request.request_id, sticky: false };
+        let starter =
+            Starter { identity: &request.identity, request_id: &request.request_id, sticky: false, worker: None };
         eager_task = Some(workflow_task::start(tx, &mut run, &starter)?);
     } else {
         workflow_task::wake(tx, &mut run)?;

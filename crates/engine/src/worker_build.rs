@@ -5,7 +5,9 @@
 //! need not look there.
 
 use mainstay_api::record::WorkerBuild;
+use mainstay_api::temporal::common::v1::WorkerVersionStamp;
 use mainstay_api::temporal::workflow::v1::{ResetPointInfo, ResetPoints};
+use mainstay_api::temporal::workflowservice::v1::{PollWorkflowTaskQueueRequest, RespondWorkflowTaskCompletedRequest};
 
 use crate::convert::time;
 use crate::run::Run;
@@ -13,6 +15,25 @@ use crate::search_attributes;
 use crate::transaction::Transaction;
 
 const RESET_POINTS_MAX: usize = 20;
+
+/// The code of the worker that polls, as the Started event of its task names it.
+#[allow(deprecated)]
+pub(crate) fn of_poll(poll: &PollWorkflowTaskQueueRequest) -> Option<WorkerVersionStamp> {
+    let capabilities = poll.worker_version_capabilities.as_ref()?;
+    let (build_id, use_versioning) = (capabilities.build_id.clone(), capabilities.use_versioning);
+    of_unversioned(Some(WorkerVersionStamp { build_id, use_versioning }))
+}
+
+/// The same of the worker that completes a task.
+#[allow(deprecated)]
+pub(crate) fn of_completion(request: &RespondWorkflowTaskCompletedRequest) -> Option<WorkerVersionStamp> {
+    of_unversioned(request.worker_version_stamp.clone())
+}
+
+/// Worker versioning is not there: its stamps say nothing here.
+fn of_unversioned(stamp: Option<WorkerVersionStamp>) -> Option<WorkerVersionStamp> {
+    stamp.filter(|stamp| !stamp.build_id.is_empty() && !stamp.use_versioning)
+}
 
 /// Notes the build that completed a workflow task at `now`.
 pub(crate) fn record(tx: &Transaction<'_>, run: &mut Run, build: WorkerBuild, now: i64, completed_event_id: i64) {

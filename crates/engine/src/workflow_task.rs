@@ -6,7 +6,7 @@
 
 use mainstay_api::log::{self, Reply, TaskToken, WorkflowTaskStarted, reply, task_token};
 use mainstay_api::record::{RunRecord, TaskRow, TimerRow, WorkflowTaskRecord, task_row, timer_row};
-use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{WorkerVersionStamp, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{TaskQueueKind, TimeoutType, WorkflowTaskFailedCause as Cause};
 use mainstay_api::temporal::failure::v1::Failure;
 use mainstay_api::temporal::history::v1::{
@@ -25,7 +25,7 @@ use crate::store::EntityKey;
 use crate::suggest::SuggestFrom;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, Note, empty, reply_of};
-use crate::{commands, lifecycle, search_attributes, speculative};
+use crate::{commands, lifecycle, search_attributes, speculative, worker_build};
 
 const SECOND: i64 = 1_000_000_000;
 /// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
@@ -147,16 +147,20 @@ pub(crate) fn scheduled_event(record: &RunRecord, task: &WorkflowTaskRecord) -> 
     }))
 }
 
-pub(crate) fn started_event(task: &WorkflowTaskRecord) -> NewEvent {
-    NewEvent::from(Attributes::WorkflowTaskStartedEventAttributes(WorkflowTaskStartedEventAttributes {
+/// `worker` is the code that takes the task, if that is known already.
+pub(crate) fn started_event(task: &WorkflowTaskRecord, worker: Option<WorkerVersionStamp>) -> NewEvent {
+    #[allow(deprecated)]
+    let attributes = WorkflowTaskStartedEventAttributes {
         scheduled_event_id: task.scheduled_event_id,
         identity: task.identity.clone(),
         request_id: task.poll_request_id.clone(),
         suggest_continue_as_new: !task.suggest_reasons.is_empty(),
         suggest_continue_as_new_reasons: task.suggest_reasons.clone(),
         history_size_bytes: task.history_size_bytes,
+        worker_version: worker,
         ..WorkflowTaskStartedEventAttributes::default()
-    }))
+    };
+    NewEvent::from(Attributes::WorkflowTaskStartedEventAttributes(attributes))
 }
 
 /// Gives the pending task a row that matching offers, and a sticky one its schedule-to-start timer.
@@ -238,6 +242,8 @@ pub(crate) struct Starter<'a> {
     pub(crate) request_id: &'a str,
     /// The worker has the workflow cached: it is sent only what is new.
     pub(crate) sticky: bool,
+    /// The worker's code.
+    pub(crate) worker: Option<WorkerVersionStamp>,
 }
 
 /// A poller takes the task that its row offered.
@@ -262,7 +268,8 @@ pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartWorkflo
     if !sticky_poll {
         clear_sticky(&mut run);
     }
-    let starter = Starter { identity: &poll.identity, request_id: &command.poll_request_id, sticky: sticky_poll };
+    let (identity, request_id) = (poll.identity.as_str(), command.poll_request_id.as_str());
+    let starter = Starter { identity, request_id, sticky: sticky_poll, worker: worker_build::of_poll(&poll) };
     let started = start(tx, &mut run, &starter)?;
     run.save(tx);
     Ok(reply_of(reply::Reply::WorkflowTaskStarted(started)))
@@ -281,7 +288,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
     }
     note_start(&run.record, &mut task, starter, tx.now(), &tx.context.suggest_from);
     if task.attempt == 1 {
-        task.started_event_id = run.write(tx, started_event(&task));
+        task.started_event_id = run.write(tx, started_event(&task, starter.worker.clone()));
         run.end_batch();
     } else {
         task.started_event_id = task.scheduled_event_id + 1;
@@ -375,7 +382,7 @@ fn unwritten_events(record: &RunRecord, task: &WorkflowTaskRecord) -> Vec<bytes:
     let scheduled = scheduled_event(record, task).into_event(task.scheduled_event_id, task.scheduled_ns, 0);
     let mut events = vec![scheduled.encode_to_vec().into()];
     if task.started_event_id != 0 {
-        let started = started_event(task).into_event(task.started_event_id, task.started_ns, 0);
+        let started = started_event(task, None).into_event(task.started_event_id, task.started_ns, 0);
         events.push(started.encode_to_vec().into());
     }
     events
@@ -408,13 +415,19 @@ pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
 }
 
 /// Writes the events of a started task that has none yet, as its worker was shown them: a replay must see the same times.
-pub(crate) fn write_start(tx: &mut Transaction<'_>, run: &mut Run, task: &mut WorkflowTaskRecord, identity: &str) {
+pub(crate) fn write_start(
+    tx: &mut Transaction<'_>,
+    run: &mut Run,
+    task: &mut WorkflowTaskRecord,
+    identity: &str,
+    worker: Option<WorkerVersionStamp>,
+) {
     if is_written(task) {
         return;
     }
     task.identity = identity.to_string();
     task.scheduled_event_id = run.write_at(tx, scheduled_event(&run.record, task), task.scheduled_ns);
-    task.started_event_id = run.write_at(tx, started_event(task), task.started_ns);
+    task.started_event_id = run.write_at(tx, started_event(task, worker), task.started_ns);
     run.end_batch();
     speculative::end(run, task);
     // An update does not wait for a delayed start.
@@ -437,7 +450,7 @@ pub(crate) struct TaskFailure {
 pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure) {
     let Some(mut task) = take(tx, run) else { return };
     if task.attempt == 1 {
-        write_start(tx, run, &mut task, &failure.identity);
+        write_start(tx, run, &mut task, &failure.identity, None);
         let attributes = WorkflowTaskFailedEventAttributes {
             scheduled_event_id: task.scheduled_event_id,
             started_event_id: task.started_event_id,

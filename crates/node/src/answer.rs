@@ -196,7 +196,8 @@ impl<R: Runtime> Node<R> {
         if poll.epoch <= owners.epoch && !owners.is_mine(&queue) {
             return Err(Error::Moved);
         }
-        let poller = Poller { id: 0, identity: poll.identity, rate_per_second: poll.rate_per_second, build_id: None };
+        let peer::Poll { identity, rate_per_second, build_id, .. } = poll;
+        let poller = Poller { id: 0, identity, rate_per_second, build_id };
         let mut waiting = self.board().dispatch.poll(queue.clone(), poller, self.time());
         match self.within(R::Instant::now() + within, waiting.given()).await {
             Some(Some(given)) => Ok(GivenAway { offer: Some(given.offer(&queue, false, self.id())) }),

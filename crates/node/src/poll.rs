@@ -10,7 +10,7 @@ use mainstay_api::log::{
 };
 use mainstay_api::peer::{BeginTask, call};
 use mainstay_api::record::TaskRow;
-use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
+use mainstay_api::temporal::common::v1::{WorkerVersionCapabilities, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind};
 use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use mainstay_api::temporal::update::v1::Request as UpdateRequest;
@@ -129,7 +129,9 @@ impl<R: Runtime> Node<R> {
         let queue = request.task_queue.clone().unwrap_or_default();
         let sticky = queue.kind() == TaskQueueKind::Sticky;
         let key = QueueKey { namespace_id: namespace.id.clone(), name: queue.name, kind: QueueKind::Workflow };
-        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second: None, build_id: None };
+        #[allow(deprecated)]
+        let build_id = build_of(request.worker_version_capabilities.as_ref());
+        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second: None, build_id };
         let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
             let scaling = self.scaling(&key, &mut since);
@@ -198,7 +200,9 @@ impl<R: Runtime> Node<R> {
             kind: QueueKind::Activity,
         };
         let rate_per_second = request.task_queue_metadata.as_ref().and_then(|m| m.max_tasks_per_second);
-        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second, build_id: None };
+        #[allow(deprecated)]
+        let build_id = build_of(request.worker_version_capabilities.as_ref());
+        let poller = Poller { id: 0, identity: request.identity.clone(), rate_per_second, build_id };
         let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
             let scaling = self.scaling(&key, &mut since);
@@ -359,6 +363,12 @@ impl<R: Runtime> Node<R> {
             activity_tasks: completed.activity_tasks,
         })
     }
+}
+
+/// Which build of the worker's code polls, if it says so. One that asks for versioning, which is not there, counts as any.
+fn build_of(capabilities: Option<&WorkerVersionCapabilities>) -> Option<String> {
+    let plain = capabilities.filter(|c| !c.use_versioning && !c.build_id.is_empty());
+    plain.map(|c| c.build_id.clone())
 }
 
 fn id_of_update(request: &UpdateRequest) -> String {

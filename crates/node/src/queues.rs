@@ -55,6 +55,7 @@ impl<R: Runtime> Node<R> {
             queue: Some(wire::queue(queue)),
             identity: poller.identity.clone(),
             rate_per_second: poller.rate_per_second,
+            build_id: poller.build_id.clone(),
             epoch,
         };
         let left = deadline - R::Instant::now();

@@ -76,6 +76,7 @@ impl<R: Runtime> Node<R> {
                 sticky: wanted.sticky,
                 identity: reservation.poller().identity.clone(),
                 request_id: request_id.clone(),
+                build_id: reservation.poller().build_id.clone().unwrap_or_default(),
             };
             command.reserved_polls.push(poll);
             polls.insert(request_id, Held { reservation, queue, sticky: wanted.sticky });

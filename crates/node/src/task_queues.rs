@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use mainstay_api::log::{Command, command::Op, reply};
+use mainstay_api::temporal::common::v1::WorkerVersionCapabilities;
 use mainstay_api::temporal::enums::v1::{
     BuildIdTaskReachability, DescribeTaskQueueMode, RateLimitSource, TaskQueueKind, TaskQueueType,
 };
@@ -221,11 +222,15 @@ fn proto_time(at: Timestamp) -> ProtoTimestamp {
     ProtoTimestamp { seconds, nanos }
 }
 
+#[allow(deprecated)]
 fn poller(seen: &mainstay_matching::PollerInfo) -> PollerInfo {
+    let build = seen.build_id.clone();
     PollerInfo {
         last_access_time: Some(proto_time(seen.last_access)),
         identity: seen.identity.clone(),
         rate_per_second: seen.rate_per_second.unwrap_or(POLLER_RATE),
+        worker_version_capabilities: build
+            .map(|build_id| WorkerVersionCapabilities { build_id, ..WorkerVersionCapabilities::default() }),
         ..PollerInfo::default()
     }
 }

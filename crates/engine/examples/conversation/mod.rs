@@ -144,7 +144,7 @@ impl<P: Partner> Talk<P> {
         };
         self.apply(&row.workflow_id, Op::StartActivityTask(start));
         let target = Some(ActivityTarget { target: Some(Target::Token(self.activity.clone())) });
-        let complete = log::CompleteActivity { target, result: payloads(), identity: "worker".into() };
+        let complete = log::CompleteActivity { target, result: payloads(), identity: "worker".into(), worker: None };
         self.apply(&row.workflow_id, Op::CompleteActivity(complete));
     }
 }

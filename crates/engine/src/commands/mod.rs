@@ -237,7 +237,7 @@ fn apply(
         let response = RespondWorkflowTaskCompletedResponse { reset_history_event_id, ..Default::default() };
         return Ok(WorkflowTaskCompleted { response: Some(response), ..WorkflowTaskCompleted::default() });
     }
-    workflow_task::write_start(tx, run, &mut task, &request.identity);
+    workflow_task::write_start(tx, run, &mut task, &request.identity, worker_build::of_completion(request));
     let completed_event_id = write_completed(tx, run, &task, request);
     run.record.last_completed_started_event_id = task.started_event_id;
     run.record.next_task_attempt = 1;
@@ -394,7 +394,8 @@ fn next_task(
         return Ok(None);
     }
     workflow_task::schedule_undispatched(tx, run, streak_start)?;
-    let starter = Starter { identity: &request.identity, request_id: INLINE_REQUEST_ID, sticky: true };
+    let worker = worker_build::of_completion(request);
+    let starter = Starter { identity: &request.identity, request_id: INLINE_REQUEST_ID, sticky: true, worker };
     Ok(Some(workflow_task::start(tx, run, &starter)?))
 }
 

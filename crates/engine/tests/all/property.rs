@@ -265,6 +265,7 @@ impl Talk {
             sticky: queue == "sticky",
             identity: "worker".into(),
             request_id: format!("poll-{}", self.polls),
+            ..Default::default()
         }
     }
 

@@ -45,6 +45,7 @@ impl Worker {
                 sticky: name == "sticky",
                 identity: "worker".into(),
                 request_id: request_id.clone(),
+                ..Default::default()
             }];
         }
         let (reply, changes) = self.machine.apply("wf", op);
@@ -166,7 +167,7 @@ fn sequence(rides: bool) -> Worker {
         let next = (token.workflow_task_queue.clone(), token.workflow_task_sticky);
         assert_eq!(next, ("sticky".to_string(), true), "the token names the queue of what follows");
         let target = Some(ActivityTarget { target: Some(Target::Token(token)) });
-        let complete = log::CompleteActivity { target, result: None, identity: "worker".into() };
+        let complete = log::CompleteActivity { target, identity: "worker".into(), ..Default::default() };
         task = workflow(worker.apply(Op::CompleteActivity(complete), false, "sticky").1);
     }
     let end = Attributes::CompleteWorkflowExecutionCommandAttributes(Default::default());

@@ -260,7 +260,9 @@ impl Script {
         };
         self.polls += 1;
         let kind = if sticky { 2 } else { 1 };
-        let poll = format!("identity: \"worker\" task_queue {{ name: \"{queue}\" kind: {kind} normal_name: \"tq\" }}");
+        let own = line.more.join(" ");
+        let poll =
+            format!("identity: \"worker\" task_queue {{ name: \"{queue}\" kind: {kind} normal_name: \"tq\" }} {own}");
         let poll = self.texts.parse(&format!("{SERVICE}.PollWorkflowTaskQueueRequest"), &poll);
         let start = log::StartWorkflowTask {
             run_id: row.run_id.clone(),

@@ -9,7 +9,7 @@ use mainstay_api::log::{
     ActivityById, ActivityTarget, CancelActivity, CompleteActivity, FailActivity, HeartbeatActivity,
     activity_target::Target, reply,
 };
-use mainstay_api::temporal::common::v1::Payloads;
+use mainstay_api::temporal::common::v1::{Payloads, WorkerVersionStamp};
 use mainstay_api::temporal::failure::v1::{Failure, failure::FailureInfo};
 use mainstay_api::temporal::workflowservice::v1::*;
 use mainstay_node::service::{Namespace, Service};
@@ -25,6 +25,13 @@ struct Meant {
     namespace: Namespace,
     workflow_id: String,
     target: Option<ActivityTarget>,
+}
+
+/// Who closes an activity.
+struct Closer {
+    identity: String,
+    /// The worker's code, if it says so.
+    worker: Option<WorkerVersionStamp>,
 }
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
@@ -65,13 +72,14 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         Ok(Meant { namespace, workflow_id: workflow_id.into(), target })
     }
 
-    async fn complete_activity(&self, meant: Meant, result: Option<Payloads>, identity: String) -> Answer<()> {
+    async fn complete_activity(&self, meant: Meant, result: Option<Payloads>, by: Closer) -> Answer<()> {
+        let Closer { identity, worker } = by;
         let Meant { namespace, workflow_id, target } = meant;
         let op = if sizes::is_too_large(result.as_ref()) {
             let failure = Some(sizes::server_failure("Complete result exceeds size limit.", None));
-            Op::FailActivity(FailActivity { target, failure, last_heartbeat_details: None, identity })
+            Op::FailActivity(FailActivity { target, failure, identity, worker, ..FailActivity::default() })
         } else {
-            Op::CompleteActivity(CompleteActivity { target, result, identity })
+            Op::CompleteActivity(CompleteActivity { target, result, identity, worker })
         };
         self.execute(&namespace, &workflow_id, op).await.map(drop)
     }
@@ -82,8 +90,9 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         meant: Meant,
         mut failure: Option<Failure>,
         mut last_heartbeat_details: Option<Payloads>,
-        identity: String,
+        by: Closer,
     ) -> Answer<Vec<Failure>> {
+        let Closer { identity, worker } = by;
         let Meant { namespace, workflow_id, target } = meant;
         let mut cut = Vec::new();
         if sizes::is_too_large(last_heartbeat_details.as_ref()) {
@@ -95,7 +104,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             failure = Some(sizes::server_failure("Failure exceeds size limit.", cause));
             cut.extend(failure.clone());
         }
-        let op = Op::FailActivity(FailActivity { target, failure, last_heartbeat_details, identity });
+        let op = Op::FailActivity(FailActivity { target, failure, last_heartbeat_details, identity, worker });
         self.execute(&namespace, &workflow_id, op).await?;
         Ok(cut)
     }
@@ -104,7 +113,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let Meant { namespace, workflow_id, target } = meant;
         let op = if sizes::is_too_large(details.as_ref()) {
             let failure = Some(sizes::server_failure("Cancel details exceed size limit.", None));
-            Op::FailActivity(FailActivity { target, failure, last_heartbeat_details: None, identity })
+            Op::FailActivity(FailActivity { target, failure, identity, ..FailActivity::default() })
         } else {
             Op::CancelActivity(CancelActivity { target, details, identity })
         };
@@ -120,7 +129,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let Meant { namespace, workflow_id, target } = meant;
         if sizes::is_too_large(details.as_ref()) {
             let failure = Some(sizes::server_failure("Heartbeat details exceed size limit.", None));
-            let op = Op::FailActivity(FailActivity { target, failure, last_heartbeat_details: None, identity });
+            let op = Op::FailActivity(FailActivity { target, failure, identity, ..FailActivity::default() });
             self.execute(&namespace, &workflow_id, op).await?;
             return Ok(RecordActivityTaskHeartbeatResponse { cancel_requested: true, ..Default::default() });
         }
@@ -160,7 +169,9 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<RespondActivityTaskCompletedResponse> {
         let r = call.request;
         let meant = self.by_token(&r.namespace, &r.task_token, &r.identity)?;
-        self.complete_activity(meant, r.result, r.identity).await?;
+        #[allow(deprecated)]
+        let by = Closer { identity: r.identity, worker: r.worker_version };
+        self.complete_activity(meant, r.result, by).await?;
         Ok(RespondActivityTaskCompletedResponse::default())
     }
 
@@ -170,7 +181,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<RespondActivityTaskCompletedByIdResponse> {
         let r = call.request;
         let meant = self.by_id(&r.namespace, [&r.workflow_id, &r.run_id, &r.activity_id], &r.identity)?;
-        self.complete_activity(meant, r.result, r.identity).await?;
+        self.complete_activity(meant, r.result, Closer { identity: r.identity, worker: None }).await?;
         Ok(RespondActivityTaskCompletedByIdResponse::default())
     }
 
@@ -185,7 +196,9 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         if r.failure.as_ref().is_some_and(|failure| !is_application(failure)) {
             return Err(invalid("Failure must have ApplicationFailureInfo."));
         }
-        let failures = self.fail_activity(meant, r.failure, r.last_heartbeat_details, r.identity).await?;
+        #[allow(deprecated)]
+        let by = Closer { identity: r.identity, worker: r.worker_version };
+        let failures = self.fail_activity(meant, r.failure, r.last_heartbeat_details, by).await?;
         Ok(RespondActivityTaskFailedResponse { failures })
     }
 
@@ -195,7 +208,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<RespondActivityTaskFailedByIdResponse> {
         let r = call.request;
         let meant = self.by_id(&r.namespace, [&r.workflow_id, &r.run_id, &r.activity_id], &r.identity)?;
-        let failures = self.fail_activity(meant, r.failure, r.last_heartbeat_details, r.identity).await?;
+        let by = Closer { identity: r.identity, worker: None };
+        let failures = self.fail_activity(meant, r.failure, r.last_heartbeat_details, by).await?;
         Ok(RespondActivityTaskFailedByIdResponse { failures })
     }
 

@@ -37,7 +37,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             activity_failure_include_heartbeat: true,
             supports_schedules: true,
             encoded_failure_attributes: true,
-            build_id_based_versioning: false,
+            build_id_based_versioning: true,
             upsert_memo: true,
             eager_workflow_start: true,
             sdk_metadata: true,

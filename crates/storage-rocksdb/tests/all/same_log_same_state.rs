@@ -206,7 +206,7 @@ impl Recorder {
         let target = Some(ActivityTarget { target: Some(activity_target::Target::Token(token)) });
         let op = match self.below(3) {
             0 => Op::FailActivity(log::FailActivity { target, ..Default::default() }),
-            _ => Op::CompleteActivity(log::CompleteActivity { target, result: payloads(), identity: "worker".into() }),
+            _ => Op::CompleteActivity(log::CompleteActivity { target, result: payloads(), ..Default::default() }),
         };
         self.play(&workflow_id, op);
     }
