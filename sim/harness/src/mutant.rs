@@ -64,6 +64,8 @@ pub enum Mutant {
     ExportWithoutOutcomes,
     /// A state that is sent to another replica lacks some rows.
     ExportTorn,
+    /// A shard that was split off counts its sequences from the beginning.
+    RestartSequences,
     /// An update is said to be completed before it is.
     CompleteUpdateEarly,
     /// An update is told the answer of the one before.

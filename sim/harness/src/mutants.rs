@@ -14,7 +14,7 @@ fn scenario(mutant: Mutant, seed: u64) -> Scenario {
     match mutant {
         Mutant::SkipStateFlush | Mutant::PurgeTooFar => Scenario::Long,
         Mutant::ExportWithoutOutcomes | Mutant::ExportTorn => Scenario::LongCluster,
-        Mutant::ForgetVote | Mutant::ForgetCommandOutcomes => Scenario::Cluster,
+        Mutant::ForgetVote | Mutant::ForgetCommandOutcomes | Mutant::RestartSequences => Scenario::Cluster,
         Mutant::ForgetMessageOutcomes => Scenario::Crashes,
         _ if seed.is_multiple_of(2) => Scenario::Faults,
         _ => Scenario::Crashes,

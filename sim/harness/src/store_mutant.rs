@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use mainstay_api::record::SlotsRecord;
 use mainstay_storage::{LogBounds, LogOp, LogStore, StateBatch, StateOp, StateStore, StateView, StorageError, Usage};
 
 use mainstay_sim_node::Around;
+use prost::Message;
 
 use crate::mutant::Mutant;
 
@@ -20,6 +22,8 @@ const LIST: u8 = 4;
 const OUTBOX: u8 = 8;
 const MESSAGE_OUTCOME: u8 = 9;
 const COMMAND_OUTCOME: u8 = 30;
+/// Ends the key of what a shard says of its slots.
+const SLOTS: &[u8] = b"slots";
 
 /// A bug of stores, around those of a node. None if it is another kind of bug.
 #[must_use]
@@ -49,6 +53,7 @@ fn of_states(mutant: Mutant) -> bool {
             | Mutant::KeepTaskRow
             | Mutant::ExportWithoutOutcomes
             | Mutant::ExportTorn
+            | Mutant::RestartSequences
     )
 }
 
@@ -185,6 +190,13 @@ impl State {
     }
 }
 
+/// What a shard says of its slots, with a base of its sequences that is too low.
+fn restarted(value: Bytes) -> Bytes {
+    let Ok(mut record) = SlotsRecord::decode(value.clone()) else { return value };
+    record.sequence_base = record.sequence_base.min(1);
+    record.encode_to_vec().into()
+}
+
 /// Whether an entity's key with a run names this table: names end with `00 01`, then comes `01`, the run, and the table.
 fn is_table(key: &[u8], table: u8) -> bool {
     let rest = &key[SPACE + 3..];
@@ -221,6 +233,9 @@ impl StateStore for State {
                 continue;
             }
             match op {
+                StateOp::Put(key, value) if self.mutant == Mutant::RestartSequences && key.ends_with(SLOTS) => {
+                    kept.put(key, restarted(value));
+                }
                 StateOp::Put(key, value) => kept.put(key, value),
                 StateOp::Delete(key) => kept.delete(key),
                 StateOp::DeleteRange(from, to) => kept.delete_range(from, to),
