@@ -9,6 +9,7 @@ mod lists;
 mod load;
 mod process;
 mod report;
+pub mod schedules;
 mod server;
 mod workers;
 
@@ -94,7 +95,8 @@ pub fn run(options: Options) -> Result<Report, String> {
 
 async fn measure(options: Arc<Options>) -> Result<Report, String> {
     attributes::add(&options).await?;
-    let server = Arc::new(Server::connect(&options).await?);
+    let server =
+        Arc::new(Server::connect(&options.address, &options.namespace, options.connections, options.payload).await?);
     load::leave_open(&server, &options).await?;
     workers::start(&server, &options);
     let process = options.pid.map(Process::of).transpose()?;

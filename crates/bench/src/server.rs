@@ -10,8 +10,6 @@ use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::Options;
-
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) type Client = WorkflowServiceClient<Channel>;
@@ -28,14 +26,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub async fn connect(options: &Options) -> Result<Self, String> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            format!("no server at {}: {error}; start one, or say --address", options.address)
-        };
-        let endpoint = Endpoint::from_shared(format!("http://{}", options.address)).map_err(|error| wrong(&error))?;
+    pub async fn connect(address: &str, namespace: &str, connections: usize, payload: usize) -> Result<Self, String> {
+        let wrong =
+            |error: &dyn std::fmt::Display| format!("no server at {address}: {error}; start one, or say --address");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| wrong(&error))?;
         let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).tcp_nodelay(true);
         let mut clients = Vec::new();
-        for _ in 0..options.connections {
+        for _ in 0..connections {
             let channel = endpoint.connect().await.map_err(|error| wrong(&error))?;
             clients.push(WorkflowServiceClient::new(channel).max_decoding_message_size(usize::MAX));
         }
@@ -43,10 +40,10 @@ impl Server {
         Ok(Self {
             clients,
             next: AtomicUsize::new(0),
-            namespace: options.namespace.clone(),
+            namespace: namespace.to_string(),
             identity: format!("bench-{}", std::process::id()),
             run: format!("bench-{nanos:x}"),
-            padding: Bytes::from(vec![b'x'; options.payload]),
+            padding: Bytes::from(vec![b'x'; payload]),
         })
     }
 

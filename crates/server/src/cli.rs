@@ -77,7 +77,7 @@ pub enum Command {
     /// Lists, counts or exports the workflows of a running server that match a filter.
     Query(QueryFlags),
     /// Puts load on a running server and reports its rate, latencies and costs.
-    Bench(mainstay_bench::Options),
+    Bench(BenchArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +327,23 @@ pub struct Disk {
     /// Default: all of the disk but a reserve.
     #[arg(long, value_name = "SIZE")]
     pub disk_budget: Option<ByteSize>,
+}
+
+/// Workflows in a closed loop, or something else.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    pub what: Option<BenchCommand>,
+    #[command(flatten)]
+    pub options: mainstay_bench::Options,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Many schedules: their creation, their cost at rest, and a minute in which many of them act.
+    Schedules(mainstay_bench::schedules::ScheduleOptions),
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mainstay_api::admin::MemberChange;
 
-use cli::{Cli, ClusterCommand, Command, LogLevel, ServerCommand};
+use cli::{BenchArguments, BenchCommand, Cli, ClusterCommand, Command, LogLevel, ServerCommand};
 use settings::Settings;
 use telemetry::LogFlags;
 
@@ -55,7 +55,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Server { command: ServerCommand::StartDev(flags) } => serve::run(Settings::dev(&cli.global, *flags)?),
         Command::Server { command: ServerCommand::Start(flags) } => serve::run(Settings::start(&cli.global, *flags)?),
         Command::Cluster { command } => cluster_command(&cli.global, command),
-        Command::Bench(options) => bench(options),
+        Command::Bench(arguments) => bench(arguments),
         // It has exit codes of its own, see `main`.
         Command::Query(_) => Ok(()),
     }
@@ -104,9 +104,20 @@ fn cluster_command(global: &cli::Global, command: ClusterCommand) -> Result<(), 
     }
 }
 
-fn bench(options: mainstay_bench::Options) -> Result<(), Failure> {
-    let report = mainstay_bench::run(options)?;
+fn bench(arguments: BenchArguments) -> Result<(), Failure> {
     // Whoever reads only the beginning has seen enough.
-    let _ = writeln!(std::io::stdout(), "{report}{}", report.json());
-    if report.is_good() { Ok(()) } else { Err("the run is not clean, see above".into()) }
+    let print = |text: String| drop(write!(std::io::stdout(), "{text}"));
+    let is_good = match arguments.what {
+        Some(BenchCommand::Schedules(options)) => {
+            let measured = mainstay_bench::schedules::run(options)?;
+            print(measured.to_string());
+            measured.is_good()
+        }
+        None => {
+            let report = mainstay_bench::run(arguments.options)?;
+            print(format!("{report}{}\n", report.json()));
+            report.is_good()
+        }
+    };
+    if is_good { Ok(()) } else { Err("the run is not clean, see above".into()) }
 }
