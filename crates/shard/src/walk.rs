@@ -151,11 +151,12 @@ impl<'a> Walked<'a> {
             }
             By::WorkflowId => self.next_workflow(behind),
             By::Status => {
-                let mut names = self.stretch.walk.statuses().into_iter();
-                Ok(match behind {
-                    Some(behind) => names.skip_while(|name| name != behind).nth(1),
-                    None => names.next(),
-                })
+                let walk = self.stretch.walk;
+                let mut names = walk.statuses(is_closed).into_iter();
+                // A place may be at a status that only rows of the other list have.
+                Ok(names.find(|name| {
+                    behind.is_none_or(|behind| walk.compare(&Some(name.clone()), &Some(behind.to_vec())).is_gt())
+                }))
             }
             By::Close => self.next_close(behind, is_closed),
         }

@@ -242,11 +242,14 @@ impl Walk {
         }
     }
 
-    /// The statuses' groups in the order of the walk.
+    /// The groups of statuses that a list's rows can have, in the order of the walk. Closed runs may have been running at the walk's time;
+    /// a list in which nothing has a status is not read for it.
     #[must_use]
-    pub fn statuses(&self) -> Vec<Vec<u8>> {
+    pub fn statuses(&self, is_closed: bool) -> Vec<Vec<u8>> {
+        let open = [Status::Running as i32, Status::Paused as i32];
+        let can_have = |status: &i32| *status == open[0] || open.contains(status) != is_closed;
         let name = |status| Status::try_from(status).ok().map(|status| status_name(status).as_bytes().to_vec());
-        let mut names: Vec<Vec<u8>> = every_status().into_iter().filter_map(name).collect();
+        let mut names: Vec<Vec<u8>> = every_status().into_iter().filter(can_have).filter_map(name).collect();
         names.sort();
         if self.descends {
             names.reverse();

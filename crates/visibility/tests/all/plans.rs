@@ -112,6 +112,14 @@ fn a_walk_is_bounded_by_the_filter() {
 }
 
 #[test]
+fn a_list_is_not_read_for_statuses_that_its_rows_cannot_have() {
+    let walk = Query::parse_list("ORDER BY ExecutionStatus DESC", &custom()).expect("a query").walk().expect("a walk");
+    assert_eq!(walk.statuses(false), [b"Running".to_vec(), b"Paused".to_vec()]);
+    let closed = walk.statuses(true);
+    assert!(closed.contains(&b"Failed".to_vec()) && !closed.contains(&b"Paused".to_vec()), "{closed:?}");
+}
+
+#[test]
 fn counters_answer_types_and_statuses() {
     for filter in [
         "",
