@@ -202,7 +202,7 @@ impl Walk {
         }
     }
 
-    /// The group behind the last of those with a value, if there is one.
+    /// Whether rows without a value matter, which come last.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.has_rest
