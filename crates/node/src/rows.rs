@@ -11,7 +11,7 @@ use mainstay_shard::{
     Cursor, ListPosition, ListSpace, Lists, Ordered, OrderedPage, OrderedPosition, PageError, Section, Shard,
 };
 use mainstay_visibility::plan::{Access, Plan, Span};
-use mainstay_visibility::{Openness, Order, Query};
+use mainstay_visibility::{Order, Query};
 
 use crate::list::RowPage;
 use crate::slots::Shown;
@@ -112,17 +112,9 @@ impl<'a> Moment<'a> {
     /// The rows that a plan leads to, in the lists that it does not exclude.
     pub(crate) fn rows<'b>(&'b self, plan: &'b Plan, spaces: &[ListSpace], position: Position) -> Rows<'b> {
         let begun = position.as_ref().map(|(space, _)| *space);
-        let wanted = |space: &ListSpace| !is_excluded(plan, *space) && begun.is_none_or(|begun| *space >= begun);
+        let wanted = |space: &ListSpace| !space.is_excluded(plan) && begun.is_none_or(|begun| *space >= begun);
         let spaces = spaces.iter().copied().filter(wanted).collect();
         Rows { moment: self, plan, spaces, position, cursors: Vec::new() }
-    }
-}
-
-fn is_excluded(plan: &Plan, space: ListSpace) -> bool {
-    match plan.openness {
-        Some(Openness::Open) => space == ListSpace::Closed,
-        Some(Openness::Closed) => space == ListSpace::Open,
-        None => false,
     }
 }
 
@@ -162,11 +154,7 @@ impl Rows<'_> {
     fn begin_next(&mut self) -> Result<bool, Error> {
         let Some(space) = self.spaces.pop_front() else { return Ok(false) };
         let at = self.position.take().filter(|(begun, _)| *begun == space).map(|(_, at)| at);
-        let span = match space {
-            ListSpace::Open => self.plan.open,
-            ListSpace::Closed => self.plan.closed,
-            ListSpace::Schedules | ListSpace::Batches => Span::ALL,
-        };
+        let span = space.span(self.plan);
         let section = Section { namespace_id: &self.moment.namespace_id, space, access: &self.plan.access, span };
         let cursors = self.moment.lists.iter().map(|lists| lists.cursor(&section, at.as_ref()));
         self.cursors = cursors.collect::<Result<_, _>>().map_err(unreadable)?;

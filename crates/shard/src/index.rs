@@ -4,6 +4,8 @@ use bytes::Bytes;
 use mainstay_api::record::{EntityMessage, ListSpace as Space, TaskRow, TimerRow, VisibilityRecord};
 use mainstay_engine::{Change, MessageId};
 use mainstay_storage::StorageError;
+use mainstay_visibility::Openness;
+use mainstay_visibility::plan::{Plan, Span};
 use prost::Message;
 
 use crate::keys::after;
@@ -97,6 +99,26 @@ impl ListSpace {
             Space::Batch => Self::Batches,
             Space::Unspecified if row.close_ns == 0 => Self::Open,
             Space::Unspecified => Self::Closed,
+        }
+    }
+
+    /// Whether a plan leads to no row of this list.
+    #[must_use]
+    pub fn is_excluded(self, plan: &Plan) -> bool {
+        match plan.openness {
+            Some(Openness::Open) => self == Self::Closed,
+            Some(Openness::Closed) => self == Self::Open,
+            None => false,
+        }
+    }
+
+    /// The times between which a plan's rows of this list are.
+    #[must_use]
+    pub fn span(self, plan: &Plan) -> Span {
+        match self {
+            Self::Open => plan.open,
+            Self::Closed => plan.closed,
+            Self::Schedules | Self::Batches => Span::ALL,
         }
     }
 }

@@ -10,9 +10,9 @@ use std::cmp::Reverse;
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_storage::StorageError;
-use mainstay_visibility::plan::{Plan, Span};
+use mainstay_visibility::plan::Plan;
 use mainstay_visibility::walk::{Group, Walk};
-use mainstay_visibility::{Best, Openness, Order, Query, as_of};
+use mainstay_visibility::{Best, Order, Query, as_of};
 
 use crate::cursor::{Lists, Section};
 use crate::index::ListSpace;
@@ -104,8 +104,12 @@ impl OrderedPage<'_> {
         let mut best = self.best(as_of_ns);
         let mut looked_at = 0;
         for space in self.wanted() {
-            let section =
-                Section { namespace_id: self.namespace_id, space, access: &self.plan.access, span: self.span(space) };
+            let section = Section {
+                namespace_id: self.namespace_id,
+                space,
+                access: &self.plan.access,
+                span: space.span(self.plan),
+            };
             for (number, lists) in lists.iter().enumerate() {
                 let mut cursor = lists.cursor(&section, None)?;
                 while cursor.peek().is_some() {
@@ -185,7 +189,8 @@ impl OrderedPage<'_> {
         let position = self.position.map(|at| at.in_walk(walk).ok_or(PageError::Position)).transpose()?;
         let mut streams = Vec::new();
         for space in self.wanted() {
-            let stretch = Stretch { namespace_id: self.namespace_id, space, walk, span: self.span(space), as_of_ns };
+            let stretch =
+                Stretch { namespace_id: self.namespace_id, space, walk, span: space.span(self.plan), as_of_ns };
             for (number, lists) in lists.iter().enumerate() {
                 let behind = position.as_ref().map(|(group, place)| (group, place));
                 streams.push((number, Walked::new(lists, stretch, behind)?));
@@ -200,20 +205,7 @@ impl OrderedPage<'_> {
 
     /// The lists that the plan does not exclude.
     fn wanted(&self) -> impl Iterator<Item = ListSpace> + '_ {
-        let excluded = match self.plan.openness {
-            Some(Openness::Open) => Some(ListSpace::Closed),
-            Some(Openness::Closed) => Some(ListSpace::Open),
-            None => None,
-        };
-        self.spaces.iter().copied().filter(move |space| Some(*space) != excluded)
-    }
-
-    fn span(&self, space: ListSpace) -> Span {
-        match space {
-            ListSpace::Open => self.plan.open,
-            ListSpace::Closed => self.plan.closed,
-            ListSpace::Schedules | ListSpace::Batches => Span::ALL,
-        }
+        self.spaces.iter().copied().filter(|space| !space.is_excluded(self.plan))
     }
 
     /// The place of a row.
