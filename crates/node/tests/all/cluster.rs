@@ -448,7 +448,8 @@ async fn a_damaged_replica_is_rebuilt_and_nobody_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_differs_is_found_and_rebuilt() {
     let cluster = Cluster::new(3).await;
-    for number in 0..20 {
+    // So many that each of the four shards has some, wherever the namespace's id puts them: 20 leave one without in one run of 80.
+    for number in 0..100 {
         start_workflow(cluster.node(number % 3), &format!("w{number}")).await;
     }
     agree(&cluster).await;
