@@ -29,6 +29,10 @@ pub(crate) fn pause(tx: &mut Transaction<'_>, request: &PauseWorkflowExecutionRe
         let refused = || Error::FailedPrecondition("workflow is already paused.".into());
         return if same { Ok(empty()) } else { Err(refused().into()) };
     }
+    // One that comes late, when it was ended already, does not pause the run again.
+    if run.seen(tx, &request.request_id)?.is_some() {
+        return Ok(empty());
+    }
     let attributes = WorkflowExecutionPausedEventAttributes {
         identity: request.identity.clone(),
         reason: request.reason.clone(),
