@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use mainstay_api::record::{ListSpace, VisibilityRecord};
-use mainstay_api::temporal::enums::v1::IndexedValueType as Kind;
+use mainstay_api::temporal::enums::v1::{IndexedValueType as Kind, WorkflowExecutionStatus as Status};
 
 use crate::attributes::{Attribute, Place};
 use crate::condition::words;
@@ -48,6 +48,9 @@ pub fn postings(row: &VisibilityRecord) -> BTreeSet<Vec<u8>> {
         found.insert(of_status(row.status));
         // Open runs are listed by start; of closed ones only this tells them in that order.
         found.insert(of_start(micros(row.start_ns)));
+    } else if row.status != Status::Running as i32 {
+        // Nearly all open runs are running: the others are told apart by this, and nothing is written for most.
+        found.insert(of_status(row.status));
     }
     if !row.parent_workflow_id.is_empty() {
         found.insert(of_parent(&row.parent_workflow_id));

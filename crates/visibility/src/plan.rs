@@ -156,7 +156,10 @@ impl Plan {
         let mut found = candidates(condition, statuses.as_deref());
         // A type's postings have the status too, and fewer rows.
         let is_narrower = found.iter().any(|candidate| candidate.has_status);
-        if let (Some(statuses), Some(Openness::Closed), false) = (&statuses, plan.openness, is_narrower) {
+        // Running ones have no postings of their status.
+        let has_running = statuses.iter().flatten().any(|status| *status == Status::Running as i32);
+        let has_postings = plan.openness == Some(Openness::Closed) || !has_running;
+        if let (Some(statuses), true, false) = (&statuses, has_postings, is_narrower) {
             let points = statuses.iter().map(|status| Point::Posting(index::of_status(*status))).collect();
             found.push(Candidate { access: Access::Points(points), what: names(statuses), has_status: true });
         }

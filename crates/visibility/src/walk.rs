@@ -234,10 +234,13 @@ impl Walk {
                     (Access::Scan, Span { from_ns, to_ns: to_ns.min(as_of_ns) })
                 }
             },
-            By::Status if !is_closed => (Access::Scan, Span::ALL),
             By::Status => match status_of(group) {
-                Some(status) if status != Status::Running => (postings(vec![index::of_status(status as i32)]), settled),
-                _ => (Access::Scan, late),
+                Some(status) if status != Status::Running => {
+                    let span = if is_closed { settled } else { Span::ALL };
+                    (postings(vec![index::of_status(status as i32)]), span)
+                }
+                _ if is_closed => (Access::Scan, late),
+                _ => (Access::Scan, Span::ALL),
             },
         }
     }

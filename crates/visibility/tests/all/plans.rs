@@ -27,6 +27,12 @@ fn a_plan_is_a_line() {
         ("", "scan of open runs, then closed ones"),
         ("ExecutionStatus = 'Running'", "scan of open runs"),
         ("ExecutionStatus = 'Failed'", "index on ExecutionStatus Failed of closed runs"),
+        ("ExecutionStatus = 'Paused'", "index on ExecutionStatus Paused of open runs"),
+        ("ExecutionStatus IN ('Running', 'Paused')", "scan of open runs"),
+        (
+            "ExecutionStatus IN ('Failed', 'Paused')",
+            "index on ExecutionStatus Failed or Paused of open runs, then closed ones",
+        ),
         ("ExecutionStatus != 'Failed'", "scan of open runs, then closed ones"),
         ("WorkflowType = 'x'", "index on WorkflowType of open runs, then closed ones"),
         (
