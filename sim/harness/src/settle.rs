@@ -52,8 +52,7 @@ pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
             let schedules = open_schedules(&client, &ledger).await;
             let jobs = jobs(&client, &ledger).await;
             let busy = jobs.values().filter(|job| job.described.state() == BatchOperationState::Running).count();
-            let open = client.list("ExecutionStatus = 'Running' OR ExecutionStatus = 'Paused'").await;
-            let open = open.unwrap_or_else(|status| panic!("a list was refused: {status:?}"));
+            let open = open_runs(&client).await;
             if open.is_empty() && schedules.is_empty() && busy == 0 {
                 break jobs;
             }
@@ -61,6 +60,9 @@ pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
             if looks % 60 == 0 {
                 let open: Vec<_> = open.iter().map(|it| &it.execution).collect();
                 trace::event(format!("still open: {open:?}, {schedules:?}, {busy} batch jobs"));
+                for execution in open.into_iter().flatten() {
+                    show(&client, execution).await;
+                }
             }
             if looks == LOOKS {
                 resume(&client, open.into_iter().filter_map(|it| it.execution), &schedules).await;
@@ -77,6 +79,31 @@ pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
         End { runs, jobs }
     });
     reading.await.expect("the reader lives")
+}
+
+/// Has everything go on that is paused: a request that was given up may have come after the one that should end it.
+pub async fn go_on(world: &World, ledger: &Arc<Ledger>) {
+    let client = Client::new(&world.addresses(), 0, "reader");
+    let ledger = ledger.clone();
+    let asking = world.clients.spawn(async move {
+        let open = open_runs(&client).await.into_iter().filter_map(|it| it.execution);
+        resume(&client, open, &open_schedules(&client, &ledger).await).await;
+    });
+    asking.await.expect("the reader lives");
+}
+
+async fn open_runs(client: &Client) -> Vec<WorkflowExecutionInfo> {
+    let open = client.list("ExecutionStatus = 'Running' OR ExecutionStatus = 'Paused'").await;
+    open.unwrap_or_else(|status| panic!("a list was refused: {status:?}"))
+}
+
+/// Where a run stands.
+async fn show(client: &Client, execution: &WorkflowExecution) {
+    let Ok(raw) = client.history(execution).await else { return };
+    for event in Run::of(execution.clone(), raw).events {
+        let time = event.event_time.map(|time| (time.seconds, time.nanos / 1_000_000));
+        trace::event(format!("  {} {:?} at {time:?}", event.event_id, event.event_type()));
+    }
 }
 
 /// All runs as lists show them.

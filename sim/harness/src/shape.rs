@@ -300,6 +300,16 @@ impl Shape {
         Settings { print, loss: self.loss, latency, patience: PATIENCE, ..Settings::new(self.seed) }
     }
 
+    /// How long what was dated by a clock that was ahead may wait for its time.
+    #[must_use]
+    pub fn ahead(&self) -> Duration {
+        let jumps = self.faults.iter().filter_map(|fault| match fault.kind {
+            Kind::ClockJump(millis) => u64::try_from(millis).ok(),
+            _ => None,
+        });
+        Duration::from_millis(jumps.sum())
+    }
+
     /// How far a wall clock may be ahead of true time at a start, beyond its usual distance: a node that starts after a jump can
     /// only believe its clock.
     #[must_use]

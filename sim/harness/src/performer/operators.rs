@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_api::temporal::workflowservice::v1::{pause_activity_request, unpause_activity_request};
 use mainstay_runtime::AsyncRuntime;
-use mainstay_sim_runtime::SimRuntime;
+use mainstay_sim_runtime::{SimRuntime, trace};
 use tonic::{Code, Status};
 
 use super::{Performer, current};
@@ -58,6 +58,7 @@ impl Performer {
         };
         let mut stub = self.client.stub.clone();
         let answer = call(CALL_TIMEOUT, request, |it| async move { stub.pause_workflow_execution(it).await }).await;
+        tell(label, "pause", workflow_id, &answer);
         let wait = match answer {
             Ok(_) => pause,
             Err(status) if passing("PauseWorkflowExecution", &status) => CALL_TIMEOUT + pause,
@@ -73,8 +74,15 @@ impl Performer {
             ..Default::default()
         };
         let answer = insist!(self.client.stub, CALL_TIMEOUT, unpause_workflow_execution, request.clone());
+        tell(label, "unpause", workflow_id, &answer);
         answer.map_or_else(|status| expected(&status), |_| true)
     }
+}
+
+fn tell<T>(label: &str, what: &str, workflow_id: &str, answer: &Result<T, Status>) {
+    let answer =
+        answer.as_ref().map_or_else(|status| format!("{:?} {}", status.code(), status.message()), |_| "Done".into());
+    trace::event(format!("{label}: {what} {workflow_id}: {answer}"));
 }
 
 /// There is no such workflow, or it is over, or it has no such activity.
