@@ -181,6 +181,13 @@ impl<R: Runtime, M: Machine> Applier<R, M> {
         Ok(())
     }
 
+    /// Removes the rows, but not the mark, and remembers it. The replica is fenced.
+    pub async fn park(&mut self) -> Result<(), StorageError> {
+        let (group, range) = (self.log.id(), self.machine.range());
+        R::disk(move || install::park(group, &range)).await?;
+        self.machine.replaced()
+    }
+
     /// Begins to hash the rows as they are now, at a checkpoint; returns when they may change again.
     async fn checkpoint(&self, index: u64) {
         let (tell, told) = tokio::sync::oneshot::channel();

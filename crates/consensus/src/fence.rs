@@ -25,6 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The answer to a request for the state comes when it is in place.
 const REBUILD_WITHIN: Duration = Duration::from_secs(600);
 
+/// Why a replica is not trusted that is parked.
+const PARKED: &str = "this node is no member of the group";
+
 /// Why a replica is not trusted, if it is not.
 #[derive(Debug, Default)]
 pub(crate) struct Fence {
@@ -36,6 +39,8 @@ pub(crate) struct Fence {
 #[derive(Debug, Default)]
 struct State {
     reason: Option<String>,
+    /// Whether there is nothing to rebuild: the node is no member.
+    parked: bool,
     /// The transfer that was asked for to rebuild the replica.
     transfer: Option<u64>,
 }
@@ -72,6 +77,24 @@ impl Fence {
     /// Resolves when it was raised since this was last awaited.
     pub async fn raised(&self) {
         self.raised.notified().await;
+    }
+
+    /// From now on the replica is not trusted, and stays so until [`Fence::unpark`].
+    pub fn park(&self) {
+        let mut state = self.lock();
+        *state = State { reason: Some(PARKED.to_owned()), parked: true, transfer: None };
+        self.up.store(true, Ordering::Release);
+    }
+
+    /// It is to be rebuilt now.
+    pub fn unpark(&self) {
+        if std::mem::take(&mut self.lock().parked) {
+            self.raised.notify_one();
+        }
+    }
+
+    pub fn is_parked(&self) -> bool {
+        self.is_up() && self.lock().parked
     }
 
     /// Whether this is the state that was asked for.
@@ -120,7 +143,7 @@ pub(crate) async fn rebuild<R: Runtime, M: Machine>(group: Weak<Inner<R, M>>) {
     let mut kept = false;
     loop {
         let Some(group) = group.upgrade().map(Group) else { return };
-        let Some(reason) = group.fenced() else { return };
+        let Some(reason) = group.fenced().filter(|_| !group.is_parked()) else { return };
         if group.is_alone() {
             group.0.log.health().fatal(&reason);
         }

@@ -378,7 +378,10 @@ impl<R: Runtime, M: Machine> Group<R, M> {
 /// The fence of a replica, as its last process left it.
 fn fence_of<M: Machine>(group: u32, machine: &Arc<M>) -> Result<Arc<Fence>, StorageError> {
     let fence = Arc::<Fence>::default();
-    if let Some(reason) = install::fenced(group, &machine.range())? {
+    let range = machine.range();
+    if install::is_parked(group, &range)? {
+        fence.park();
+    } else if let Some(reason) = install::fenced(group, &range)? {
         fence.raise(&reason);
     }
     Ok(fence)

@@ -20,6 +20,7 @@ use crate::codec::{self, Mark};
 use crate::group_log::GroupLog;
 use crate::log::Log;
 use crate::machine::StateRange;
+use crate::park;
 use crate::snapshot::{self, End, Part};
 
 /// Begins the keys of parts and marks. No machine's keys begin so.
@@ -28,6 +29,8 @@ const INSTALLING: u8 = 0;
 const PART: u8 = 1;
 /// Why the replica is fenced.
 const FENCED: u8 = 2;
+/// The replica is parked.
+const PARKED: u8 = 3;
 
 fn key(group: u32, kind: u8, number: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(17);
@@ -99,6 +102,21 @@ pub(crate) fn keep_fence(group: u32, range: &StateRange, reason: &str) -> Result
     let mut batch = StateBatch::new();
     batch.put(key(group, FENCED, 0), reason.to_owned());
     range.store.write(batch)?;
+    range.store.flush()
+}
+
+/// Whether the replica was parked when the process ended.
+pub(crate) fn is_parked(group: u32, range: &StateRange) -> Result<bool, StorageError> {
+    Ok(range.store.get(&key(group, PARKED, 0))?.is_some())
+}
+
+/// Removes the state of a replica, but not its mark, and remembers, durably, that it is parked.
+pub(crate) fn park(group: u32, range: &StateRange) -> Result<(), StorageError> {
+    // First remembered: a crash in between leaves a parked replica with rows, which is parked again.
+    let mut batch = StateBatch::new();
+    batch.put(key(group, PARKED, 0), Bytes::from_static(b"parked"));
+    range.store.write(batch)?;
+    range.store.write(park::removal(range))?;
     range.store.flush()
 }
 
@@ -197,6 +215,7 @@ fn finish(group: u32, range: &StateRange) -> Result<(), StorageError> {
     let mut batch = discard(group);
     batch.delete(key(group, INSTALLING, 0));
     batch.delete(key(group, FENCED, 0));
+    batch.delete(key(group, PARKED, 0));
     range.store.write(batch)?;
     range.store.flush()
 }

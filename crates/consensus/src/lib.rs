@@ -22,6 +22,7 @@ mod machine;
 mod measure;
 mod members;
 mod network;
+mod park;
 pub mod parsers;
 pub mod peer;
 mod queue;

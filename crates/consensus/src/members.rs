@@ -32,6 +32,8 @@ pub struct Members {
     pub addresses: BTreeMap<u64, String>,
     /// Whether voters are being changed.
     pub changing: bool,
+    /// Who votes when that is done.
+    pub target: BTreeSet<u64>,
 }
 
 /// How far the replicas of a group got, as one of them knows it.
@@ -50,8 +52,8 @@ pub struct Positions {
 }
 
 impl<R: Runtime, M: Machine> Group<R, M> {
-    /// Makes the first members of a new group, all of them voters. Called on one node only, once; if the group has members already
-    /// nothing happens.
+    /// Makes the first members of a new group, all of them voters. Several nodes may do so, with the same members; if the group has
+    /// members already nothing happens.
     ///
     /// # Errors
     /// [`Error::Members`] if this node is not among them.
@@ -108,6 +110,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
             learners: membership.learner_ids().collect(),
             addresses: membership.nodes().map(|(id, address)| (*id, address.0.clone())).collect(),
             changing: membership.get_joint_config().len() > 1,
+            target: membership.get_joint_config().last().cloned().unwrap_or_default(),
         }
     }
 

@@ -180,7 +180,7 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
                 clock::is_turn(self.group, metrics.id, leader, members.voter_ids(), past)
             };
             let asleep = self.quiet.is_asleep();
-            if alone(metrics.id, members) || members.nodes().next().is_none() {
+            if alone(metrics.id, members) || members.nodes().next().is_none() || self.fence.is_parked() {
                 return false;
             } else if votes && past_lease.is_some_and(is_turn) && self.pulse.may_stand(self.pace) {
                 Due::Election
@@ -345,6 +345,12 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
         let leads = self.raft.is_leader() && self.changes.applied_term() == vote.leader_id.term;
         let peers = self.peers.clone().filter(|_| leads && !self.fence.is_up());
         let peers = peers.ok_or_else(|| "this node does not lead the group".to_owned())?;
+        if !self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(id, _)| *id == from) {
+            return Err(format!("node {from} is no member of the group yet"));
+        }
+        if self.transfers.has(from) {
+            return Err("a state is on its way".into());
+        }
         let (machine, transfers) = (self.machine.clone(), self.transfers.clone());
         let bytes_per_second = self.snapshot_bytes_per_second;
         let outgoing =

@@ -153,6 +153,11 @@ impl Transfers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a state is being sent to a node.
+    pub fn has(&self, node: u64) -> bool {
+        self.lock().contains_key(&node)
+    }
+
     /// The lowest index after which the log is needed by a receiver.
     pub fn floor(&self) -> Option<u64> {
         self.lock().values().min().copied()

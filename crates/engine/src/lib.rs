@@ -164,7 +164,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::FireTimers(c) => timers::fire(tx, c),
         Op::TimeOutSpeculativeTask(c) => speculative::time_out(tx, c),
         // The shard does these itself: they concern no entity.
-        Op::PutMember(_) | Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_) => Ok(empty()),
+        Op::PutMember(_) | Op::PutReplicas(_) | Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_) => Ok(empty()),
         Op::BeginArrival(_) | Op::ImportRows(_) | Op::EndArrival(_) => Ok(empty()),
         Op::StartBatch(c) => batch::start(tx, c),
         Op::StopBatch(c) => batch::stop(tx, c),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use mainstay_api::admin::admin_service_server::AdminService;
 use mainstay_api::admin::{
     ChangeMemberRequest, ChangeMemberResponse, CheckClusterRequest, CheckClusterResponse, ExplainQueryRequest,
-    ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse, SplitShardRequest, SplitShardResponse,
+    ExplainQueryResponse, GetClusterStatusRequest, GetClusterStatusResponse, MoveShardRequest, MoveShardResponse,
+    SplitShardRequest, SplitShardResponse,
 };
-use mainstay_engine::Error;
 use mainstay_node::Service;
 use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
@@ -33,7 +33,7 @@ impl<R: Runtime, S: Service> AdminService for Admin<R, S> {
     ) -> Result<Response<ExplainQueryResponse>, Status> {
         let ExplainQueryRequest { namespace: name, query } = request.into_inner();
         let explain = async {
-            let namespace = self.0.service.namespace(&name).ok_or(Error::NamespaceNotFound(name))?;
+            let namespace = self.0.service.namespace(&name).ok_or_else(|| self.0.service.no_namespace(&name))?;
             let (list, count) = self.0.service.explain(namespace, query).await?;
             Ok::<_, Refusal>(Response::new(ExplainQueryResponse { list, count }))
         };
@@ -51,6 +51,11 @@ impl<R: Runtime, S: Service> AdminService for Admin<R, S> {
     async fn split_shard(&self, request: Request<SplitShardRequest>) -> Result<Response<SplitShardResponse>, Status> {
         let split = self.0.service.split_shard(request.into_inner()).await;
         split.map(Response::new).map_err(|error| status_of(&error.into()))
+    }
+
+    async fn move_shard(&self, request: Request<MoveShardRequest>) -> Result<Response<MoveShardResponse>, Status> {
+        let moved = self.0.service.move_shard(request.into_inner()).await;
+        moved.map(Response::new).map_err(|error| status_of(&error.into()))
     }
 
     async fn check_cluster(&self, _: Request<CheckClusterRequest>) -> Result<Response<CheckClusterResponse>, Status> {

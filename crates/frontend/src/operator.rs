@@ -10,7 +10,6 @@ use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::enums::v1::{IndexedValueType as Type, NamespaceState};
 use mainstay_api::temporal::operatorservice::v1::operator_service_server::OperatorService;
 use mainstay_api::temporal::operatorservice::v1::*;
-use mainstay_engine::Error;
 use mainstay_node::service::{Namespace, Service};
 use mainstay_runtime::Runtime;
 use tonic::{Request, Response, Status};
@@ -50,7 +49,8 @@ impl<R: Runtime, S: Service> Operator<R, S> {
         if name.is_empty() {
             return Err(invalid("Namespace is not set on request."));
         }
-        Ok(self.frontend.service.namespace(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?)
+        let service = &self.frontend.service;
+        Ok(service.namespace(name).ok_or_else(|| service.no_namespace(name))?)
     }
 
     async fn add(&self, r: AddSearchAttributesRequest) -> Answer<AddSearchAttributesResponse> {
@@ -114,7 +114,7 @@ impl<R: Runtime, S: Service> Operator<R, S> {
             ("", id) => (self.frontend.namespace_with_id(id), id),
             _ => return Err(invalid("Only one of namespace name or Id should be set on request.")),
         };
-        let found = found.ok_or_else(|| Error::NamespaceNotFound(asked.into()))?;
+        let found = found.ok_or_else(|| self.frontend.service.no_namespace(asked))?;
         if found.name == SYSTEM_NAMESPACE {
             return Err(precondition("unable to delete system namespace"));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_api::peer::{self, Answer, Call, Flag, Given as GivenAway, ReadIndex, call};
+use mainstay_base::Timestamp;
 use mainstay_consensus::Handler;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::Poller;
@@ -56,7 +57,7 @@ impl<R: Runtime> Node<R> {
     {
         Box::pin(async move {
             let result = self.led(group, Box::pin(work(self.clone()))).await;
-            wire::answer(result, self.group(group).ok().and_then(mainstay_consensus::Group::leader))
+            wire::answer(result, self.known_leader(group))
         })
     }
 
@@ -130,6 +131,40 @@ impl<R: Runtime> Node<R> {
                 let execution = asked.execution.unwrap_or_default();
                 let entity = EntityKey { namespace_id: asked.namespace_id, workflow_id: execution.workflow_id };
                 node.describe_here(&entity, &execution.run_id)
+            }),
+            C::ReadRows(asked) => self.reading(group, move |node| async move {
+                let (ask, part) = node.asked_of(group, asked).await?;
+                node.rows_at(ask, part).await
+            }),
+            C::CountRows(asked) => self.reading(group, move |node| async move {
+                let (ask, part) = node.asked_of(group, asked).await?;
+                node.count_at(ask, part).await
+            }),
+            call => self.answer_of_entities(group, within, call),
+        }
+    }
+
+    fn answer_of_entities(self, group: u32, within: Duration, call: call::Call) -> Answering {
+        use call::Call as C;
+        match call {
+            C::DescribeSchedule(asked) => self.reading(group, move |node| async move {
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
+                node.schedule_description(&namespace, &asked.id).await
+            }),
+            C::ScheduleTimes(asked) => self.reading(group, move |node| async move {
+                let schedule = asked.schedule.unwrap_or_default();
+                let namespace = node.named_namespace(&schedule.namespace_id).await?;
+                let (from, to) = (Timestamp::from_nanos(asked.from_ns), Timestamp::from_nanos(asked.to_ns));
+                let times = node.schedule_times_between(&namespace, &schedule.id, from, to)?;
+                Ok(peer::Times { times })
+            }),
+            C::DescribeBatch(asked) => self.reading(group, move |node| async move {
+                let namespace = node.named_namespace(&asked.namespace_id).await?;
+                node.batch_description(&namespace, &asked.id)
+            }),
+            C::ResetPoint(asked) => self.reading(group, move |node| async move {
+                let (operation, execution) = (asked.operation.unwrap_or_default(), asked.execution.unwrap_or_default());
+                node.reset_point(&asked.namespace_id, &operation, &execution)
             }),
             C::ReadIndex(_) => {
                 self.reading(group, move |node| async move { Ok(ReadIndex { index: node.applied(group)? }) })

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::batches::Jobs;
 use crate::dispatch::Dispatch;
+use crate::holders::Holders;
 use crate::measure::{Meter, Queues};
 use crate::members::Members;
 use crate::namespaces::Registry;
@@ -54,6 +55,7 @@ pub(crate) struct Board {
     pub(crate) members: Members,
     pub(crate) batches: Jobs,
     pub(crate) slots: Slots,
+    pub(crate) holders: Holders,
     /// One for each group.
     pub(crate) alarms: Vec<Alarm>,
     /// Of which groups this node carries out effects.
@@ -67,6 +69,8 @@ pub(crate) struct Board {
     /// Bytes applied since the last flush.
     pub(crate) unflushed_bytes: AtomicU64,
     pub(crate) flush_wanted: Notify,
+    /// Whether this node has learnt what there is: only then it may say that something is not there.
+    pub(crate) has_met: AtomicBool,
 }
 
 impl Board {
@@ -85,6 +89,7 @@ impl Board {
             workers: Workers::default(),
             batches: Jobs::default(),
             slots: Slots::new(shards, groups),
+            holders: Holders::default(),
             alarms: (0..groups).map(|_| Alarm::default()).collect(),
             leads: (0..groups).map(|_| AtomicBool::new(false)).collect(),
             turns: (0..groups).map(|_| AtomicU64::new(0)).collect(),
@@ -92,6 +97,7 @@ impl Board {
             outboxes: (0..groups).map(|_| Outbox::default()).collect(),
             unflushed_bytes: AtomicU64::new(0),
             flush_wanted: Notify::new(),
+            has_met: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +151,7 @@ impl Board {
         })?;
         if group == METADATA_GROUP {
             self.members.applied(shard.members()?);
+            self.holders.applied(shard.replicas()?);
             self.slots.applied(&shard.splits()?);
         }
         self.slots.set_serving(group, shard.serving()?);
@@ -164,6 +171,7 @@ impl Board {
                     self.meter.shards.members_changed.increment(1);
                     self.members.applied(*cluster);
                 }
+                Effect::ReplicasChanged(record) => self.holders.applied(*record),
                 Effect::SplitsChanged(record) => self.slots.applied(&record),
                 Effect::ServingChanged(serving) => {
                     self.slots.set_serving(group, *serving);

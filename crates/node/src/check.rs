@@ -8,7 +8,7 @@ use mainstay_api::record::MemberRecord;
 use mainstay_runtime::Runtime;
 
 use crate::membership::even;
-use crate::node::{METADATA_GROUP, Node, SHARD_VOTERS_MAX};
+use crate::node::{METADATA_GROUP, Node};
 
 /// A clock that is this far from another is told.
 const CLOCKS_APART_NS: i64 = 500_000_000;
@@ -51,7 +51,7 @@ pub(crate) fn problems(status: &GetClusterStatusResponse) -> Vec<String> {
     let mut found = Vec::new();
     of_members(&nodes, &mut found);
     of_clocks(&nodes, &mut found);
-    of_groups(&nodes, &mut found);
+    of_groups(&nodes, status.replicas_per_shard as usize, &mut found);
     for node in &nodes {
         found.extend(node.status.notices.iter().map(|notice| format!("node {}: {notice}", node.member.name)));
     }
@@ -117,7 +117,7 @@ fn of_clocks(nodes: &[Seen<'_>], found: &mut Vec<String>) {
     }
 }
 
-fn of_groups(nodes: &[Seen<'_>], found: &mut Vec<String>) {
+fn of_groups(nodes: &[Seen<'_>], wanted: usize, found: &mut Vec<String>) {
     let mut groups: BTreeMap<u32, Vec<(&str, &GroupStatus)>> = BTreeMap::new();
     for Seen { member, status } in nodes {
         for group in &status.groups {
@@ -130,7 +130,7 @@ fn of_groups(nodes: &[Seen<'_>], found: &mut Vec<String>) {
         let led = replicas.iter().find(|(_, group)| group.leads);
         match led {
             None => headless.push(number),
-            Some((_, group)) if group.voters.len() < SHARD_VOTERS_MAX.min(serving) => thin.push(number),
+            Some((_, group)) if group.voters.len() < wanted.min(serving) => thin.push(number),
             Some(_) => {}
         }
         let most = replicas.iter().map(|(_, group)| group.applied).max().unwrap_or_default();
@@ -153,10 +153,7 @@ fn of_groups(nodes: &[Seen<'_>], found: &mut Vec<String>) {
         ));
     }
     if !thin.is_empty() {
-        found.push(format!(
-            "{} have fewer than {SHARD_VOTERS_MAX} voters; wait for the new replicas to catch up",
-            list(&thin)
-        ));
+        found.push(format!("{} have fewer than {wanted} voters; wait for the new replicas to catch up", list(&thin)));
     }
 }
 
@@ -187,7 +184,8 @@ mod tests {
     }
 
     fn found(nodes: Vec<NodeStatus>) -> String {
-        problems(&GetClusterStatusResponse { nodes, ..GetClusterStatusResponse::default() }).join("\n")
+        problems(&GetClusterStatusResponse { nodes, replicas_per_shard: 3, ..GetClusterStatusResponse::default() })
+            .join("\n")
     }
 
     #[test]

@@ -9,11 +9,12 @@ use mainstay_api::temporal::workflowservice::v1::{
     CountWorkflowExecutionsResponse, count_workflow_executions_response::AggregationGroup,
 };
 use mainstay_engine::Error;
-use mainstay_runtime::{Instant, Runtime};
+use mainstay_runtime::Runtime;
 use mainstay_shard::{ListSpace, SORTED_MAX};
 use mainstay_visibility::plan::{Access, Point};
 use mainstay_visibility::{Query, Tally};
 
+use crate::gather::{Ask, Listed};
 use crate::list::{LOOKED_AT_MAX, spaces_of};
 use crate::node::Node;
 use crate::rows::Moment;
@@ -53,41 +54,35 @@ impl Groups {
     }
 }
 
+/// Counts the rows of some shards. Blocks.
+pub(crate) fn count(
+    lists: &Moment<'_>,
+    query: &Query,
+    listed: Listed,
+    spaces: &[ListSpace],
+) -> Result<CountWorkflowExecutionsResponse, Error> {
+    let mut groups = Groups::default();
+    match query.tally() {
+        // While a shard is split, counters and index entries of some rows are at two shards.
+        Some(tally) if listed == Listed::Workflows && lists.is_whole() => {
+            count_by_status(lists, query, &tally, &mut groups)?;
+        }
+        _ => {
+            // A job's targets are counted once, whatever it takes.
+            let max = if listed == Listed::Targets { usize::MAX } else { COUNTED_MAX };
+            count_each(lists, query, spaces, max, &mut groups)?;
+        }
+    }
+    Ok(CountWorkflowExecutionsResponse { count: groups.count, groups: groups.by_value.into_values().collect() })
+}
+
 impl<R: Runtime> Node<R> {
     pub(crate) async fn count_rows(
         &self,
         namespace: Namespace,
         filter: String,
     ) -> Result<CountWorkflowExecutionsResponse, Error> {
-        let query = Query::parse(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let (node, begun) = (self.clone(), R::Instant::now());
-        let counted = R::disk(move || {
-            let lists = node.lists(&namespace.id)?;
-            let mut groups = Groups::default();
-            match query.tally() {
-                // While a shard is split, counters and index entries of some rows are at two shards.
-                Some(tally) if lists.is_whole() => count_by_status(&lists, &query, &tally, &mut groups)?,
-                _ => count_each(&lists, &query, &mut groups)?,
-            }
-            Ok(CountWorkflowExecutionsResponse { count: groups.count, groups: groups.by_value.into_values().collect() })
-        })
-        .await;
-        self.board().meter.reads.count.ended(R::Instant::now() - begun, counted.is_err());
-        counted
-    }
-
-    /// Visits all rows that match, in no particular order. Blocks.
-    pub(crate) fn visit_rows(
-        &self,
-        namespace_id: &str,
-        query: &Query,
-        spaces: &[ListSpace],
-        visit: &mut dyn FnMut(&VisibilityRecord),
-    ) -> Result<(), Error> {
-        visit_matching(&self.lists(namespace_id)?, query, spaces, usize::MAX, &mut |row| {
-            visit(row);
-            true
-        })
+        self.gather_counts(Ask::new(&namespace, Listed::Workflows, filter)).await
     }
 
     /// How a filter's rows are listed, and how they are counted: a line each, for people.
@@ -97,7 +92,7 @@ impl<R: Runtime> Node<R> {
         let query = query.map_err(Error::InvalidArgument)?;
         let node = self.clone();
         R::disk(move || {
-            let plan = node.lists(&namespace.id)?.plan(&query, spaces_of(&query))?;
+            let plan = node.lists(&namespace.id, &node.part_here())?.plan(&query, spaces_of(&query))?;
             let pages = format!("; a page looks at {LOOKED_AT_MAX} rows at most");
             let list = match query.order() {
                 Some(order) if plan.walk.is_some() => format!("{plan}; ordered by {order}{pages}"),
@@ -138,8 +133,14 @@ fn count_by_status(lists: &Moment<'_>, query: &Query, tally: &Tally, groups: &mu
     Ok(())
 }
 
-fn count_each(lists: &Moment<'_>, query: &Query, groups: &mut Groups) -> Result<(), Error> {
-    visit_matching(lists, query, spaces_of(query), COUNTED_MAX, &mut |row| groups.add(query, row))?;
+fn count_each(
+    lists: &Moment<'_>,
+    query: &Query,
+    spaces: &[ListSpace],
+    max: usize,
+    groups: &mut Groups,
+) -> Result<(), Error> {
+    visit_matching(lists, query, spaces, max, &mut |row| groups.add(query, row))?;
     if groups.overflowed {
         let why = format!("more than {GROUPS_MAX} groups: group by what has fewer values, or ask for fewer rows");
         return Err(too_much(why));

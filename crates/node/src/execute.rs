@@ -64,7 +64,7 @@ impl<R: Runtime> Node<R> {
             Some(Op::FireTimers(_) | Op::PutNamespace(_) | Op::PutMember(_))
                 | Some(Op::StartWorkflowTask(_) | Op::StartActivityTask(_))
                 | Some(Op::DeliverMessages(_) | Op::AcknowledgeMessages(_))
-                | Some(Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_))
+                | Some(Op::PutReplicas(_) | Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_))
                 | Some(Op::BeginArrival(_) | Op::ImportRows(_) | Op::EndArrival(_))
         );
         if self.is_alone() || harmless {

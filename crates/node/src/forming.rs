@@ -37,7 +37,8 @@ pub struct Forming<R: Runtime> {
     peers: Peers<R>,
     me: MemberRecord,
     expect: u32,
-    shards: u32,
+    /// What a cluster that this node founds begins with.
+    new: Founding,
     keep: Keep,
     agreed: Mutex<Option<Founding>>,
     /// The incarnation and name of each node that greeted.
@@ -45,16 +46,17 @@ pub struct Forming<R: Runtime> {
 }
 
 impl<R: Runtime> Forming<R> {
-    /// Answers greetings from now on. `agreed`: what the data directory already says.
+    /// Answers greetings from now on. `new`: what a cluster that this node founds begins with, without id and members. `agreed`: what
+    /// the data directory already says.
     pub fn open(
         peers: Peers<R>,
         me: MemberRecord,
-        (expect, shards): (u32, u32),
+        (expect, new): (u32, Founding),
         agreed: Option<Founding>,
         keep: Keep,
     ) -> Arc<Self> {
         let (agreed, met) = (Mutex::new(agreed), Mutex::default());
-        let forming = Arc::new(Self { peers, me, expect, shards, keep, agreed, met });
+        let forming = Arc::new(Self { peers, me, expect, new, keep, agreed, met });
         forming.peers.register(GREETING_SERVICE, Arc::new(Reception(Arc::downgrade(&forming))));
         forming
     }
@@ -123,7 +125,7 @@ impl<R: Runtime> Forming<R> {
         let mut members = vec![self.me.clone()];
         members.extend(others.iter().map(|(member, _)| member.clone()));
         let cluster_id = RunId::from_random(R::random()).to_string();
-        let proposal = Founding { cluster_id, shards: self.shards, members };
+        let proposal = Founding { cluster_id, members, ..self.new.clone() };
         for (_, address) in &others {
             let answer = self.greet(address, Some(proposal.clone())).await?;
             let agreed = answer.and_then(|greeting| greeting.cluster);

@@ -76,11 +76,11 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Resolves when the group has a leader that is not `than`.
-    pub(crate) async fn another_leader(&self, group: u32, than: u64) {
-        let Ok(group) = self.group(group) else { return };
+    pub(crate) async fn another_leader(&self, number: u32, than: u64) {
+        let Ok(group) = self.group(number) else { return };
         loop {
             let changed = group.leadership_changed();
-            if group.leader().is_some_and(|leader| leader != than) {
+            if self.known_leader(number).is_some_and(|leader| leader != than) {
                 return;
             }
             changed.await;

@@ -4,6 +4,7 @@
 //! several live in one process and any can be killed and started again on what its stores kept. It knows no gRPC.
 
 mod answer;
+mod balancer;
 mod batches;
 mod board;
 mod check;
@@ -13,7 +14,9 @@ mod damage;
 mod dispatch;
 mod execute;
 pub mod forming;
+mod gather;
 mod history;
+mod holders;
 mod keeper;
 mod leadership;
 mod list;
@@ -57,7 +60,7 @@ mod workers;
 
 pub use forming::Forming;
 pub use members::REMOVED;
-pub use node::{Clustering, Config, Node, StartError, Stores};
+pub use node::{Clustering, Config, Node, REPLICAS, StartError, Stores};
 pub use service::Service;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

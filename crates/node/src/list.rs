@@ -6,19 +6,22 @@
 //! is [`crate::ordered`]'s.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use mainstay_api::record::VisibilityRecord;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_base::Timestamp;
 use mainstay_engine::Error;
-use mainstay_runtime::{Instant, Runtime};
+use mainstay_runtime::Runtime;
 use mainstay_shard::{ListPosition, ListSpace};
 use mainstay_visibility::{Query, shown};
 
+use crate::gather::{self, Ask, Listed, Part};
 use crate::node::Node;
 use crate::rows::Moment;
 use crate::service::{ListPage, Namespace};
+use crate::slots::Shown;
 
 const TOKEN_VERSION: u8 = 1;
 /// Rows that one page looks at.
@@ -36,6 +39,9 @@ pub(crate) fn spaces_of(query: &Query) -> &'static [ListSpace] {
 /// What one page of rows is asked for.
 pub(crate) struct RowPage<'a> {
     pub(crate) namespace_id: &'a str,
+    pub(crate) part: &'a Part,
+    /// Of the first page of an order: as of when runs are open, if that is decided elsewhere.
+    pub(crate) as_of_ns: Option<i64>,
     pub(crate) query: &'a Query,
     pub(crate) token: &'a [u8],
     pub(crate) size: usize,
@@ -49,19 +55,10 @@ impl<R: Runtime> Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<ListPage, Error> {
-        let query = Query::parse_list(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        let (node, begun) = (self.clone(), R::Instant::now());
-        let page = R::disk(move || {
-            let rows = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
-            let (rows, next_page_token) = match query.order() {
-                Some(order) => node.ordered_page(&rows, order, spaces_of(&query))?,
-                None => node.row_page(&rows, spaces_of(&query))?,
-            };
-            Ok(ListPage { executions: rows.into_iter().map(info).collect(), next_page_token })
-        })
-        .await;
-        self.board().meter.reads.list.ended(R::Instant::now() - begun, page.is_err());
-        page
+        let ask = Ask::new(&namespace, Listed::Workflows, filter).page(page_size, page_token);
+        let read = self.gather_rows(ask).await?;
+        let next_page_token = read.token.to_vec();
+        Ok(ListPage { executions: gather::rows(read).map(info).collect(), next_page_token })
     }
 
     /// A page of rows, and the token of the next. Blocks.
@@ -72,7 +69,7 @@ impl<R: Runtime> Node<R> {
     ) -> Result<(Vec<VisibilityRecord>, Vec<u8>), Error> {
         let position = read_token(page.token)?;
         let size = page.size.max(1);
-        let lists = self.lists(page.namespace_id)?;
+        let lists = self.lists(page.namespace_id, page.part)?;
         let plan = lists.plan(page.query, spaces)?;
         let mut rows = lists.rows(&plan, spaces, position);
         let mut found: Vec<VisibilityRecord> = Vec::new();
@@ -98,18 +95,15 @@ impl<R: Runtime> Node<R> {
         Ok((found, next_page_token))
     }
 
-    /// All shards' lists at this moment.
-    pub(crate) fn lists(&self, namespace_id: &str) -> Result<Moment<'_>, Error> {
-        // The table first: what it says of slots is looked for in rows that are at least as new.
-        let shown = self.shown();
-        let shards =
-            shown.groups().into_iter().map(|group| Ok((group, self.shard(group)?))).collect::<Result<_, Error>>()?;
-        Ok(Moment::of(shards, shown, namespace_id))
+    /// Some shards' lists at this moment.
+    pub(crate) fn lists(&self, namespace_id: &str, part: &Part) -> Result<Moment<'_>, Error> {
+        let shards = part.groups.iter().map(|group| Ok((*group, self.shard(*group)?))).collect::<Result<_, Error>>()?;
+        Ok(Moment::of(shards, Shown::by(Arc::clone(&part.placement)), namespace_id))
     }
 }
 
 /// The order of a list, as the keys of rows have it.
-fn place(row: &VisibilityRecord) -> (ListSpace, Reverse<i64>, String) {
+pub(crate) fn place(row: &VisibilityRecord) -> (ListSpace, Reverse<i64>, String) {
     let space = ListSpace::of(row);
     let time_ns = if space == ListSpace::Closed { row.close_ns } else { row.start_ns };
     (space, Reverse(time_ns), row.run_id.clone())
@@ -124,7 +118,7 @@ pub(crate) fn write_token(last: &VisibilityRecord) -> Vec<u8> {
     token
 }
 
-fn read_token(token: &[u8]) -> Result<Option<(ListSpace, ListPosition)>, Error> {
+pub(crate) fn read_token(token: &[u8]) -> Result<Option<(ListSpace, ListPosition)>, Error> {
     if token.is_empty() {
         return Ok(None);
     }

@@ -9,6 +9,7 @@ use mainstay_api::log::{Command, PutMember, command::Op};
 use mainstay_api::record::{ClusterRecord, MemberRecord};
 use mainstay_consensus::Peers;
 use mainstay_runtime::{Instant, Runtime, select2};
+use mainstay_shard::replicas_of;
 use tokio::sync::Notify;
 
 use crate::lock;
@@ -227,10 +228,13 @@ pub(crate) async fn balance<R: Runtime>(node: Node<R>) {
 /// Who should lead a group.
 fn preferred<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord, group: u32) -> Option<u64> {
     let voters = node.group(group).ok()?.members().voters;
+    let holders = node.board().holders.now();
+    // One that is about to lose its replica hands over, so it must not be handed anything.
+    let stays = |id: &u64| replicas_of(&holders, group).is_none_or(|decided| decided.nodes.contains(id));
     let able: Vec<u64> = mainstay_shard::working(cluster)
         .into_iter()
         .map(|member| member.node_id)
-        .filter(|id| voters.contains(id))
+        .filter(|id| voters.contains(id) && stays(id))
         .collect();
     able.get(group as usize % able.len().max(1)).copied()
 }

@@ -10,7 +10,7 @@ use mainstay_api::record::{ClusterRecord, MemberRecord};
 use mainstay_engine::Error;
 use mainstay_runtime::Runtime;
 
-use crate::node::{METADATA_GROUP, METADATA_VOTERS_MAX, Node, SHARD_VOTERS_MAX};
+use crate::node::{METADATA_GROUP, METADATA_VOTERS_MAX, Node};
 
 /// A cluster of fewer nodes stops when one of them fails.
 const SAFE: usize = 3;
@@ -37,7 +37,8 @@ impl<R: Runtime> Node<R> {
                 self.config().cluster_id
             )));
         }
-        let Decision { wish, remarks } = decide(&cluster, &request).map_err(Error::FailedPrecondition)?;
+        let Decision { wish, remarks } =
+            decide(&cluster, self.replicas(), &request).map_err(Error::FailedPrecondition)?;
         if let Some(member) = wish {
             let put = PutMember { member: Some(member), sets_wishes: true, ..PutMember::default() };
             let command = Command { op: Some(Op::PutMember(put)), ..Command::default() };
@@ -47,7 +48,7 @@ impl<R: Runtime> Node<R> {
     }
 }
 
-fn decide(cluster: &ClusterRecord, request: &ChangeMemberRequest) -> Result<Decision, String> {
+fn decide(cluster: &ClusterRecord, replicas: usize, request: &ChangeMemberRequest) -> Result<Decision, String> {
     let mut members: Vec<&MemberRecord> = cluster.members.iter().filter(|member| !member.removed).collect();
     members.sort_by_key(|member| &member.name);
     let name = &request.node;
@@ -59,7 +60,7 @@ fn decide(cluster: &ClusterRecord, request: &ChangeMemberRequest) -> Result<Deci
     let live: Vec<&MemberRecord> = members.iter().copied().filter(|member| member.alive && !member.leaving).collect();
     match request.change() {
         MemberChange::Add => add(member, &live),
-        MemberChange::Promote => promote(member, &live),
+        MemberChange::Promote => promote(member, replicas, &live),
         MemberChange::Remove => remove(member, &live, request.force_quorum_loss),
         MemberChange::Replace => replace(member, &members, &request.by),
         MemberChange::Drain => drain(member, &live),
@@ -112,13 +113,13 @@ pub(crate) fn even(count: usize) -> String {
 }
 
 /// Voting follows from the number of live members; a promotion is refused where it would not help.
-fn promote(member: &MemberRecord, live: &[&MemberRecord]) -> Result<Decision, String> {
+fn promote(member: &MemberRecord, replicas: usize, live: &[&MemberRecord]) -> Result<Decision, String> {
     let name = &member.name;
     if !member.alive || member.leaving {
         return Err(format!("{name} is down or on its way out; a node votes only while it serves"));
     }
-    if live.len() > SHARD_VOTERS_MAX && live.len().is_multiple_of(2) {
-        return Err(format!("{name} cannot vote: {}", even(live.len())));
+    if live.len() > replicas && live.len().is_multiple_of(2) {
+        return Err(format!("{name} cannot vote in the metadata group: {}", even(live.len())));
     }
     if live.len() > METADATA_VOTERS_MAX {
         return Err(format!(
@@ -127,8 +128,8 @@ fn promote(member: &MemberRecord, live: &[&MemberRecord]) -> Result<Decision, St
         ));
     }
     let mut decision = Decision::default();
-    if live.len() > SHARD_VOTERS_MAX {
-        let remark = format!("{name} votes in the metadata group; a shard has {SHARD_VOTERS_MAX} voters");
+    if live.len() > replicas {
+        let remark = format!("{name} votes in the metadata group; a shard has {replicas} voters");
         decision.remarks.push(remark);
     }
     Ok(decision)
@@ -211,7 +212,7 @@ mod tests {
             force_quorum_loss: force,
             ..ChangeMemberRequest::default()
         };
-        decide(cluster, &request)
+        decide(cluster, 3, &request)
     }
 
     fn wish(decision: Result<Decision, String>) -> MemberRecord {

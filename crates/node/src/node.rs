@@ -13,7 +13,7 @@ use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
 use mainstay_consensus::{Group, Log, Peers};
 use mainstay_engine::Error;
-use mainstay_runtime::{Runtime, Select2, select2};
+use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use mainstay_shard::{Placement, SPLITS_MAX, Shard};
 use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
 use tokio::sync::Notify;
@@ -24,19 +24,22 @@ use crate::clock::{Clock, Now};
 use crate::damage::Guard;
 use crate::machine::ShardMachine;
 use crate::{
-    batches, keeper, leadership, members, offers, outbox, placement, reclaim, replicas, route, speculative, splits,
-    timers,
+    balancer, batches, holders, keeper, leadership, members, offers, outbox, placement, reclaim, replicas, route,
+    speculative, splits, timers,
 };
 
 /// The group of namespaces and cluster configuration. Shards are the groups behind it.
 pub(crate) const METADATA_GROUP: u32 = 0;
 /// Of a node that is alone.
 const NODE_ID: u64 = 1;
-/// Voters of the metadata group, and of a shard. Other members learn only.
+/// Voters of the metadata group. Other members learn only.
 pub(crate) const METADATA_VOTERS_MAX: usize = 5;
-pub(crate) const SHARD_VOTERS_MAX: usize = 3;
+/// Replicas of a shard, all of which vote, if nothing else is said.
+pub const REPLICAS: u32 = 3;
 /// How long a node of a cluster looks for the others when it starts, before it serves anyhow.
 const MEET_WITHIN: Duration = Duration::from_secs(20);
+/// A founder makes the groups of a new cluster if those before it have not within this time each.
+const FOUND_AFTER: Duration = Duration::from_secs(3);
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// How a node is set up.
@@ -46,6 +49,8 @@ pub struct Config {
     pub cluster_id: String,
     /// Shards of a new cluster. Must be what it was when the data directory was made.
     pub shards: u32,
+    /// Replicas of each shard in a cluster of as many nodes or more; an odd number. Must be what it was when the cluster was founded.
+    pub replicas: u32,
     /// How far the stores may grow.
     pub budget: Budget,
     /// Namespaces that exist after the start.
@@ -72,6 +77,7 @@ impl Default for Config {
         Self {
             cluster_id: String::new(),
             shards: 4,
+            replicas: REPLICAS,
             budget: Budget::default(),
             namespaces: vec!["default".into()],
             search_attributes: BTreeMap::new(),
@@ -201,6 +207,20 @@ impl<R: Runtime> WeakNode<R> {
     }
 }
 
+/// Makes the groups of a new cluster if the founders before this node have not: the first one may have lost its disk before it did.
+async fn found_in_turn<R: Runtime>(node: Node<R>) {
+    let turn = node.clustering().and_then(|it| it.founders.iter().position(|one| one.node_id == it.member.node_id));
+    let Some(turn) = turn.filter(|turn| *turn > 0) else { return };
+    node.rest_until(R::Instant::now() + FOUND_AFTER * turn as u32).await;
+    while !node.is_stopped() {
+        match node.make_groups().await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(component = "node", %error, "the cluster's groups are made later"),
+        }
+        node.rest_until(R::Instant::now() + FOUND_AFTER).await;
+    }
+}
+
 impl<R: Runtime> Node<R> {
     /// Starts a node that is alone on what its stores hold: applies what the log has beyond the state, then serves.
     ///
@@ -212,6 +232,7 @@ impl<R: Runtime> Node<R> {
             node.gain(group)?;
         }
         node.ensure_configured_namespaces().await?;
+        node.board().has_met.store(true, Ordering::Release);
         node.begin();
         Ok(node)
     }
@@ -235,28 +256,42 @@ impl<R: Runtime> Node<R> {
         drop(R::spawn(members::watch(node.clone())));
         drop(R::spawn(members::balance(node.clone())));
         drop(R::spawn(placement::run(node.clone())));
+        drop(R::spawn(balancer::run(node.clone())));
+        drop(R::spawn(holders::run(node.clone())));
         drop(R::spawn(splits::follow(node.clone())));
         drop(R::spawn(splits::run(node.clone())));
         node.found().await?;
+        drop(R::spawn(found_in_turn(node.clone())));
         drop(R::spawn(members::register(node.clone())));
-        let _met = R::timeout(MEET_WITHIN, node.meet()).await;
+        let meeting = node.clone();
+        // If it takes longer it goes on while the node serves.
+        let _met = R::timeout(MEET_WITHIN, R::spawn(async move { meeting.meet().await })).await;
         Ok(node)
     }
 
-    /// Makes the groups of a new cluster, if that is this node's part. Who founded it and does not vote is added by the leaders.
+    /// Makes the groups of a new cluster, if this node is the first of its founders.
     async fn found(&self) -> Result<(), StartError> {
-        let Some(Clustering { member, founders, .. }) = self.clustering() else { return Ok(()) };
-        if founders.first().is_none_or(|first| first.node_id != member.node_id) {
-            return Ok(());
+        if self
+            .clustering()
+            .is_some_and(|it| it.founders.first().is_some_and(|first| first.node_id == it.member.node_id))
+        {
+            self.make_groups().await?;
         }
+        Ok(())
+    }
+
+    /// Makes the groups of a new cluster in which this node votes. Who founded it and does not vote is added by the leaders.
+    async fn make_groups(&self) -> Result<(), StartError> {
+        let Some(Clustering { member, founders, .. }) = self.clustering() else { return Ok(()) };
         // Those that came by splits are made by others.
         for (number, group) in (0..=self.config().shards).zip(self.groups()) {
-            let voters = if number == METADATA_GROUP { METADATA_VOTERS_MAX } else { SHARD_VOTERS_MAX };
-            let voters = founders.iter().take(voters);
-            let voters = voters.map(|member| (member.node_id, member.peer_address.clone())).collect();
+            let voters = founders.iter().take(self.voters_max(number));
+            let voters: BTreeMap<_, _> = voters.map(|member| (member.node_id, member.peer_address.clone())).collect();
             // A group that has members keeps them.
-            let made = group.initialize(voters).await;
-            made.map_err(|source| StartError::Group { group: number, source })?;
+            if voters.contains_key(&member.node_id) && group.members().voters.is_empty() {
+                let made = group.initialize(voters).await;
+                made.map_err(|source| StartError::Group { group: number, source })?;
+            }
         }
         Ok(())
     }
@@ -270,6 +305,7 @@ impl<R: Runtime> Node<R> {
                 .iter()
                 .any(|member| self.clustering().is_some_and(|clustering| clustering.member == *member));
             if registered && self.ensure_configured_namespaces().await.is_ok() {
+                self.board().has_met.store(true, Ordering::Release);
                 return;
             }
             R::sleep(Duration::from_millis(50)).await;
@@ -469,6 +505,16 @@ impl<R: Runtime> Node<R> {
     /// Groups that are open here.
     pub(crate) fn group_count(&self) -> u32 {
         self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Voters that a group has at most.
+    pub(crate) fn voters_max(&self, group: u32) -> usize {
+        if group == METADATA_GROUP { METADATA_VOTERS_MAX } else { self.replicas() }
+    }
+
+    /// Replicas that a shard has where there are as many members.
+    pub(crate) fn replicas(&self) -> usize {
+        self.config().replicas as usize
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -15,9 +15,12 @@ use mainstay_engine::{Error, batch};
 use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::{ListPosition, ListSpace};
 
+use crate::batches::EVERY_JOB;
 use crate::execute::entity_of;
+use crate::gather::{Ask, Listed};
 use crate::node::{METADATA_GROUP, Node};
 use crate::pace::Pace;
+use crate::service::Namespace;
 use crate::slots::Place;
 use crate::unreadable;
 
@@ -52,7 +55,8 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
         let mut more = false;
         let known = node.board().registry.all();
         let deleted = known.into_iter().filter(|namespace| namespace.state() == NamespaceState::Deleted);
-        for id in deleted.map(|namespace| namespace.id.clone()) {
+        for namespace in deleted {
+            let id = namespace.id.clone();
             let progress = all.entry(id.clone()).or_default();
             match node.reclaim(&id, progress, &mut pace).await {
                 Ok(Pass { found: 0, .. }) if !progress.positions.is_empty() => {
@@ -61,7 +65,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
                 }
                 Ok(Pass { found: 0, .. }) => {
                     progress.empty_passes += 1;
-                    if progress.empty_passes >= EMPTY_PASSES && node.forget_namespace(&id).await.is_ok() {
+                    if progress.empty_passes >= EMPTY_PASSES && node.forget_namespace(&namespace).await.is_ok() {
                         all.remove(&id);
                     }
                 }
@@ -119,12 +123,19 @@ impl<R: Runtime> Node<R> {
     }
 
     /// Removes the record of a namespace in which nothing is left.
-    async fn forget_namespace(&self, id: &str) -> Result<(), Error> {
+    async fn forget_namespace(&self, namespace: &Namespace) -> Result<(), Error> {
         if !self.board().leads(METADATA_GROUP) {
             return Ok(());
         }
+        // This node need not have a replica of every shard.
+        for (lists, filter) in [(Listed::Workflows, ""), (Listed::Schedules, ""), (Listed::Batches, EVERY_JOB)] {
+            let left = self.gather_rows(Ask::new(namespace, lists, filter).page(1, Vec::new())).await?;
+            if !left.rows.is_empty() || !left.token.is_empty() {
+                return Err(Error::FailedPrecondition("something is left in another shard".into()));
+            }
+        }
         let remove = || Command {
-            op: Some(Op::RemoveNamespace(RemoveNamespace { namespace_id: id.to_string() })),
+            op: Some(Op::RemoveNamespace(RemoveNamespace { namespace_id: namespace.id.clone() })),
             ..Command::default()
         };
         for group in (1..self.group_count()).filter(|group| self.board().leads(*group)) {

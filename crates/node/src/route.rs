@@ -15,7 +15,7 @@ use mainstay_engine::Error;
 use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use prost::Message;
 
-use crate::node::Node;
+use crate::node::{METADATA_GROUP, Node};
 use crate::slots::Place;
 use crate::wire::Wire;
 
@@ -63,6 +63,8 @@ impl<R: Runtime> Node<R> {
 
     /// Whether this node and those that it heard of lately have no majority of a group's voters.
     fn is_cut_off(&self, group: u32) -> bool {
+        // Who has no replica does not know the voters; but everybody has one of the metadata group.
+        let group = if self.holds(group) { group } else { METADATA_GROUP };
         let (Some(peers), Ok(group)) = (self.peers(), self.group(group)) else { return false };
         let (voters, now) = (group.members().voters, R::Instant::now());
         let near =
@@ -85,9 +87,9 @@ impl<R: Runtime> Node<R> {
             if before.replace(group).is_some_and(|before| before != group) {
                 hint = None;
             }
-            let leader = hint.take().filter(|node| *node != me).or_else(|| self.group(group).ok()?.leader());
-            // Who has no replica yet does not hear of leaders: any member knows more.
-            let leader = leader.or_else(|| self.somebody(tries));
+            let leader = hint.take().filter(|node| *node != me).or_else(|| self.known_leader(group));
+            // Who has no replica does not hear of leaders: those who have, or any member, know more.
+            let leader = leader.or_else(|| self.some_holder(group, tries)).or_else(|| self.somebody(tries));
             tries += 1;
             let left = within.saturating_sub(R::Instant::now() - begun);
             if self.is_on_its_way(place, group) {
@@ -133,6 +135,12 @@ impl<R: Runtime> Node<R> {
             })
         })
         .await
+    }
+
+    /// The leader of a group, as the replica here knows; what one remembers that is gone, or came back and was not rebuilt yet, is old.
+    pub(crate) fn known_leader(&self, group: u32) -> Option<u64> {
+        let is_member = self.holds(group) && !self.is_fenced(group);
+        self.group(group).ok().filter(|_| is_member)?.leader()
     }
 
     /// Another member, a different one at each try.

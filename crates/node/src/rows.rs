@@ -103,6 +103,7 @@ impl<'a> Moment<'a> {
             plan,
             spaces,
             position,
+            as_of_ns: page.as_of_ns,
             size: page.size,
             has: &|number, row| self.has(number, row),
         };

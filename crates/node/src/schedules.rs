@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use mainstay_api::record::VisibilityRecord;
+use mainstay_api::temporal::schedule::v1::ScheduleListEntry;
 use mainstay_api::temporal::workflowservice::v1::{
     CountSchedulesResponse, DescribeScheduleResponse, ListSchedulesResponse,
 };
@@ -9,11 +12,10 @@ use mainstay_base::Timestamp;
 use mainstay_engine::schedule;
 use mainstay_engine::{EntityKey, Error, Fault, Store};
 use mainstay_runtime::{Instant, Runtime};
-use mainstay_shard::ListSpace;
-use mainstay_visibility::Query;
+use prost::Message;
 use prost_types::Timestamp as ProtoTimestamp;
 
-use crate::list::RowPage;
+use crate::gather::{Ask, Listed};
 use crate::node::Node;
 use crate::service::Namespace;
 use crate::unreadable;
@@ -65,25 +67,21 @@ impl<R: Runtime> Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<ListSchedulesResponse, Error> {
-        let query = schedule_query(&filter, &namespace)?;
-        let node = self.clone();
-        R::disk(move || {
-            let page = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
-            let (rows, next_page_token) = node.row_page(&page, &[ListSpace::Schedules])?;
-            let now = node.now();
-            let mut schedules = Vec::with_capacity(rows.len());
-            for row in rows {
-                let id = schedule::id_of(&row.workflow_id);
-                match node.read_schedule(&namespace, id, |store, entity| schedule::list_entry(store, entity, now)) {
-                    Ok(entry) => schedules.push(entry),
-                    // Deleted since the row was read.
-                    Err(Error::NotFound(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(ListSchedulesResponse { schedules, next_page_token: next_page_token.into() })
-        })
-        .await
+        let ask = Ask::new(&namespace, Listed::Schedules, filter).page(page_size, page_token);
+        let read = self.gather_rows(ask).await?;
+        let entries = read.rows.into_iter().map(|row| ScheduleListEntry::decode(row.shown));
+        let schedules = entries.collect::<Result<_, _>>().map_err(unreadable)?;
+        Ok(ListSchedulesResponse { schedules, next_page_token: read.token })
+    }
+
+    /// What a list shows of a schedule, encoded. None if it was deleted since its row was read.
+    pub(crate) fn shown_schedule(&self, namespace: &Namespace, row: &VisibilityRecord) -> Result<Option<Bytes>, Error> {
+        let (id, now) = (schedule::id_of(&row.workflow_id), self.now());
+        match self.read_schedule(namespace, id, |store, entity| schedule::list_entry(store, entity, now)) {
+            Ok(entry) => Ok(Some(entry.encode_to_vec().into())),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) async fn schedule_count(
@@ -91,17 +89,7 @@ impl<R: Runtime> Node<R> {
         namespace: Namespace,
         filter: String,
     ) -> Result<CountSchedulesResponse, Error> {
-        let query = schedule_query(&filter, &namespace)?;
-        let node = self.clone();
-        R::disk(move || {
-            let mut count = 0;
-            node.visit_rows(&namespace.id, &query, &[ListSpace::Schedules], &mut |_| count += 1)?;
-            Ok(CountSchedulesResponse { count, ..CountSchedulesResponse::default() })
-        })
-        .await
+        let counted = self.gather_counts(Ask::new(&namespace, Listed::Schedules, filter)).await?;
+        Ok(CountSchedulesResponse { count: counted.count, ..CountSchedulesResponse::default() })
     }
-}
-
-fn schedule_query(filter: &str, namespace: &Namespace) -> Result<Query, Error> {
-    Query::parse_schedules(filter, &namespace.search_attributes).map_err(Error::InvalidArgument)
 }

@@ -1,9 +1,11 @@
 //! [`Service`] of a node: a table of which module does what, and where: at the leader of the workflow's shard, at a queue's owner, here.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_api::admin::{
-    ChangeMemberRequest, ChangeMemberResponse, GetClusterStatusResponse, SplitShardRequest, SplitShardResponse,
+    ChangeMemberRequest, ChangeMemberResponse, GetClusterStatusResponse, MoveShardRequest, MoveShardResponse,
+    SplitShardRequest, SplitShardResponse,
 };
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, WorkflowTaskStarted};
 use mainstay_api::peer::{self, AnswerQuery, CompleteWorkflowTask, call};
@@ -31,6 +33,15 @@ use crate::wire;
 impl<R: Runtime> Service for Node<R> {
     fn namespace(&self, name: &str) -> Option<Namespace> {
         self.board().registry.by_name(name)
+    }
+
+    fn no_namespace(&self, named: &str) -> Error {
+        if self.board().has_met.load(Ordering::Acquire) {
+            return Error::NamespaceNotFound(named.into());
+        }
+        Error::Unavailable(format!(
+            "this node has not met its cluster yet, and does not know whether there is a namespace {named}; try again"
+        ))
     }
 
     fn namespace_by_id(&self, id: &str) -> Option<Namespace> {
@@ -253,12 +264,10 @@ impl<R: Runtime> Service for Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<ListPage, Error> {
-        self.catch_up_all().await?;
         self.list_page(namespace, filter, page_size, page_token).await
     }
 
     async fn count(&self, namespace: Namespace, filter: String) -> Result<api::CountWorkflowExecutionsResponse, Error> {
-        self.catch_up_all().await?;
         self.count_rows(namespace, filter).await
     }
 
@@ -267,7 +276,6 @@ impl<R: Runtime> Service for Node<R> {
     }
 
     async fn start_batch(&self, namespace: Namespace, request: api::StartBatchOperationRequest) -> Result<(), Error> {
-        self.catch_up_all().await?;
         self.begin_batch(namespace, request).await
     }
 
@@ -276,8 +284,15 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         job_id: String,
     ) -> Result<api::DescribeBatchOperationResponse, Error> {
-        self.catch_up_entity(&namespace.id, batch::entity_id(&job_id)).await?;
-        self.batch_description(&namespace, &job_id)
+        if self.is_alone() {
+            return self.batch_description(&namespace, &job_id);
+        }
+        let (place, named) = named(&namespace, batch::entity_id(&job_id), &job_id);
+        let call = || call::Call::DescribeBatch(named.clone());
+        let here = || -> Here<'_, api::DescribeBatchOperationResponse> {
+            Box::pin(async { self.batch_description(&namespace, &job_id) })
+        };
+        self.read_at_leader(place, Duration::ZERO, call, here).await
     }
 
     async fn list_batches(
@@ -286,7 +301,6 @@ impl<R: Runtime> Service for Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<api::ListBatchOperationsResponse, Error> {
-        self.catch_up_all().await?;
         self.batch_page(namespace, page_size, page_token).await
     }
 
@@ -295,8 +309,15 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         schedule_id: String,
     ) -> Result<api::DescribeScheduleResponse, Error> {
-        self.catch_up_entity(&namespace.id, schedule::entity_id(&schedule_id)).await?;
-        self.schedule_description(&namespace, &schedule_id).await
+        if self.is_alone() {
+            return self.schedule_description(&namespace, &schedule_id).await;
+        }
+        let (place, named) = named(&namespace, schedule::entity_id(&schedule_id), &schedule_id);
+        let call = || call::Call::DescribeSchedule(named.clone());
+        let here = || -> Here<'_, api::DescribeScheduleResponse> {
+            Box::pin(self.schedule_description(&namespace, &schedule_id))
+        };
+        self.read_at_leader(place, Duration::ZERO, call, here).await
     }
 
     async fn schedule_times(
@@ -306,8 +327,21 @@ impl<R: Runtime> Service for Node<R> {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<prost_types::Timestamp>, Error> {
-        self.catch_up_entity(&namespace.id, schedule::entity_id(&schedule_id)).await?;
-        self.schedule_times_between(&namespace, &schedule_id, from, to)
+        if self.is_alone() {
+            return self.schedule_times_between(&namespace, &schedule_id, from, to);
+        }
+        let (place, named) = named(&namespace, schedule::entity_id(&schedule_id), &schedule_id);
+        let call = || {
+            let (schedule, from_ns, to_ns) = (Some(named.clone()), from.as_nanos(), to.as_nanos());
+            call::Call::ScheduleTimes(peer::ScheduleTimes { schedule, from_ns, to_ns })
+        };
+        let here = || -> Here<'_, peer::Times> {
+            Box::pin(async {
+                let times = self.schedule_times_between(&namespace, &schedule_id, from, to)?;
+                Ok(peer::Times { times })
+            })
+        };
+        Ok(self.read_at_leader(place, Duration::ZERO, call, here).await?.times)
     }
 
     async fn list_schedules(
@@ -317,7 +351,6 @@ impl<R: Runtime> Service for Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<api::ListSchedulesResponse, Error> {
-        self.catch_up_all().await?;
         self.schedule_page(namespace, filter, page_size, page_token).await
     }
 
@@ -326,7 +359,6 @@ impl<R: Runtime> Service for Node<R> {
         namespace: Namespace,
         filter: String,
     ) -> Result<api::CountSchedulesResponse, Error> {
-        self.catch_up_all().await?;
         self.schedule_count(namespace, filter).await
     }
 
@@ -392,6 +424,10 @@ impl<R: Runtime> Service for Node<R> {
         self.decide_split(request).await
     }
 
+    async fn move_shard(&self, request: MoveShardRequest) -> Result<MoveShardResponse, Error> {
+        self.decide_move(request).await
+    }
+
     async fn check_cluster(&self) -> Vec<String> {
         self.check().await
     }
@@ -417,6 +453,12 @@ impl<R: Runtime> Node<R> {
         let described = shard.read(|store| mainstay_engine::describe(store, entity, run_id, &tasks));
         described.map_err(unreadable)?
     }
+}
+
+/// Where an entity of the server's own is, and how it is named to another node.
+fn named(namespace: &Namespace, entity_id: String, id: &str) -> (Place, peer::Named) {
+    let place = Place::of(&EntityKey { namespace_id: namespace.id.clone(), workflow_id: entity_id });
+    (place, peer::Named { namespace_id: namespace.id.clone(), id: id.to_owned() })
 }
 
 /// The entity of an execution.

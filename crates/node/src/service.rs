@@ -134,6 +134,8 @@ pub struct WorkflowTaskCompletion {
 pub trait Service: Clone + Send + Sync + 'static {
     /// A namespace by name.
     fn namespace(&self, name: &str) -> Option<Namespace>;
+    /// What to say of a namespace that is named, by name or id, and not known here.
+    fn no_namespace(&self, named: &str) -> Error;
     /// A namespace by id.
     fn namespace_by_id(&self, id: &str) -> Option<Namespace>;
     /// All namespaces, by name.
@@ -365,6 +367,12 @@ pub trait Service: Clone + Send + Sync + 'static {
         &self,
         request: mainstay_api::admin::SplitShardRequest,
     ) -> impl Future<Output = Result<mainstay_api::admin::SplitShardResponse, Error>> + Send;
+
+    /// Decides that a replica of a shard moves from one node to another.
+    fn move_shard(
+        &self,
+        request: mainstay_api::admin::MoveShardRequest,
+    ) -> impl Future<Output = Result<mainstay_api::admin::MoveShardResponse, Error>> + Send;
 
     /// What is wrong with the cluster, in sentences.
     fn check_cluster(&self) -> impl Future<Output = Vec<String>> + Send;

@@ -82,7 +82,7 @@ impl Slots {
     /// The table by which lists are read on this node. The table of the metadata group may be newer than the replica here of the shard
     /// that it names: as long as that has not everything, the rows are still where they came from. Whoever must see what
     /// came later has waited for that replica.
-    fn shown_placement(&self) -> Arc<Placement> {
+    pub(crate) fn shown_placement(&self) -> Arc<Placement> {
         let placement = self.placement();
         let is_behind =
             |split: &&SplitRecord| split.phase() == Phase::Served && !self.serving(split.target).has_arrived();
@@ -103,6 +103,11 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// By this table.
+    pub(crate) fn by(placement: Arc<Placement>) -> Self {
+        Self { is_whole: placement.under_way().is_none(), placement }
+    }
+
     /// Whether all rows are where they belong.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole
@@ -150,11 +155,6 @@ impl<R: Runtime> Node<R> {
             split.phase() == Phase::Done && serving.is_some_and(|serving| serving.has_dropped(split.target))
         };
         Shown { is_whole: placement.splits().last().is_none_or(has_dropped), placement }
-    }
-
-    /// The shards that serve slots.
-    pub(crate) fn serving_groups(&self) -> Vec<u32> {
-        self.board().slots.placement().serving()
     }
 }
 

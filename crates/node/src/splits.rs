@@ -16,6 +16,7 @@ use mainstay_api::log::{BeginArrival, Command, DropSlots, EndArrival, HoldSlots,
 use mainstay_api::record::{SlotsLeft, SplitRecord, SplitVoter, split_record::Phase};
 use mainstay_engine::Error;
 use mainstay_runtime::{Instant, Runtime};
+use mainstay_shard::replicas_of;
 
 use crate::node::{METADATA_GROUP, Node};
 use crate::unreadable;
@@ -121,10 +122,22 @@ impl<R: Runtime> Node<R> {
         if let Some(split) = placement.under_way() {
             return refused(format!("shard {} is being split; one at a time", split.source));
         }
+        if replicas_of(&self.board().holders.now(), request.shard).is_some_and(|known| !known.placed) {
+            return refused(format!(
+                "a replica of shard {} is moving; when that is done it can be split",
+                request.shard
+            ));
+        }
         let (from, to) = match placement.half_of(request.shard) {
             Ok(half) => half,
             Err(reason) => return refused(reason),
         };
+        if self.is_undecided(request.shard) {
+            return refused(format!(
+                "which nodes have replicas of shard {} is about to be decided; try again in a moment",
+                request.shard
+            ));
+        }
         let voters = self.voters_of(request.shard)?;
         let (source, target) = (request.shard, placement.shards() + 1);
         let split = SplitRecord { source, target, from, to, phase: Phase::Copying as i32, voters };
@@ -141,10 +154,15 @@ impl<R: Runtime> Node<R> {
 
     /// The voters of a group, its leader first.
     fn voters_of(&self, group: u32) -> Result<Vec<SplitVoter>, Error> {
-        let group = self.group(group)?;
-        let (leader, cluster) = (group.leader(), self.board().members.now());
+        let (holders, cluster) = (self.board().holders.now(), self.board().members.now());
+        let leader = self.known_leader(group);
+        let mut nodes: Vec<u64> = self.group(group)?.members().voters.into_iter().collect();
+        if let Some(decided) = replicas_of(&holders, group) {
+            // Who has no replica does not know the voters.
+            nodes.clone_from(&decided.nodes);
+        }
         let mut voters: Vec<SplitVoter> = Vec::new();
-        for node_id in group.members().voters {
+        for node_id in nodes {
             let member = cluster.members.iter().find(|member| member.node_id == node_id);
             let peer_address = member.map(|member| member.peer_address.clone()).unwrap_or_default();
             voters.push(SplitVoter { node_id, peer_address });

@@ -16,7 +16,8 @@ impl<R: Runtime> Node<R> {
         let cluster = self.board().members.now();
         let known = cluster.members.iter().find(|member| member.node_id == self.id()).cloned();
         let alone = || MemberRecord { node_id: self.id(), alive: true, ..MemberRecord::default() };
-        let groups = (0..).zip(self.groups()).map(|(number, group)| {
+        let held = (0..).zip(self.groups()).filter(|(number, _)| self.holds(*number));
+        let groups = held.map(|(number, group)| {
             let metrics = group.metrics();
             let members = group.members();
             GroupStatus {
@@ -79,6 +80,9 @@ impl<R: Runtime> Node<R> {
             nodes,
             shards: placement.ranges(),
             splits: placement.splits().to_vec(),
+            replicas: self.board().holders.now().shards.clone(),
+            replicas_per_shard: self.config().replicas,
+            next_move: self.next_decision().map(|next| next.reason).unwrap_or_default(),
         }
     }
 }

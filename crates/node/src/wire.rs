@@ -43,6 +43,12 @@ as_they_are! {
     api::DescribeTaskQueueResponse,
     peer::Given,
     peer::ReadIndex,
+    peer::RowsRead,
+    peer::Times,
+    peer::FoundResetPoint,
+    api::CountWorkflowExecutionsResponse,
+    api::DescribeScheduleResponse,
+    api::DescribeBatchOperationResponse,
     peer::Flag,
     mainstay_api::admin::NodeStatus,
 }

@@ -106,6 +106,8 @@ pub enum ClusterCommand {
     Resume(MemberFlags),
     /// Makes a new shard that takes over half of a shard's slots, while both serve.
     SplitShard(SplitShard),
+    /// Moves a shard's replica from one node to another, while the shard serves.
+    MoveShard(MoveShard),
 }
 
 /// Flags of the commands about one member.
@@ -126,6 +128,25 @@ pub struct MemberFlags {
 pub struct SplitShard {
     /// The shard's number, as `cluster shards` shows it.
     pub shard: u32,
+    /// Where a node of the cluster listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
+    pub address: String,
+    /// How many seconds to wait until it is done.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub wait_s: u64,
+}
+
+/// Flags of `cluster move-shard`.
+#[derive(Debug, Args)]
+pub struct MoveShard {
+    /// The shard's number, as `cluster shards` shows it.
+    pub shard: u32,
+    /// The node that has a replica now.
+    #[arg(long, value_name = "NODE")]
+    pub from: String,
+    /// The node that is to have it.
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
     /// Where a node of the cluster listens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7233")]
     pub address: String,
@@ -183,6 +204,8 @@ pub struct ClusterDev {
     /// No web interface. Otherwise each node has one, on a port 1000 above that of its gRPC API.
     #[arg(long)]
     pub headless: bool,
+    #[command(flatten)]
+    pub new: NewCluster,
 }
 
 /// Which node is asked.
@@ -304,6 +327,8 @@ pub struct Start {
     /// How many nodes a new cluster begins with.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
     pub bootstrap_expect: u32,
+    #[command(flatten)]
+    pub new: NewCluster,
     /// Stops when stdin ends, as with whoever started it.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -318,6 +343,17 @@ pub struct Start {
     pub ui: Ui,
     #[command(flatten)]
     pub ops: OpsFlags,
+}
+
+/// What a new data directory or cluster begins with. What is there already stays as it is.
+#[derive(Debug, Args)]
+pub struct NewCluster {
+    /// Shards to begin with. They can be split later: mainstay cluster split-shard.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub shards: u32,
+    /// Replicas of each shard in a cluster of as many nodes or more: 3 or 5.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub replicas: u32,
 }
 
 /// How much of the disk a server may take.

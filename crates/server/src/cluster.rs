@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_api::peer::Founding;
 use mainstay_api::record::MemberRecord;
 use mainstay_consensus::Peers;
-use mainstay_node::{Clustering, Config, Forming, Node, Service, Stores};
+use mainstay_node::{Clustering, Config, Forming, Node, REPLICAS, Service, Stores};
 use mainstay_runtime::{AsyncRuntime, Instant, Runtime};
 use mainstay_runtime_tokio::TokioRuntime;
 
@@ -62,8 +62,8 @@ pub async fn start(
     let known = identity.clone();
     let keep = Box::new(move |founding: &Founding| keep(&founded(&known, founding)));
     let agreed = (!identity.cluster_id.is_empty()).then(|| founding_of(&identity));
-    let numbers = (settings.expect, identity.shards);
-    let forming = Forming::open(peers.clone(), member.clone(), numbers, agreed.clone(), keep);
+    let new = Founding { shards: identity.shards, replicas: identity.replicas, ..Founding::default() };
+    let forming = Forming::open(peers.clone(), member.clone(), (settings.expect, new), agreed.clone(), keep);
     peers.serve(listener);
     let founding = match agreed {
         Some(founding) => {
@@ -82,7 +82,8 @@ pub async fn start(
     for founder in founding.members.iter().filter(|founder| peers.address(founder.node_id).is_none()) {
         peers.set_address(founder.node_id, founder.peer_address.clone());
     }
-    let config = Config { cluster_id: founding.cluster_id.clone(), shards: founding.shards, ..config };
+    let replicas = replicas_of(&founding);
+    let config = Config { cluster_id: founding.cluster_id.clone(), shards: founding.shards, replicas, ..config };
     let ids = founding.members.iter().map(|founder| founder.node_id).collect();
     tokio::spawn(keep_greeting(peers.clone(), forming.clone(), settings.join.clone(), ids));
     let clustering = Clustering { peers, member, founders: founding.members };
@@ -131,6 +132,11 @@ async fn tell_problems(node: Node<TokioRuntime>) {
     }
 }
 
+/// Replicas of a shard, also of a cluster that was founded when nothing was said of that.
+fn replicas_of(founding: &Founding) -> u32 {
+    if founding.replicas == 0 { REPLICAS } else { founding.replicas }
+}
+
 fn founded(known: &Identity, founding: &Founding) -> Identity {
     let founder = |member: &MemberRecord| Founder {
         node_id: member.node_id,
@@ -140,6 +146,7 @@ fn founded(known: &Identity, founding: &Founding) -> Identity {
     Identity {
         cluster_id: founding.cluster_id.clone(),
         shards: founding.shards,
+        replicas: replicas_of(founding),
         founders: founding.members.iter().map(founder).collect(),
         ..known.clone()
     }
@@ -155,6 +162,7 @@ fn founding_of(identity: &Identity) -> Founding {
     Founding {
         cluster_id: identity.cluster_id.clone(),
         shards: identity.shards,
+        replicas: identity.replicas,
         members: identity.founders.iter().map(member).collect(),
     }
 }

@@ -103,6 +103,7 @@ async fn start_all(global: &Global, flags: &ClusterDev, path: &Path, nodes: &mut
         command.arg("--data-dir").arg(node_directory(path, &name));
         command.args(["--listen", &address(flags, number), "--peer-listen", &peer_address(flags, number)]);
         command.args(["--join", &join.join(","), "--bootstrap-expect", &flags.nodes.min(5).to_string()]);
+        command.args(["--shards", &flags.new.shards.to_string(), "--replicas", &flags.new.replicas.to_string()]);
         if !flags.headless {
             command.args(["--ui-port", &ui_port(flags, number).to_string()]);
         }

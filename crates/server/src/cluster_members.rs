@@ -2,6 +2,8 @@
 //!
 //! The cluster goes on with it by itself; whoever watches may go away.
 
+use std::collections::BTreeSet;
+
 use mainstay_api::admin::{ChangeMemberRequest, GetClusterStatusResponse, MemberChange, NodeStatus};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
@@ -44,7 +46,8 @@ fn find<'a>(status: &'a GetClusterStatusResponse, name: &str) -> Option<&'a Node
 
 /// Whether it is done, and how far it is.
 fn progress(change: MemberChange, status: &GetClusterStatusResponse, name: &str, meant: Option<u64>) -> (bool, String) {
-    let groups = status.nodes.iter().map(|node| node.groups.len()).max().unwrap_or_default();
+    let groups =
+        status.nodes.iter().flat_map(|node| &node.groups).map(|group| group.group).collect::<BTreeSet<_>>().len();
     match change {
         MemberChange::Remove | MemberChange::Replace => {
             let node = status.nodes.iter().find(|node| node.member.as_ref().map(|member| member.node_id) == meant);
@@ -68,12 +71,15 @@ fn progress(change: MemberChange, status: &GetClusterStatusResponse, name: &str,
                 return (false, format!("waits for {name}"));
             };
             let replicas = node.groups.iter().filter(|group| group.voter || group.learner).count();
+            // In a larger cluster it gets its share of the shards.
+            let wanted = node.groups.len();
+            let is_settled = status.next_move.is_empty() && status.replicas.iter().all(|known| known.placed);
             let votes = node.groups.iter().filter(|group| group.voter).count();
             let behind = cluster_status::behind(status, node);
             let line = format!("{name} has {replicas} of {groups} groups, votes in {votes}, {behind} entries behind");
             // More nodes than a shard has voters need not vote there.
             let enough = if change == MemberChange::Promote { votes > 0 } else { true };
-            (replicas == groups && behind < 100 && enough, line)
+            (replicas == wanted && is_settled && behind < 100 && enough, line)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use mainstay_api::admin::{GetClusterStatusRequest, GetClusterStatusResponse, GroupStatus, NodeStatus, ShardSlots};
-use mainstay_api::record::{SplitRecord, split_record::Phase};
+use mainstay_api::record::{ShardReplicas, SplitRecord, split_record::Phase};
 use mainstay_runtime::AsyncRuntime;
 use mainstay_runtime_tokio::TokioRuntime;
 
@@ -122,6 +122,12 @@ pub fn shards(status: &GetClusterStatusResponse) -> String {
             applied.join(", ")
         );
     }
+    for moving in status.replicas.iter().filter(|known| !known.placed) {
+        text += &format!("shard {} moves: {}\n", moving.group, moving.reason);
+    }
+    if !status.next_move.is_empty() {
+        text += &format!("next: {}\n", status.next_move);
+    }
     for split in status.splits.iter().filter(|split| split.phase() != Phase::Done) {
         text += &format!("{}\n", cluster_split::progress(split));
     }
@@ -172,11 +178,20 @@ fn state(node: &NodeStatus) -> &'static str {
 
 /// Entries that others applied and this node did not yet, over all groups.
 pub fn behind(status: &GetClusterStatusResponse, node: &NodeStatus) -> u64 {
-    let most = |group: u32| {
-        let all = status.nodes.iter().flat_map(|node| &node.groups).filter(|other| other.group == group);
-        all.map(|other| other.applied).max().unwrap_or_default()
-    };
-    node.groups.iter().map(|group| most(group.group).saturating_sub(group.applied)).sum()
+    node.groups.iter().map(|group| missed(status, group)).sum()
+}
+
+/// The same of one group; none if the node of this name is no member of it yet.
+pub fn behind_of(status: &GetClusterStatusResponse, name: &str, group: u32) -> Option<u64> {
+    let named = |node: &&NodeStatus| node.member.as_ref().is_some_and(|member| member.name == name);
+    let groups = status.nodes.iter().filter(named).flat_map(|node| &node.groups);
+    let mut held = groups.filter(|known| known.group == group && (known.voter || known.learner));
+    held.next().map(|known| missed(status, known))
+}
+
+fn missed(status: &GetClusterStatusResponse, group: &GroupStatus) -> u64 {
+    let all = status.nodes.iter().flat_map(|node| &node.groups).filter(|other| other.group == group.group);
+    all.map(|other| other.applied).max().unwrap_or_default().saturating_sub(group.applied)
 }
 
 fn json(status: &GetClusterStatusResponse) -> String {
@@ -230,13 +245,26 @@ fn json(status: &GetClusterStatusResponse) -> String {
             format!(r#"{{"source":{source},"target":{target},"from":{from},"to":{to},"phase":{phase}}}"#)
         })
         .collect();
+    let replicas: Vec<String> = status
+        .replicas
+        .iter()
+        .map(|known| {
+            let ShardReplicas { group, nodes, version, placed, reason, by_operator } = known;
+            let reason = quoted(reason);
+            format!(
+                r#"{{"group":{group},"nodes":{nodes:?},"version":{version},"placed":{placed},"by_operator":{by_operator},"reason":{reason}}}"#
+            )
+        })
+        .collect();
     format!(
-        r#"{{"cluster_id":{},"epoch":{},"asked_node":{},"shards":[{}],"splits":[{}],"nodes":[{}]}}"#,
+        r#"{{"cluster_id":{},"epoch":{},"asked_node":{},"shards":[{}],"splits":[{}],"replicas":[{}],"next_move":{},"nodes":[{}]}}"#,
         quoted(&status.cluster_id),
         status.epoch,
         status.asked_node,
         shards.join(","),
         splits.join(","),
+        replicas.join(","),
+        quoted(&status.next_move),
         nodes.join(",")
     )
 }

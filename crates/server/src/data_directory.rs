@@ -1,7 +1,7 @@
 //! The directory that keeps a node's data: whose it is, and that only one process uses it.
 //!
 //! ```text
-//! identity   text: format version, cluster id, node id, shards, of a cluster's node also its name and who founded the cluster;
+//! identity   text: format version, cluster id, node id, shards, of a cluster's node also replicas, its name and who founded the cluster;
 //!            written whole or not at all, and once more when a cluster is founded
 //! lock       held while a server runs
 //! log/       the log store
@@ -14,6 +14,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use mainstay_node::REPLICAS;
 
 use crate::Failure;
 
@@ -35,6 +37,8 @@ pub struct Identity {
     pub cluster_id: String,
     pub node_id: u64,
     pub shards: u32,
+    /// Of each shard.
+    pub replicas: u32,
     /// Empty for a node that is alone.
     pub name: String,
     /// Who founded the cluster, by name.
@@ -233,6 +237,10 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
             name,
             node_id: value("node")?.parse().ok()?,
             shards: value("shards")?.parse().ok().filter(|shards| *shards > 0)?,
+            replicas: match value("replicas") {
+                Some(replicas) => replicas.parse().ok().filter(|replicas| *replicas > 0)?,
+                None => REPLICAS,
+            },
         })
     };
     identity().map(Some).ok_or_else(damaged)
@@ -251,12 +259,12 @@ fn founders(text: &str) -> Option<Vec<Founder>> {
 }
 
 fn write_identity(path: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { cluster_id, node_id, shards, name, founders } = identity;
+    let Identity { cluster_id, node_id, shards, replicas, name, founders } = identity;
     let format = if name.is_empty() { FORMAT_ALONE } else { FORMAT };
     let mut text =
         format!("# {TITLE}\nformat = {format}\ncluster = {cluster_id}\nnode = {node_id}\nshards = {shards}\n");
     if !name.is_empty() {
-        text += &format!("name = {name}\n");
+        text += &format!("replicas = {replicas}\nname = {name}\n");
     }
     for Founder { node_id, name, peer_address } in founders {
         text += &format!("founder = {node_id} {peer_address} {name}\n");
@@ -299,11 +307,11 @@ mod tests {
     use super::*;
 
     fn new() -> Identity {
-        Identity { cluster_id: "c-1".into(), node_id: 1, shards: 4, name: String::new(), founders: Vec::new() }
+        Identity { cluster_id: "c-1".into(), node_id: 1, shards: 4, replicas: REPLICAS, ..Identity::default() }
     }
 
     fn named(name: &str) -> Identity {
-        Identity { cluster_id: String::new(), node_id: 77, shards: 16, name: name.into(), founders: Vec::new() }
+        Identity { node_id: 77, shards: 16, replicas: 5, name: name.into(), ..Identity::default() }
     }
 
     #[test]

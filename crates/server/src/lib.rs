@@ -8,6 +8,7 @@ mod cluster;
 mod cluster_check;
 mod cluster_dev;
 mod cluster_members;
+mod cluster_move;
 mod cluster_split;
 mod cluster_status;
 mod data_directory;
@@ -101,6 +102,7 @@ fn cluster_command(global: &cli::Global, command: ClusterCommand) -> Result<(), 
         ClusterCommand::Drain(flags) => cluster_members::run(MemberChange::Drain, &flags, None, None),
         ClusterCommand::Resume(flags) => cluster_members::run(MemberChange::Resume, &flags, None, None),
         ClusterCommand::SplitShard(flags) => cluster_split::run(&flags),
+        ClusterCommand::MoveShard(flags) => cluster_move::run(&flags),
     }
 }
 

@@ -154,7 +154,8 @@ fn new_cluster_id() -> String {
 }
 
 fn open_data(settings: &Settings) -> Result<DataDirectory, Failure> {
-    let alone = Identity { cluster_id: new_cluster_id(), node_id: 1, shards: settings.shards, ..Identity::default() };
+    let Settings { shards, replicas, .. } = *settings;
+    let alone = Identity { cluster_id: new_cluster_id(), node_id: 1, shards, replicas, ..Identity::default() };
     let new = match &settings.cluster {
         None => alone,
         Some(cluster) => {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use mainstay_api::temporal::enums::v1::IndexedValueType;
+use mainstay_node::REPLICAS;
 use mainstay_storage::Budget;
 
 use crate::Failure;
@@ -17,7 +18,6 @@ use crate::telemetry::LogSettings;
 use crate::ui::UiSettings;
 
 const DEV_SHARDS: u32 = 4;
-const SHARDS: u32 = 16;
 /// Bytes of the disk that commands never fill: what was admitted must still fit, and compaction needs room.
 const RESERVE_BYTES: u64 = 256 << 20;
 /// Less than this is taken by write buffers alone.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Of a new data directory; an existing one keeps its own.
     pub shards: u32,
+    /// Of each shard of a new cluster.
+    pub replicas: u32,
     pub budget: Budget,
     pub namespaces: Vec<String>,
     /// Of the namespaces above.
@@ -81,6 +83,7 @@ impl Settings {
             ops: flags.ops.dev(listen.ip()),
             data: flags.db_filename,
             shards: DEV_SHARDS,
+            replicas: REPLICAS,
             budget: budget(&flags.disk)?,
             namespaces: namespaces(flags.namespace),
             search_attributes: search_attributes(&flags.search_attribute)?,
@@ -108,7 +111,8 @@ impl Settings {
             http: HttpSettings::start(flags.http, listen.ip(), advertised),
             ops: flags.ops.start(listen.ip()),
             data: Some(flags.data_dir),
-            shards: SHARDS,
+            shards: flags.new.shards,
+            replicas: replicas(flags.new.replicas)?,
             budget: budget(&flags.disk)?,
             namespaces: namespaces(Vec::new()),
             search_attributes: BTreeMap::new(),
@@ -118,6 +122,13 @@ impl Settings {
             log: global.log.settings(LogLevel::Info)?,
             remarks: Vec::new(),
         })
+    }
+}
+
+fn replicas(count: u32) -> Result<u32, Failure> {
+    match count {
+        3 | 5 => Ok(count),
+        _ => Err(format!("--replicas {count} is not 3 or 5: three survive the loss of one node, five of two")),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay_api::log::{Entry, Reply, command::Op};
-use mainstay_api::record::{ClusterRecord, NamespaceRecord, SplitsRecord, TaskRow, VisibilityRecord};
+use mainstay_api::record::{ClusterRecord, NamespaceRecord, ReplicasRecord, SplitsRecord, TaskRow, VisibilityRecord};
 use mainstay_base::{RunId, Slot, Timestamp};
 use mainstay_engine::{self as engine, Change, Context, EntityKey, Error, MessageId, Note, SuggestFrom, Table};
 use mainstay_storage::{StateStore, StateView, StorageError};
@@ -17,7 +17,7 @@ use crate::index::ListSpace;
 use crate::keys::Keys;
 use crate::overlay::Overlay;
 use crate::serving::{Admitted, Serving, leave_gaps};
-use crate::{corrupt, index, members, moving, outcomes, splits};
+use crate::{corrupt, index, members, moving, outcomes, replicas, splits};
 
 /// What a leader does after an entry was applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,8 @@ pub enum Effect {
     MembersChanged(Box<ClusterRecord>),
     /// A shard is split, or the split went on.
     SplitsChanged(Box<SplitsRecord>),
+    /// It was decided which members have replicas of a shard, or they have them now.
+    ReplicasChanged(Box<ReplicasRecord>),
     /// The shard serves other slots than before.
     ServingChanged(Box<Serving>),
     /// A task queue was configured: the namespace's id, the row's id, and its value.
@@ -222,7 +224,8 @@ impl Shard {
 fn own_effects(overlay: &mut Overlay<'_>, serving: &mut Serving, op: Option<&Op>) -> Result<Vec<Effect>, StorageError> {
     let changed = match op {
         Some(Op::PutMember(put)) => return Ok(members::put(overlay, put)?.into_iter().collect()),
-        Some(Op::PutSplit(put)) => return Ok(splits::put(overlay, put)?.into_iter().collect()),
+        Some(Op::PutReplicas(put)) => return Ok(replicas::put(overlay, put)?.into_iter().collect()),
+        Some(Op::PutSplit(put)) => return splits::put(overlay, put),
         Some(Op::ImportRows(import)) => return moving::import(overlay, serving, import),
         Some(Op::DropSlots(dropped)) => {
             moving::drop_some(overlay, serving, dropped)?;

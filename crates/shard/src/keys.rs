@@ -159,6 +159,11 @@ impl Keys {
         self.meta(b"slots")
     }
 
+    /// Which members have replicas of which shards; in the metadata group alone.
+    pub(crate) fn replicas(self) -> Vec<u8> {
+        self.meta(b"replicas")
+    }
+
     /// The splits of shards; in the metadata group alone.
     pub(crate) fn splits(self) -> Vec<u8> {
         self.meta(b"splits")

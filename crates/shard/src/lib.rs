@@ -17,6 +17,7 @@ mod outcomes;
 mod overlay;
 mod reader;
 mod reindex;
+mod replicas;
 mod serving;
 mod splits;
 mod walk;
@@ -28,6 +29,7 @@ pub use members::{live, working};
 pub use moving::Differences;
 pub use ordered::{Ordered, OrderedPage, OrderedPosition, PageError, SORTED_MAX, WALKED_MAX};
 pub use outcomes::{KEPT_NS, command_id};
+pub use replicas::replicas_of;
 pub use serving::{Serving, slot_of_row, slot_of_task, slot_of_timer};
 pub use splits::{Placement, SPLITS_MAX};
 

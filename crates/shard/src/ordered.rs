@@ -58,6 +58,8 @@ pub struct OrderedPage<'a> {
     pub spaces: &'a [ListSpace],
     /// Behind which place.
     pub position: Option<&'a OrderedPosition>,
+    /// As of when runs are open, if this is the first page: the shards' time if not said.
+    pub as_of_ns: Option<i64>,
     /// How many.
     pub size: usize,
     /// Whether a row counts that the shard with this number among the lists brings.
@@ -92,6 +94,7 @@ impl OrderedPage<'_> {
     pub fn read(&self, lists: &[Lists<'_>]) -> Result<Ordered, PageError> {
         let as_of_ns = match self.position {
             Some(position) => position.as_of_ns,
+            None if self.as_of_ns.is_some() => self.as_of_ns.unwrap_or_default(),
             None => lists.iter().try_fold(0, |latest, lists| lists.now().map(|now| now.max(latest)))?,
         };
         match &self.plan.walk {
@@ -208,18 +211,8 @@ impl OrderedPage<'_> {
         self.spaces.iter().copied().filter(|space| !space.is_excluded(self.plan))
     }
 
-    /// The place of a row.
     fn place(&self, row: &VisibilityRecord, as_of_ns: i64) -> OrderedPosition {
-        let then = as_of(row, as_of_ns);
-        let is_closed = then.close_ns != 0;
-        OrderedPosition {
-            as_of_ns,
-            key: self.order.key(row, as_of_ns),
-            group: self.query.walk().and_then(|walk| walk.group(&then)),
-            class: if is_closed { Class::Closed } else { Class::Open } as u32,
-            time_ns: if is_closed { row.close_ns } else { row.start_ns },
-            run_id: row.run_id.clone(),
-        }
+        OrderedPosition::of(self.query, self.order, row, as_of_ns)
     }
 
     fn too_many_alike(&self) -> PageError {
@@ -238,6 +231,33 @@ fn nearest(streams: &[(usize, Walked<'_>)], walk: &Walk) -> Option<usize> {
 }
 
 impl OrderedPosition {
+    /// The place of a row.
+    #[must_use]
+    pub fn of(query: &Query, order: &Order, row: &VisibilityRecord, as_of_ns: i64) -> Self {
+        let then = as_of(row, as_of_ns);
+        let is_closed = then.close_ns != 0;
+        Self {
+            as_of_ns,
+            key: order.key(row, as_of_ns),
+            group: query.walk().and_then(|walk| walk.group(&then)),
+            class: if is_closed { Class::Closed } else { Class::Open } as u32,
+            time_ns: if is_closed { row.close_ns } else { row.start_ns },
+            run_id: row.run_id.clone(),
+        }
+    }
+
+    /// As of when runs are open, on this page and those behind it.
+    #[must_use]
+    pub fn as_of_ns(&self) -> i64 {
+        self.as_of_ns
+    }
+
+    /// What sorts it among the keys of rows.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// Goes on to a row; `key` is its own if it is one of its group.
     fn look_at(&mut self, group: &Group, (class, Reverse(time_ns), run_id): &PlaceInGroup, key: Option<Vec<u8>>) {
         self.group.clone_from(group);

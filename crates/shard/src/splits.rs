@@ -14,7 +14,7 @@ use prost::Message;
 use crate::apply::Effect;
 use crate::listed::SLOTS_COUNTED;
 use crate::overlay::Overlay;
-use crate::{Shard, decode_or_default};
+use crate::{Shard, decode_or_default, replicas};
 
 /// What the row is called if it does not decode.
 const WHAT: &str = "the splits";
@@ -22,15 +22,25 @@ const WHAT: &str = "the splits";
 /// Splits of a cluster at most. Shards are not split below the slots that share counters, so there are fewer.
 pub const SPLITS_MAX: u32 = (SLOT_COUNT / SLOTS_COUNTED) as u32;
 
-/// Begins a split, or takes it one phase further. None if that changes nothing.
-pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutSplit) -> Result<Option<Effect>, StorageError> {
+/// Begins a split, or takes it one phase further. Nothing comes of what changes nothing.
+pub(crate) fn put(overlay: &mut Overlay<'_>, put: &PutSplit) -> Result<Vec<Effect>, StorageError> {
     let key = overlay.keys.splits();
     let mut record = decode_or_default(WHAT, overlay.value(&key)?)?;
-    if !change(&mut record, put) {
-        return Ok(None);
+    let begins = |split: &SplitRecord| split.phase() == Phase::Copying;
+    if let Some(split) = put.split.as_ref().filter(|split| begins(split))
+        && replicas::is_moving(overlay, split.source)?
+    {
+        return Ok(Vec::new());
     }
+    let Some(split) = put.split.as_ref().filter(|_| change(&mut record, put)) else { return Ok(Vec::new()) };
     overlay.put(key, record.encode_to_vec().into());
-    Ok(Some(Effect::SplitsChanged(Box::new(record))))
+    let mut effects = Vec::new();
+    if begins(split) {
+        // Before the table has the shard: whoever opens it knows where it belongs.
+        effects.extend(replicas::follow_split(overlay, split)?);
+    }
+    effects.push(Effect::SplitsChanged(Box::new(record)));
+    Ok(effects)
 }
 
 fn change(record: &mut SplitsRecord, put: &PutSplit) -> bool {
@@ -42,7 +52,8 @@ fn change(record: &mut SplitsRecord, put: &PutSplit) -> bool {
     if at == record.splits.len() {
         let one_at_a_time = record.splits.iter().all(|known| known.phase() == Phase::Done);
         let is_new = split.phase() == Phase::Copying && split.from < split.to && split.to <= u32::from(SLOT_COUNT);
-        if one_at_a_time && is_new && at < SPLITS_MAX as usize {
+        // A group without voters would never be made.
+        if one_at_a_time && is_new && !split.voters.is_empty() && at < SPLITS_MAX as usize {
             record.splits.push(split);
             return true;
         }
@@ -55,6 +66,13 @@ fn change(record: &mut SplitsRecord, put: &PutSplit) -> bool {
     }
     known.phase = split.phase;
     true
+}
+
+/// Whether a shard is being split, or is split off.
+pub(crate) fn is_under_way(overlay: &Overlay<'_>, group: u32) -> Result<bool, StorageError> {
+    let record: SplitsRecord = decode_or_default(WHAT, overlay.value(&overlay.keys.splits())?)?;
+    let under_way = record.splits.iter().filter(|split| split.phase() != Phase::Done);
+    Ok(under_way.into_iter().any(|split| split.source == group || split.target == group))
 }
 
 impl Shard {
@@ -171,11 +189,13 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_api::record::SplitVoter;
+
     use super::*;
 
     fn split(source: u32, target: u32, slots: (u32, u32), phase: Phase) -> PutSplit {
         let (from, to) = slots;
-        let split = SplitRecord { source, target, from, to, phase: phase as i32, voters: Vec::new() };
+        let split = SplitRecord { source, target, from, to, phase: phase as i32, voters: vec![SplitVoter::default()] };
         PutSplit { split: Some(split), shards: 4 }
     }
 
@@ -185,6 +205,9 @@ mod tests {
         let half = Placement::of(4, &record).half_of(2).expect("can be split");
         assert_eq!(half, (6_144, 8_192));
         assert!(!change(&mut record, &split(2, 6, half, Phase::Copying)), "5 is next");
+        let mut nobody = split(2, 5, half, Phase::Copying);
+        nobody.split.iter_mut().for_each(|split| split.voters.clear());
+        assert!(!change(&mut record, &nobody), "nobody would make it");
         assert!(change(&mut record, &split(2, 5, half, Phase::Copying)));
         assert!(!change(&mut record, &split(2, 5, half, Phase::Copying)), "it is there");
         assert!(!change(&mut record, &split(1, 6, (2_048, 4_096), Phase::Copying)), "one at a time");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mainstay_api::log::{self, Command, Entry, Reply, TaskToken, command::Op, reply};
 use mainstay_api::record::{
-    NamespaceRecord, SlotsLeft, SplitRecord, SplitsRecord, TaskRow, TimerRow, VisibilityRecord,
+    NamespaceRecord, SlotsLeft, SplitRecord, SplitVoter, SplitsRecord, TaskRow, TimerRow, VisibilityRecord,
 };
 use mainstay_api::temporal::command::v1::{self as commands, command::Attributes};
 use mainstay_api::temporal::common::v1::{WorkflowExecution, WorkflowType};
@@ -342,7 +342,7 @@ impl World {
 
     fn begin(&mut self) -> SplitRecord {
         let (from, to) = self.placement.half_of(SOURCE).expect("can be split");
-        SplitRecord { source: SOURCE, target: TARGET, from, to, phase: 1, voters: Vec::new() }
+        SplitRecord { source: SOURCE, target: TARGET, from, to, phase: 1, voters: vec![SplitVoter::default()] }
     }
 
     fn hold(&mut self, split: &SplitRecord) {

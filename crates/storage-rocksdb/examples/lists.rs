@@ -290,7 +290,8 @@ impl<'a> Question<'a> {
         let order = self.query.order().expect("an order");
         let (namespace_id, query, plan, spaces) = (NAMESPACE, &self.query, &self.plan, &SPACES);
         let has = &|_: usize, _: &VisibilityRecord| true;
-        let page = OrderedPage { namespace_id, query, order, plan, spaces, position: None, size: PAGE, has };
+        let page =
+            OrderedPage { namespace_id, query, order, plan, spaces, position: None, as_of_ns: None, size: PAGE, has };
         match page.read(&self.lists) {
             Ok((rows, _)) => (rows.iter().fold(0, |digest, row| mixed(digest, row.run_id.as_bytes())), rows.len()),
             Err(error) => {

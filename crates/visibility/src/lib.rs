@@ -162,6 +162,15 @@ impl Query {
         if self.group_by.as_ref().is_some_and(|group| group.is_status()) { row.status } else { 0 }
     }
 
+    /// The same of a group's value.
+    pub fn rank_of_group(&self, value: &Payload) -> i32 {
+        if !self.group_by.as_ref().is_some_and(|group| group.is_status()) {
+            return 0;
+        }
+        let all = (0..i32::MAX).take_while(|status| WorkflowExecutionStatus::try_from(*status).is_ok());
+        all.into_iter().find(|status| Self::status_group(*status).data == value.data).unwrap_or(i32::MAX)
+    }
+
     /// The group of a row, as a search attribute's payload; an empty keyword where the row has no value.
     pub fn group_value(&self, row: &VisibilityRecord) -> Payload {
         let text = match self.group_by.as_ref() {

@@ -150,6 +150,12 @@ impl SimNode {
         Handle::current().resume(self.handle.id());
     }
 
+    /// Its id in the cluster now.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
     /// How long its disk takes from now on.
     pub fn slow(&self, delay: Range<Duration>) {
         set_disk_delay(self.handle.id(), delay);

@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod fence;
 mod group;
+mod park;
 mod peers;
 mod quiet;
 mod snapshot;

@@ -104,7 +104,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             return Err(invalid("Namespace is empty."));
         }
         validate::length("Namespace", name)?;
-        let found = self.namespace_by_name(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?;
+        let found = self.namespace_by_name(name).ok_or_else(|| self.service.no_namespace(name))?;
         let state = found.state();
         // A record without a state is as good as registered.
         if state == NamespaceState::Unspecified || allowed.contains(&state) {
@@ -124,7 +124,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             Some(namespace) => namespace,
             None => {
                 let found = self.service.namespace_by_id(&token.namespace_id);
-                found.ok_or_else(|| Error::NamespaceNotFound(token.namespace_id.clone()))?
+                found.ok_or_else(|| self.service.no_namespace(&token.namespace_id))?
             }
         };
         Ok((namespace, token))

@@ -80,7 +80,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             (name, "") => (self.namespace_by_name(name), name),
             _ => return Err(invalid("GetNamespace operation failed. Both ID and Name specified in request.")),
         };
-        let found = found.ok_or_else(|| Error::NamespaceNotFound(asked.into()))?;
+        let found = found.ok_or_else(|| self.service.no_namespace(asked))?;
         Ok(describe(&found))
     }
 
@@ -140,7 +140,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<Namespace> {
         let mut tries = CHANGE_TRIES;
         loop {
-            let found = self.namespace_by_name(name).ok_or_else(|| Error::NamespaceNotFound(name.into()))?;
+            let found = self.namespace_by_name(name).ok_or_else(|| self.service.no_namespace(name))?;
             let mut record = (*found).clone();
             change(&mut record)?;
             if record == *found {

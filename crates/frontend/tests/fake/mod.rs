@@ -87,6 +87,10 @@ impl Service for Fake {
         self.0.namespaces.lock().unwrap().get(name).cloned().map(Namespace::new)
     }
 
+    fn no_namespace(&self, named: &str) -> Error {
+        Error::NamespaceNotFound(named.into())
+    }
+
     fn namespace_by_id(&self, id: &str) -> Option<Namespace> {
         self.namespaces().into_iter().find(|namespace| namespace.id == id)
     }
@@ -334,6 +338,13 @@ impl Service for Fake {
         &self,
         _: mainstay_api::admin::SplitShardRequest,
     ) -> Result<mainstay_api::admin::SplitShardResponse, Error> {
+        Ok(Default::default())
+    }
+
+    async fn move_shard(
+        &self,
+        _: mainstay_api::admin::MoveShardRequest,
+    ) -> Result<mainstay_api::admin::MoveShardResponse, Error> {
         Ok(Default::default())
     }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainstay_api::log::{AdvanceBatch, Command, command::Op};
+use mainstay_api::record::VisibilityRecord;
+use mainstay_api::temporal::batch::v1::BatchOperationInfo;
 use mainstay_api::temporal::enums::v1::{BatchOperationState as State, ResourceExhaustedCause};
 use mainstay_api::temporal::workflowservice::v1::{
     DescribeBatchOperationResponse, ListBatchOperationsResponse, StartBatchOperationRequest,
@@ -21,10 +23,10 @@ use mainstay_engine::batch::{self, Job, entity_id};
 use mainstay_engine::{EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 use mainstay_shard::ListSpace;
-use mainstay_visibility::Query;
+use prost::Message;
 use tokio::sync::Notify;
 
-use crate::list::RowPage;
+use crate::gather::{self, Ask, Listed};
 use crate::lock;
 use crate::node::Node;
 use crate::service::Namespace;
@@ -32,6 +34,10 @@ use crate::unreadable;
 
 /// Jobs of a namespace that may run at one time.
 const RUNNING_MAX: usize = 1;
+/// What lists of jobs are filtered by.
+pub(crate) const EVERY_JOB: &str = "TemporalNamespaceDivision = 'TemporalBatcher'";
+/// Jobs that are looked at together.
+const JOBS_TOGETHER: usize = 200;
 /// Operations in a second, if a job does not say.
 const RATE_DEFAULT: f32 = 50.0;
 /// About so often a worker reports.
@@ -175,12 +181,6 @@ fn job_entity(namespace: &Namespace, job_id: &str) -> EntityKey {
     EntityKey { namespace_id: namespace.id.clone(), workflow_id: entity_id(job_id) }
 }
 
-/// Every job: what lists of jobs are filtered by.
-fn every_job(namespace: &Namespace) -> Result<Query, Error> {
-    let filter = "TemporalNamespaceDivision = 'TemporalBatcher'";
-    Query::parse_filter(filter, &namespace.search_attributes).map_err(Error::InvalidArgument)
-}
-
 impl<R: Runtime> Node<R> {
     fn read_job(&self, entity: &EntityKey) -> Result<Job, Error> {
         let shard = self.shard(self.route(entity))?;
@@ -192,7 +192,7 @@ impl<R: Runtime> Node<R> {
         let (mut found, shown) = (Vec::new(), self.shown());
         for namespace in self.board().registry.all() {
             for group in shown.groups().into_iter().filter(|group| self.board().leads(*group)) {
-                let visit = &mut |row: mainstay_api::record::VisibilityRecord| {
+                let visit = &mut |row: VisibilityRecord| {
                     if row.close_ns == 0 && shown.has(group, &row) {
                         found.push((namespace.clone(), row.workflow_id));
                     }
@@ -212,10 +212,15 @@ impl<R: Runtime> Node<R> {
         // Two that begin together must not both see none.
         let _one_at_a_time = self.namespace_changes().lock().await;
         let mut running = 0;
-        let query = every_job(&namespace)?;
-        self.visit_rows(&namespace.id, &query, &[ListSpace::Batches], &mut |row| {
-            running += usize::from(row.close_ns == 0);
-        })?;
+        let mut ask = Ask::new(&namespace, Listed::Batches, EVERY_JOB).page(JOBS_TOGETHER, Vec::new());
+        loop {
+            let read = self.gather_rows(ask.clone()).await?;
+            ask.token = read.token.to_vec();
+            running += gather::rows(read).filter(|row| row.close_ns == 0).count();
+            if ask.token.is_empty() {
+                break;
+            }
+        }
         if running >= RUNNING_MAX {
             return Err(Error::ResourceExhausted {
                 cause: ResourceExhaustedCause::ConcurrentLimit,
@@ -243,15 +248,16 @@ impl<R: Runtime> Node<R> {
         page_size: usize,
         page_token: Vec<u8>,
     ) -> Result<ListBatchOperationsResponse, Error> {
-        let query = every_job(&namespace)?;
-        let node = self.clone();
-        R::disk(move || {
-            let page = RowPage { namespace_id: &namespace.id, query: &query, token: &page_token, size: page_size };
-            let (rows, next_page_token) = node.row_page(&page, &[ListSpace::Batches])?;
-            let jobs = rows.iter().filter_map(|row| node.read_job(&job_entity(&namespace, &row.workflow_id)).ok());
-            let operation_info = jobs.map(|job| job.info()).collect();
-            Ok(ListBatchOperationsResponse { operation_info, next_page_token: next_page_token.into() })
-        })
-        .await
+        let ask = Ask::new(&namespace, Listed::Batches, EVERY_JOB).page(page_size, page_token);
+        let read = self.gather_rows(ask).await?;
+        let jobs = read.rows.into_iter().map(|row| BatchOperationInfo::decode(row.shown));
+        let operation_info = jobs.collect::<Result<_, _>>().map_err(unreadable)?;
+        Ok(ListBatchOperationsResponse { operation_info, next_page_token: read.token })
+    }
+
+    /// What a list shows of a job, encoded. None if it was deleted since its row was read.
+    pub(crate) fn shown_batch(&self, namespace: &Namespace, row: &VisibilityRecord) -> Option<Bytes> {
+        let job = self.read_job(&job_entity(namespace, &row.workflow_id)).ok()?;
+        Some(job.info().encode_to_vec().into())
     }
 }

@@ -1,7 +1,10 @@
 //! What a job does to one target: the command that a client would send.
 
+use std::time::Duration;
+
 use mainstay_api::log::operate_activities::{Operation as Activities, Reset, Unpause, UpdateOptions, Which};
 use mainstay_api::log::{Command, OperateActivities, command::Op};
+use mainstay_api::peer::{self, FoundResetPoint, call};
 use mainstay_api::temporal::batch::v1::BatchOperationReset;
 use mainstay_api::temporal::common::v1::{WorkflowExecution, reset_options::Target};
 use mainstay_api::temporal::enums::v1::{EventType, ResetType};
@@ -18,7 +21,9 @@ use mainstay_runtime::Runtime;
 use prost::Message;
 
 use crate::node::Node;
+use crate::route::Here;
 use crate::service::Namespace;
+use crate::slots::Place;
 use crate::unreadable;
 
 /// What is done to pending activities of a target.
@@ -95,10 +100,10 @@ impl<R: Runtime> Node<R> {
         if !execution.run_id.is_empty() && execution.run_id.parse::<RunId>().is_err() {
             return Err(Error::invalid("Invalid RunId."));
         }
-        if matches!(job.request.operation, Some(Operation::ResetOperation(_))) {
-            self.catch_up_entity(&namespace.id, execution.workflow_id.clone()).await?;
-        }
-        let op = self.command_for(namespace, job, execution)?;
+        let op = match &job.request.operation {
+            Some(Operation::ResetOperation(reset)) => self.reset_command(namespace, job, reset, execution).await?,
+            _ => command_for(namespace, job, execution)?,
+        };
         let command = Command {
             namespace_id: namespace.id.clone(),
             workflow_id: execution.workflow_id.clone(),
@@ -111,70 +116,24 @@ impl<R: Runtime> Node<R> {
         }
     }
 
-    fn command_for(&self, namespace: &Namespace, job: &Job, execution: &WorkflowExecution) -> Result<Op, Error> {
-        let (name, target) = (namespace.name.clone(), Some(execution.clone()));
-        let request_id = request_id(&job.record, &execution.workflow_id, &execution.run_id);
-        Ok(match job.request.operation.as_ref() {
-            // As recorded, details of a termination and headers of a signal do not reach the workflow.
-            Some(Operation::TerminationOperation(_)) => Op::Terminate(TerminateWorkflowExecutionRequest {
-                namespace: name,
-                workflow_execution: target,
-                reason: job.request.reason.clone(),
-                identity: WORKER.into(),
-                ..TerminateWorkflowExecutionRequest::default()
-            }),
-            Some(Operation::CancellationOperation(_)) => Op::RequestCancel(RequestCancelWorkflowExecutionRequest {
-                namespace: name,
-                workflow_execution: target,
-                identity: WORKER.into(),
-                request_id,
-                ..RequestCancelWorkflowExecutionRequest::default()
-            }),
-            Some(Operation::SignalOperation(o)) => Op::SignalWorkflow(SignalWorkflowExecutionRequest {
-                namespace: name,
-                workflow_execution: target,
-                signal_name: o.signal.clone(),
-                input: o.input.clone(),
-                identity: o.identity.clone(),
-                request_id,
-                ..SignalWorkflowExecutionRequest::default()
-            }),
-            Some(Operation::DeletionOperation(_)) => {
-                Op::Delete(DeleteWorkflowExecutionRequest { namespace: name, workflow_execution: target })
-            }
-            Some(Operation::ResetOperation(o)) => self.reset_command(namespace, job, o, execution, request_id)?,
-            Some(Operation::UpdateWorkflowOptionsOperation(o)) => {
-                Op::UpdateOptions(UpdateWorkflowExecutionOptionsRequest {
-                    namespace: name,
-                    workflow_execution: target,
-                    workflow_execution_options: o.workflow_execution_options.clone(),
-                    update_mask: o.update_mask.clone(),
-                    identity: o.identity.clone(),
-                })
-            }
-            Some(other) => return activities_command(other, execution),
-            None => return Err(Error::Unimplemented("this batch operation is not implemented".into())),
-        })
-    }
-
     #[allow(deprecated)]
-    fn reset_command(
+    async fn reset_command(
         &self,
         namespace: &Namespace,
         job: &Job,
         operation: &BatchOperationReset,
         execution: &WorkflowExecution,
-        request_id: String,
     ) -> Result<Op, Error> {
         let options = operation.options.clone().unwrap_or_default();
-        let (run, point) = self.reset_point(namespace, operation, execution)?;
+        let request_id = request_id(&job.record, &execution.workflow_id, &execution.run_id);
+        let FoundResetPoint { run_id, event_id } = self.find_reset_point(namespace, operation, execution).await?;
         let reapply =
             if operation.options.is_some() { options.reset_reapply_type } else { operation.reset_reapply_type };
         Ok(Op::Reset(ResetWorkflowExecutionRequest {
             namespace: namespace.name.clone(),
-            workflow_execution: Some(WorkflowExecution { run_id: run.to_string(), ..execution.clone() }),
+            workflow_execution: Some(WorkflowExecution { run_id, ..execution.clone() }),
             reason: job.request.reason.clone(),
-            workflow_task_finish_event_id: point,
+            workflow_task_finish_event_id: event_id,
             request_id,
             reset_reapply_type: reapply,
             reset_reapply_exclude_types: options.reset_reapply_exclude_types,
@@ -183,15 +142,36 @@ impl<R: Runtime> Node<R> {
         }))
     }
 
-    /// The run to reset, and the event that its new run begins to differ at.
-    #[allow(deprecated)]
-    fn reset_point(
+    /// The same as [`Node::reset_point`], wherever the workflow is.
+    async fn find_reset_point(
         &self,
         namespace: &Namespace,
         operation: &BatchOperationReset,
         execution: &WorkflowExecution,
-    ) -> Result<(RunId, i64), Error> {
+    ) -> Result<FoundResetPoint, Error> {
         let entity = EntityKey { namespace_id: namespace.id.clone(), workflow_id: execution.workflow_id.clone() };
+        let call = || {
+            call::Call::ResetPoint(peer::ResetPoint {
+                namespace_id: namespace.id.clone(),
+                execution: Some(execution.clone()),
+                operation: Some(operation.clone()),
+            })
+        };
+        let here = || -> Here<'_, FoundResetPoint> {
+            Box::pin(async { self.reset_point(&namespace.id, operation, execution) })
+        };
+        self.read_at_leader(Place::of(&entity), Duration::ZERO, call, here).await
+    }
+
+    /// The run to reset, and the event that its new run begins to differ at.
+    #[allow(deprecated)]
+    pub(crate) fn reset_point(
+        &self,
+        namespace_id: &str,
+        operation: &BatchOperationReset,
+        execution: &WorkflowExecution,
+    ) -> Result<FoundResetPoint, Error> {
+        let entity = EntityKey { namespace_id: namespace_id.to_owned(), workflow_id: execution.workflow_id.clone() };
         let shard = self.shard(self.route(&entity))?;
         let missing = || Error::not_found(format!("workflow not found for ID: {}", execution.workflow_id));
         let run_id = if execution.run_id.is_empty() {
@@ -202,7 +182,7 @@ impl<R: Runtime> Node<R> {
         let run: RunId = run_id.parse().map_err(|_| missing())?;
         let target = operation.options.as_ref().and_then(|options| options.target.clone());
         let is_first = match target {
-            Some(Target::WorkflowTaskId(id)) => return Ok((run, id)),
+            Some(Target::WorkflowTaskId(event_id)) => return Ok(FoundResetPoint { run_id, event_id }),
             Some(Target::BuildId(_)) => {
                 return Err(Error::Unimplemented("resets to a build id are not implemented".into()));
             }
@@ -224,7 +204,53 @@ impl<R: Runtime> Node<R> {
         };
         shard.history(&entity, run, 1, i64::MAX, false, &mut visit).map_err(unreadable)?;
         let none = || Error::FailedPrecondition("unable to find any scheduled or completed task".into());
-        let point = completed.or(scheduled).ok_or_else(none)?;
-        Ok((run, point))
+        let event_id = completed.or(scheduled).ok_or_else(none)?;
+        Ok(FoundResetPoint { run_id, event_id })
     }
+}
+
+/// What is done to one target; a reset is told apart before.
+fn command_for(namespace: &Namespace, job: &Job, execution: &WorkflowExecution) -> Result<Op, Error> {
+    let (name, target) = (namespace.name.clone(), Some(execution.clone()));
+    let request_id = request_id(&job.record, &execution.workflow_id, &execution.run_id);
+    Ok(match job.request.operation.as_ref() {
+        // As recorded, details of a termination and headers of a signal do not reach the workflow.
+        Some(Operation::TerminationOperation(_)) => Op::Terminate(TerminateWorkflowExecutionRequest {
+            namespace: name,
+            workflow_execution: target,
+            reason: job.request.reason.clone(),
+            identity: WORKER.into(),
+            ..TerminateWorkflowExecutionRequest::default()
+        }),
+        Some(Operation::CancellationOperation(_)) => Op::RequestCancel(RequestCancelWorkflowExecutionRequest {
+            namespace: name,
+            workflow_execution: target,
+            identity: WORKER.into(),
+            request_id,
+            ..RequestCancelWorkflowExecutionRequest::default()
+        }),
+        Some(Operation::SignalOperation(o)) => Op::SignalWorkflow(SignalWorkflowExecutionRequest {
+            namespace: name,
+            workflow_execution: target,
+            signal_name: o.signal.clone(),
+            input: o.input.clone(),
+            identity: o.identity.clone(),
+            request_id,
+            ..SignalWorkflowExecutionRequest::default()
+        }),
+        Some(Operation::DeletionOperation(_)) => {
+            Op::Delete(DeleteWorkflowExecutionRequest { namespace: name, workflow_execution: target })
+        }
+        Some(Operation::UpdateWorkflowOptionsOperation(o)) => {
+            Op::UpdateOptions(UpdateWorkflowExecutionOptionsRequest {
+                namespace: name,
+                workflow_execution: target,
+                workflow_execution_options: o.workflow_execution_options.clone(),
+                update_mask: o.update_mask.clone(),
+                identity: o.identity.clone(),
+            })
+        }
+        Some(other) => return activities_command(other, execution),
+        None => return Err(Error::Unimplemented("this batch operation is not implemented".into())),
+    })
 }

@@ -7,14 +7,11 @@ use mainstay_api::temporal::workflowservice::v1::start_batch_operation_request::
 use mainstay_engine::Error;
 use mainstay_engine::batch::Job;
 use mainstay_runtime::Runtime;
-use mainstay_shard::ListSpace;
-use mainstay_visibility::Query;
 
-use crate::list::{RowPage, write_token};
+use crate::gather::{self, Ask, Listed};
+use crate::list::write_token;
 use crate::node::Node;
 use crate::service::Namespace;
-
-const LISTS: [ListSpace; 2] = [ListSpace::Open, ListSpace::Closed];
 
 /// One target, and the place behind it.
 pub(super) struct Target {
@@ -36,33 +33,24 @@ impl<R: Runtime> Node<R> {
         if job.request.visibility_query.is_empty() {
             return Ok(named(job, size, begins));
         }
-        let filter = filter(job);
-        let query = Query::parse_filter(&filter, &namespace.search_attributes).map_err(Error::InvalidArgument)?;
-        self.catch_up_all().await?;
+        let ask = Ask::new(namespace, Listed::Targets, filter(job));
+        let total = if begins { self.gather_counts(ask.clone()).await?.count } else { 0 };
         let since = changed_since(job);
-        let (node, namespace_id, token) = (self.clone(), namespace.id.clone(), job.record.position.to_vec());
-        R::disk(move || {
-            let mut total = 0;
-            if begins {
-                node.visit_rows(&namespace_id, &query, &LISTS, &mut |_| total += 1)?;
-            }
-            let mut token = token;
-            loop {
-                let page = RowPage { namespace_id: &namespace_id, query: &query, token: &token, size };
-                let (mut rows, next) = node.row_page(&page, &LISTS)?;
-                rows.retain(|row| row.close_ns < since && row.start_ns < since);
-                if rows.is_empty() && !next.is_empty() {
-                    token = next;
-                    continue;
-                }
-                let targets = rows.into_iter().map(|row| Target {
+        let mut ask = ask.page(size, job.record.position.to_vec());
+        loop {
+            let read = self.gather_rows(ask.clone()).await?;
+            ask.token = read.token.to_vec();
+            let rows = gather::rows(read).filter(|row| row.close_ns < since && row.start_ns < since);
+            let targets: Vec<Target> = rows
+                .map(|row| Target {
                     position: write_token(&row),
                     execution: WorkflowExecution { workflow_id: row.workflow_id, run_id: row.run_id },
-                });
-                return Ok(Found { targets: targets.collect(), total });
+                })
+                .collect();
+            if !targets.is_empty() || ask.token.is_empty() {
+                return Ok(Found { targets, total });
             }
-        })
-        .await
+        }
     }
 }
 

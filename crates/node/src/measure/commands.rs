@@ -136,6 +136,7 @@ fn names(op: &Op) -> (&'static str, &'static str) {
         Op::PutNamespace(_) | Op::RemoveNamespace(_) => ("UpdateNamespace", "UpdateNamespace"),
         Op::UpdateTaskQueueConfig(_) => ("UpdateTaskQueueConfig", "UpdateTaskQueueUserData"),
         Op::PutMember(_) => ("UpdateClusterMember", "UpsertClusterMembership"),
+        Op::PutReplicas(_) => ("MoveShard", "UpdateShard"),
         Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_) => ("SplitShard", "UpdateShard"),
         Op::BeginArrival(_) | Op::ImportRows(_) | Op::EndArrival(_) => ("SplitShard", "UpdateShard"),
         // What is rarer, or newer than this list.

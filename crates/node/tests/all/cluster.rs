@@ -13,7 +13,7 @@ use mainstay_api::temporal::taskqueue::v1::TaskQueue;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_consensus::Peers;
 use mainstay_node::service::{HistoryQuery, Namespace, WorkflowTask};
-use mainstay_node::{Clustering, Config, Node, Service, Stores};
+use mainstay_node::{Clustering, Config, Node, REPLICAS, Service, Stores};
 use mainstay_runtime::Runtime;
 use mainstay_runtime_tokio::TokioRuntime;
 use mainstay_storage::{MemoryLog, MemoryState, StateBatch, StateStore, StateView};
@@ -34,10 +34,16 @@ struct Host {
 pub(crate) struct Cluster {
     hosts: Vec<Host>,
     founders: Vec<MemberRecord>,
+    replicas: u32,
 }
 
 impl Cluster {
     pub(crate) async fn new(size: u64) -> Self {
+        Self::with_replicas(size, REPLICAS).await
+    }
+
+    /// With so many replicas of each shard.
+    pub(crate) async fn with_replicas(size: u64, replicas: u32) -> Self {
         let mut hosts = Vec::new();
         let mut listeners = Vec::new();
         let mut founders = Vec::new();
@@ -49,7 +55,7 @@ impl Cluster {
             let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());
             hosts.push(Host { id: number, log, state, damage: Damage::default(), address, node: None });
         }
-        let mut cluster = Self { hosts, founders };
+        let mut cluster = Self { hosts, founders, replicas };
         let mut starting = Vec::new();
         for (at, listener) in listeners.into_iter().enumerate() {
             starting.push(tokio::spawn(cluster.start_node(at, listener, at as u64 + 1)));
@@ -77,15 +83,26 @@ impl Cluster {
         let clustering = Clustering { peers: peers.clone(), member, founders: self.founders.clone() };
         let state = Faulty { disk: host.state.clone(), damage: host.damage.clone() };
         let stores = Stores { log: host.log.clone(), state: Arc::new(state) };
+        let config = Config { cluster_id: "c".into(), replicas: self.replicas, ..Config::default() };
         async move {
             peers.serve(listener);
-            let config = Config { cluster_id: "c".into(), ..Config::default() };
             Node::start_in(config, stores, clustering).await.expect("starts")
         }
     }
 
     pub(crate) fn node(&self, at: usize) -> &Node<TokioRuntime> {
         self.hosts[at].node.as_ref().expect("runs")
+    }
+
+    /// Rows that a node has of a group.
+    pub(crate) fn rows(&self, at: usize, group: u32) -> usize {
+        let mut count = 0;
+        let scanned = self.hosts[at].state.scan(&group.to_be_bytes(), &(group + 1).to_be_bytes(), &mut |_, _| {
+            count += 1;
+            true
+        });
+        scanned.expect("memory is readable");
+        count
     }
 
     /// Without a word to the others.
@@ -107,7 +124,7 @@ impl Cluster {
     }
 
     /// A node that was not there before, or that has lost everything but its name.
-    async fn join(&mut self, at: usize, id: u64) {
+    pub(crate) async fn join(&mut self, at: usize, id: u64) {
         let listener = TokioRuntime::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds");
         let address = TokioRuntime::local_address(&listener).expect("is bound");
         let (log, state) = (Arc::<MemoryLog>::default(), Arc::<MemoryState>::default());

@@ -3,4 +3,5 @@
 mod cluster;
 mod faulty;
 mod first_light;
+mod moves;
 mod splits;

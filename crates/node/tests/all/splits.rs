@@ -65,7 +65,7 @@ fn schedule_activity(client: usize) -> Vec<commands::Command> {
 }
 
 /// Workflows with an activity each, one after the other at one node, until it is told to end. Every call must succeed.
-async fn work(node: Node<TokioRuntime>, client: usize, done: Arc<AtomicU32>, ends: Arc<AtomicBool>) -> u32 {
+pub(crate) async fn work(node: Node<TokioRuntime>, client: usize, done: Arc<AtomicU32>, ends: Arc<AtomicBool>) -> u32 {
     let mut number = 0;
     while !ends.load(Ordering::Acquire) {
         start(&node, client, &format!("{client}-{number}")).await;
@@ -79,7 +79,7 @@ async fn work(node: Node<TokioRuntime>, client: usize, done: Arc<AtomicU32>, end
 }
 
 /// What a list shows is never less than what was started before it, and no workflow is there twice.
-async fn look(node: Node<TokioRuntime>, done: Arc<AtomicU32>, ends: Arc<AtomicBool>) -> u32 {
+pub(crate) async fn look(node: Node<TokioRuntime>, done: Arc<AtomicU32>, ends: Arc<AtomicBool>) -> u32 {
     let mut looks = 0;
     while !ends.load(Ordering::Acquire) {
         let before = done.load(Ordering::Acquire) as usize;
@@ -121,7 +121,11 @@ async fn until(node: &Node<TokioRuntime>, wanted: Phase) {
     }
 }
 
-async fn check(cluster: &Cluster, at: usize, numbers: &[u32]) {
+pub(crate) async fn until_done(node: &Node<TokioRuntime>) {
+    until(node, Phase::Done).await;
+}
+
+pub(crate) async fn check(cluster: &Cluster, at: usize, numbers: &[u32]) {
     let node = cluster.node(at);
     for (client, number) in numbers.iter().enumerate() {
         for number in 0..*number {

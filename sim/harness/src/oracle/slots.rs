@@ -3,9 +3,11 @@
 
 use mainstay_base::{SLOT_COUNT, Slot};
 use mainstay_shard::{ListSpace, Placement, Serving, Shard, slot_of_row, slot_of_task, slot_of_timer};
+use mainstay_sim_node::SimNode;
 use mainstay_sim_runtime::Disk;
 
 use crate::ledger::Ledger;
+use crate::oracle::replicas_agree::holders;
 use crate::violation::{Invariant, hold};
 
 const LISTS: [ListSpace; 4] = [ListSpace::Open, ListSpace::Closed, ListSpace::Schedules, ListSpace::Batches];
@@ -24,7 +26,8 @@ pub fn table(disk: &Disk, shards: u32) -> Placement {
 ///
 /// # Panics
 /// If they differ.
-pub fn check(ledger: &Ledger, disk: &Disk, shards: u32) {
+pub fn check(ledger: &Ledger, node: &SimNode, shards: u32) {
+    let disk = &node.disk;
     let table = table(disk, shards);
     must(table.under_way().is_none(), || format!("a split is under way: {:?}", table.splits()));
     for target in &ledger.promises().splits {
@@ -32,8 +35,9 @@ pub fn check(ledger: &Ledger, disk: &Disk, shards: u32) {
             format!("shard {target} was promised, of {} that there are", table.shards())
         });
     }
-    let all: Vec<(u32, Shard)> =
-        (1..=table.shards()).map(|number| (number, Shard::new(number, disk.state()))).collect();
+    // What has no replica here says nothing here.
+    let held = (1..=table.shards()).filter(|number| !holders(*number, &[node]).is_empty());
+    let all: Vec<(u32, Shard)> = held.map(|number| (number, Shard::new(number, disk.state()))).collect();
     let serving: Vec<(u32, Serving)> = all
         .iter()
         .map(|(number, shard)| (*number, shard.serving().expect("what a shard serves can be read")))
