@@ -69,6 +69,6 @@ impl<R: Runtime> Node<R> {
         if !is_near(self.applied(group)?) || self.is_fenced(group) {
             return Ok(false);
         }
-        Ok(self.await_applied(group, index).await?)
+        self.await_applied(group, index).await
     }
 }

@@ -124,7 +124,7 @@ async fn replicas_are_kept_through_deaths_and_splits() {
     assert!(loads(&status).values().all(|load| (2..=3).contains(load)), "{status:#?}");
     let request = mainstay_api::admin::SplitShardRequest { shard: 2 };
     let begun = Instant::now();
-    while let Err(error) = cluster.node(4).split_shard(request.clone()).await {
+    while let Err(error) = cluster.node(4).split_shard(request).await {
         assert!(begun.elapsed() < SETTLED_WITHIN, "{error}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
