@@ -366,7 +366,7 @@ fn handle(completion: &mut Completion<'_, '_>, command: &Command) -> Checked<()>
         }
         (kind, _) => {
             let name = kind.as_str_name().trim_start_matches("COMMAND_TYPE_");
-            let text = format!("the command {name} is not implemented yet");
+            let text = format!("the command {name} is not supported by this server");
             Err(Rejection::Refused(Error::Unimplemented(text)))
         }
     }
