@@ -212,9 +212,9 @@ pub(crate) async fn balance<R: Runtime>(node: Node<R>) {
         if R::Instant::now() - settled.1 < SETTLED_AFTER {
             continue;
         }
-        let wrong = (0..node.group_count()).find_map(|group| {
+        let wrong = (0..node.group_count()).filter(|group| node.board().leads(*group)).find_map(|group| {
             let to = preferred(&node, &cluster, group)?;
-            (node.board().leads(group) && to != node.id()).then_some((group, to))
+            (to != node.id()).then_some((group, to))
         });
         if let Some((group, to)) = wrong
             && let Ok(group) = node.group(group)
