@@ -1,4 +1,8 @@
-"""One server for the whole session, one task queue for each test."""
+"""One server for the whole session, one task queue for each test.
+
+Workflows that a test module itself defines are not sandboxed: the sandbox would import the module once more, through pytest's
+rewriting of assertions, at which Python 3.11 now and then fails ("AST constructor recursion depth mismatch").
+"""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor

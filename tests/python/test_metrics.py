@@ -29,7 +29,7 @@ async def measured_activity(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Measured:
     """Does a little of everything, and ends as it is told."""
 

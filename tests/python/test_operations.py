@@ -49,7 +49,7 @@ async def beat_until_told() -> str:
         return "paused" if details and details.paused else "reset" if details and details.reset else "other"
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Patient:
     """Runs one activity whose retries are far apart."""
 
@@ -59,7 +59,7 @@ class Patient:
                                                retry_policy=RetryPolicy(initial_interval=timedelta(hours=1)))
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Listening:
     @workflow.run
     async def run(self) -> str:

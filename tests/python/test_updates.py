@@ -15,7 +15,7 @@ from conftest import a_worker
 from support import Server
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Counter:
     """A number that updates change; ends when told."""
 

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from conftest import a_worker
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Build:
     """Runs until it is told to end; a query answers by which build its code was decided last."""
 

@@ -27,7 +27,7 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Patient:
     """Waits for a signal, a timer and an activity; tells a neighbour, who may live in another shard."""
 
@@ -48,7 +48,7 @@ class Patient:
         return await workflow.execute_child_workflow(Child.run, doubled, id=f"{workflow.info().workflow_id}-child")
 
 
-@workflow.defn
+@workflow.defn(sandboxed=False)
 class Child:
     @workflow.run
     async def run(self, number: int) -> int:
