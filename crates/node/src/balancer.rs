@@ -42,7 +42,7 @@ pub(crate) async fn run<R: Runtime>(node: Node<R>) {
         let (shard, version) = (replicas.group, replicas.version);
         tracing::info!(component = "balancer", "shard-id" = shard, version, reason = replicas.reason, "decided");
         // If it fails, the next look decides again.
-        let _decided = node.decide_replicas(replicas).await;
+        let _decided = node.put_replicas(replicas).await;
     }
 }
 
@@ -71,10 +71,11 @@ impl<R: Runtime> Node<R> {
         if is_splitting(&self.board().slots.placement(), group) || members.voters.is_empty() {
             return Ok(());
         }
-        self.decide_replicas(first(group, members.voters.iter().copied())).await
+        self.put_replicas(first(group, members.voters.iter().copied())).await
     }
 
-    async fn decide_replicas(&self, replicas: ShardReplicas) -> Result<(), Error> {
+    /// Proposes a decision, or the report that the last one is carried out.
+    pub(crate) async fn put_replicas(&self, replicas: ShardReplicas) -> Result<(), Error> {
         let put = PutReplicas { replicas: Some(replicas) };
         let command = Command { op: Some(Op::PutReplicas(put)), ..Command::default() };
         self.propose(METADATA_GROUP, command).await.map(drop)
@@ -92,7 +93,7 @@ impl<R: Runtime> Node<R> {
         let placement = self.board().slots.placement();
         let decided =
             moved(&cluster, &record, &placement, self.replicas(), &request).map_err(Error::FailedPrecondition)?;
-        self.decide_replicas(decided.clone()).await?;
+        self.put_replicas(decided.clone()).await?;
         self.catch_up(METADATA_GROUP).await?;
         match replicas_of(&self.board().holders.now(), decided.group) {
             Some(known) if known.version == decided.version && known.nodes == decided.nodes => {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mainstay_api::log::{Command, PutMember, PutReplicas, command::Op};
+use mainstay_api::log::{Command, PutMember, command::Op};
 use mainstay_api::record::{ClusterRecord, MemberRecord, ShardReplicas};
 use mainstay_consensus::Members;
 use mainstay_runtime::Runtime;
@@ -144,10 +144,8 @@ impl<R: Runtime> Node<R> {
         let all: BTreeSet<u64> = members.voters.union(&members.learners).copied().collect();
         if all == wanted {
             let report = ShardReplicas { placed: true, ..decided.clone() };
-            let command =
-                Command { op: Some(Op::PutReplicas(PutReplicas { replicas: Some(report) })), ..Command::default() };
             // If it fails, the next look tries again.
-            let _told = self.propose(METADATA_GROUP, command).await;
+            let _told = self.put_replicas(report).await;
         }
     }
 }
