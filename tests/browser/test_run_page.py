@@ -138,8 +138,9 @@ async def test_any_id_has_a_page(ui, page, client, worker, identifier):
 
     def opens():
         page.go(f"{ui}/namespaces/default/workflows")
-        page.js(f"[...document.querySelectorAll('td.c-id a')].find(link => link.textContent === {identifier!r}).setAttribute('id', 'it')")
-        page.leaves(lambda: page.js("document.getElementById('it').click()"))
+        # Found and clicked in one step: a live list may draw its rows anew at any time.
+        link = f"[...document.querySelectorAll('td.c-id a')].find(link => link.textContent === {identifier!r})"
+        page.leaves(lambda: page.js(f"{link}.click()"))
         assert page.text("h1") == identifier
         page.click(".actions button", "Terminate")
         page.leaves(lambda: page.click("#terminate .danger"))
