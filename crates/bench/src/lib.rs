@@ -7,6 +7,7 @@
 mod attributes;
 mod lists;
 mod load;
+mod pages;
 mod process;
 mod report;
 pub mod schedules;
@@ -20,6 +21,7 @@ use clap::Args;
 
 pub use lists::Lists;
 use load::Load;
+pub use pages::Pages;
 use process::Process;
 pub use report::Report;
 use server::Server;
@@ -72,6 +74,9 @@ pub struct Options {
     /// Measures lists and counts as well, afterwards.
     #[arg(long)]
     pub lists: bool,
+    /// Measures pages of the web interface at this address as well, afterwards.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ui: Option<String>,
     /// Process id of the server, to report its CPU time and memory (on this machine only).
     #[arg(long)]
     pub pid: Option<u32>,
@@ -107,9 +112,12 @@ async fn measure(options: Arc<Options>) -> Result<Report, String> {
     let measured = load.end().await;
     let server_cpu = process.as_ref().zip(before).map(|(process, before)| process.cpu().saturating_sub(before));
     let memory = process.as_ref().and_then(Process::memory);
-    let report = Report::new(&options, measured, server_cpu, memory);
-    if !options.lists {
-        return Ok(report);
+    let mut report = Report::new(&options, measured, server_cpu, memory);
+    if options.lists {
+        report = report.with_lists(lists::measure(&server, &options).await?);
     }
-    Ok(report.with_lists(lists::measure(&server, &options).await?))
+    if let Some(address) = &options.ui {
+        report = report.with_pages(pages::measure(address, &options).await?);
+    }
+    Ok(report)
 }

@@ -99,12 +99,8 @@ impl fmt::Display for Lists {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for answers in &self.0 {
             let Answers { what, filter, took, found, more, plan } = answers;
-            let quantile = |per_mille: usize| {
-                let last = took.len().saturating_sub(1);
-                took.get(last * per_mille / 1000).map_or(0.0, |took| took.as_secs_f64() * 1e3)
-            };
             let more = if *more { "+" } else { "" };
-            let [p50, p99] = [quantile(500), quantile(990)];
+            let [p50, p99] = [500, 990].map(|per_mille| crate::report::quantile_ms(took, per_mille));
             writeln!(f, "{what:<6} p50 {p50:8.2} ms, p99 {p99:8.2} ms, found {found}{more}: {filter}\n       {plan}")?;
         }
         Ok(())

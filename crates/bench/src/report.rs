@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::load::Measured;
 use crate::process::Memory;
-use crate::{Lists, Options};
+use crate::{Lists, Options, Pages};
 
 /// The outcome of a run.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct Report {
     server_cpu: Option<Duration>,
     memory: Option<Memory>,
     lists: Lists,
+    pages: Pages,
 }
 
 impl Report {
@@ -42,11 +43,16 @@ impl Report {
             server_cpu,
             memory,
             lists: Lists::default(),
+            pages: Pages::default(),
         }
     }
 
     pub(crate) fn with_lists(self, lists: Lists) -> Self {
         Self { lists, ..self }
+    }
+
+    pub(crate) fn with_pages(self, pages: Pages) -> Self {
+        Self { pages, ..self }
     }
 
     /// Workflows that completed with the right result.
@@ -67,8 +73,7 @@ impl Report {
 
     /// In milliseconds; 0 if nothing completed.
     fn quantile(&self, per_mille: usize) -> f64 {
-        let last = self.completed().saturating_sub(1);
-        self.latencies.get(last * per_mille / 1000).map_or(0.0, |latency| milliseconds(*latency))
+        quantile_ms(&self.latencies, per_mille)
     }
 
     fn cpu_ms_per_workflow(&self) -> Option<f64> {
@@ -129,8 +134,14 @@ impl fmt::Display for Report {
         for (what, times) in &self.errors {
             writeln!(f, "error      {times} times {what}")?;
         }
-        write!(f, "{}", self.lists)
+        write!(f, "{}{}", self.lists, self.pages)
     }
+}
+
+/// A quantile of ascending times, in milliseconds.
+pub(crate) fn quantile_ms(took: &[Duration], per_mille: usize) -> f64 {
+    let last = took.len().saturating_sub(1);
+    took.get(last * per_mille / 1000).map_or(0.0, |took| milliseconds(*took))
 }
 
 #[cfg(test)]
@@ -148,6 +159,7 @@ mod tests {
             server_cpu: Some(Duration::from_millis(300)),
             memory: None,
             lists: Lists::default(),
+            pages: Pages::default(),
         }
     }
 

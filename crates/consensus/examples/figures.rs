@@ -51,19 +51,21 @@ impl Machine for Nothing {
 type Groups = Vec<Group<TokioRuntime, Nothing>>;
 
 async fn start(count: u32) -> Result<(Log<TokioRuntime>, Groups), Error> {
-    start_node(1, count, None).await
+    start_node(1, count, None, &BTreeMap::new()).await
 }
 
 async fn start_node(
     id: u64,
     count: u32,
     peers: Option<Peers<TokioRuntime>>,
+    founders: &BTreeMap<u64, String>,
 ) -> Result<(Log<TokioRuntime>, Groups), Error> {
     let log = Log::start(Arc::new(MemoryLog::default()));
     let mut starting = Vec::new();
     for group in 0..count {
         let (log, peers) = (log.clone(), peers.clone());
-        starting.push(tokio::spawn(Group::start(group, id, log, Arc::new(Nothing), Config::default(), peers)));
+        let config = Config { founders: founders.clone(), ..Config::default() };
+        starting.push(tokio::spawn(Group::start(group, id, log, Arc::new(Nothing), config, peers)));
     }
     let mut groups = Vec::new();
     for group in starting {
@@ -89,10 +91,10 @@ async fn start_three(count: u32) -> Result<Vec<(Log<TokioRuntime>, Groups)>, Box
     let mut nodes = Vec::new();
     for (id, peers) in (1..).zip(&all) {
         addresses.iter().for_each(|(other, address)| peers.set_address(*other, address.clone()));
-        nodes.push(start_node(id, count, Some(peers.clone())).await?);
+        nodes.push(start_node(id, count, Some(peers.clone()), &addresses).await?);
     }
     for group in 0..count as usize {
-        nodes[group % 3].1[group].initialize(addresses.clone()).await?;
+        nodes[group % 3].1[group].stand_first().await?;
     }
     for group in 0..count as usize {
         while !nodes[group % 3].1[group].leadership().leading {

@@ -1,5 +1,6 @@
 //! Settings of a group, and what they mean for openraft.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
@@ -11,6 +12,9 @@ use crate::Error;
 pub struct Config {
     /// Where peers reach this node.
     pub address: String,
+    /// The first voters of a new group with peers, with their addresses; the same on each of them, this node being one. Empty: a group
+    /// that has nothing yet waits for a leader elsewhere that adds this node.
+    pub founders: BTreeMap<u64, String>,
     /// Entries kept though a snapshot covers them, for peers that are a little behind.
     pub keep_entries: u64,
     /// Proposals that may be under way.
@@ -34,6 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address: String::new(),
+            founders: BTreeMap::new(),
             keep_entries: 1000,
             max_pending: 4096,
             max_pending_bytes: 64 << 20,

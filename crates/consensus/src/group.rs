@@ -96,8 +96,8 @@ impl<R: Runtime, M: Machine> Group<R, M> {
     /// Starts group `id` on this node where it left off.
     ///
     /// Without peers the node is its only voter, from the first start on. If it is the only member, with or without peers, this returns
-    /// once it leads and has applied everything that was committed before; else at once. A group that has no members yet waits for
-    /// [`Group::initialize`] here, or for a leader elsewhere that adds this node.
+    /// once it leads and has applied everything that was committed before; else at once. A new group has the configured founders as
+    /// its members, or else waits for a leader elsewhere that adds this node.
     ///
     /// # Errors
     /// If what is stored does not allow it: it is corrupt, log and state do not belong together, or the group is another node's.
@@ -125,6 +125,9 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         let group_log = log.open(id, health.clone()).await?;
         let mark = recover(&group_log, &log, &machine).await?;
         check(&group_log, &mark)?;
+        if peers.is_some() && group_log.is_new() && mark.applied.is_none() {
+            group_log.clone().found(&config.founders).await?;
+        }
         let (alive, changes) = (Arc::new(Semaphore::new(0)), Arc::<Changes>::default());
         changes.applied(mark.applied.map_or(0, |applied| applied.leader_id.term));
         let (fence, digests) = (fence_of(id, &machine)?, Arc::<Digests>::default());

@@ -3,7 +3,7 @@
 //! An operation changes the tail and enters the queue in one step, so that the order in memory is the order on disk. Nothing here
 //! writes to the store. openraft's traits are implemented by [`Adapter`], which only translates.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
@@ -15,6 +15,7 @@ use futures_util::{Stream, stream};
 use mainstay_runtime::Runtime;
 use mainstay_storage::{LogOp, LogStore, StorageError};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::{Notify, oneshot};
 
@@ -23,7 +24,7 @@ use crate::health::Health;
 use crate::queue::{Done, Item, Queue};
 use crate::tail::{self, Tail};
 use crate::trace;
-use crate::types::{LogEntry, LogId, Types, Vote};
+use crate::types::{Address, LeaderId, LogEntry, LogId, Membership, Payload, Types, Vote};
 
 /// Entries read at once for apply.
 const CHUNK: u64 = 256;
@@ -144,6 +145,25 @@ impl GroupLog {
         let encoded = entries.iter().map(codec::entry).collect();
         let op = LogOp::Append { group: self.id, first, entries: encoded };
         self.submit(bytes, done, |tail| (tail.append(entries), op)).await
+    }
+
+    /// Whether nothing was ever written here but perhaps a vote.
+    pub fn is_new(&self) -> bool {
+        let tail = self.tail();
+        tail.last().is_none() && tail.purged().is_none()
+    }
+
+    /// Writes the first entry of a new group, which is the same on all of its founders: so the group has members as soon as a majority of
+    /// them runs, whoever is missing. Returns when it is durable.
+    pub async fn found(self: Arc<Self>, founders: &BTreeMap<u64, String>) -> Result<(), StorageError> {
+        let Some(first) = founders.keys().next() else { return Ok(()) };
+        let addresses: BTreeMap<_, _> = founders.iter().map(|(id, at)| (*id, Address(at.clone()))).collect();
+        let members = Membership::new(vec![founders.keys().copied().collect()], addresses)
+            .map_err(|error| StorageError::Corrupt(format!("founders of group {}: {error}", self.id)))?;
+        let log_id = LogId::new(LeaderId::new(0, *first).to_committed(), 0);
+        let (tell, told) = oneshot::channel();
+        self.append(vec![LogEntry { log_id, payload: Payload::Membership(members) }], Done::Signal(tell)).await?;
+        told.await.map_err(|_| Queue::closed())
     }
 
     async fn save_vote(self: Arc<Self>, vote: Vote) -> Result<(), StorageError> {

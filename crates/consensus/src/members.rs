@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_runtime::{Instant, Runtime, Select2, select2};
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::raft::ClientWriteResponse;
 
 use crate::types::{Address, Types};
@@ -52,18 +52,16 @@ pub struct Positions {
 }
 
 impl<R: Runtime, M: Machine> Group<R, M> {
-    /// Makes the first members of a new group, all of them voters. Several nodes may do so, with the same members; if the group has
-    /// members already nothing happens.
+    /// Stands for election if the group is new and nobody did yet, rather than to wait until patience ends.
     ///
     /// # Errors
-    /// [`Error::Members`] if this node is not among them.
-    pub async fn initialize(&self, members: BTreeMap<u64, String>) -> Result<(), Error> {
-        let members: BTreeMap<_, _> = members.into_iter().map(|(id, address)| (id, Address(address))).collect();
-        match self.0.raft.initialize(members).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(RaftError::APIError(error)) => Err(Error::Members(error.to_string())),
-            Err(RaftError::Fatal(fatal)) => Err(self.fatal(fatal)),
+    /// [`Error::Stopped`].
+    pub async fn stand_first(&self) -> Result<(), Error> {
+        let voted = self.0.log.tail().vote().is_some();
+        if !voted && self.members().voters.contains(&self.0.node) {
+            self.0.raft.trigger().elect(true).await.map_err(|fatal| self.fatal(fatal))?;
         }
+        Ok(())
     }
 
     /// The leader, if known.
@@ -193,6 +191,7 @@ impl<R: Runtime, M: Machine> Group<R, M> {
         self.awake().await?;
         let deadline = R::Instant::now() + 2 * self.0.config.election.1;
         self.wait_for_lag(to, deadline).await?;
+        self.0.quiet.cede(term);
         self.0.raft.trigger().transfer_leader(to).await.map_err(|fatal| self.fatal(fatal))?;
         loop {
             let changed = self.leadership_changed();

@@ -5,6 +5,9 @@
 //! clock for elections stands still for as long as offers keep coming, and it votes for nobody. If all members agreed, the
 //! leader stops its heartbeats. So two nodes exchange one small message, however many groups they share.
 //!
+//! A leader that hands over makes no offers any more in its term: it sends no heartbeats then, and if the message to its successor is lost
+//! it is the others' patience that ends the term.
+//!
 //! A group wakes with a proposal, when its leader or members change, when one member does not agree, and on a member when offers
 //! stop coming: then the leader's node is suspected. A leader that wakes first asks a majority whether it still leads, since its
 //! right to propose has run out meanwhile.
@@ -49,11 +52,13 @@ struct State<R: Runtime> {
     active: R::Instant,
     /// Until when the agreement holds.
     covered: Option<R::Instant>,
+    /// The last term that this replica led and wanted to end.
+    ceded: Option<u64>,
 }
 
 impl<R: Runtime> Quiet<R> {
     pub fn new() -> Self {
-        Self(Mutex::new(State { asleep: false, active: R::Instant::now(), covered: None }))
+        Self(Mutex::new(State { asleep: false, active: R::Instant::now(), covered: None, ceded: None }))
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut State<R>) -> T) -> T {
@@ -82,6 +87,15 @@ impl<R: Runtime> Quiet<R> {
             state.covered = Some(until);
             !std::mem::replace(&mut state.asleep, true)
         })
+    }
+
+    /// This replica does not want to lead any more in this term.
+    pub fn cede(&self, term: u64) {
+        self.state(|state| state.ceded = Some(term));
+    }
+
+    pub fn has_ceded(&self, term: u64) -> bool {
+        self.state(|state| state.ceded == Some(term))
     }
 
     pub fn is_asleep(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::group::Inner;
 use crate::install::{self, Incoming, Staged};
 use crate::leadership::Changes;
 use crate::members::alone;
-use crate::peer::{Answer, Peers};
+use crate::peer::{Answer, Peers, WeakPeers};
 use crate::quiet::{Offer, Quiet};
 use crate::router::{Replica, refused};
 use crate::rpc::{self, Append, Appended, Method};
@@ -47,7 +47,8 @@ pub(crate) struct Peering<R: Runtime, M: Machine> {
     incoming: Arc<Mutex<Option<Incoming>>>,
     fence: Arc<Fence>,
     digests: Arc<Digests>,
-    peers: Option<Peers<R>>,
+    /// Weak: the peers' router holds this.
+    peers: Option<WeakPeers<R>>,
     transfers: Arc<Transfers>,
     snapshot_bytes_per_second: u64,
 }
@@ -120,6 +121,7 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
         let last = metrics.last_log_index?;
         let applied = metrics.last_applied.filter(|applied| applied.index == last)?;
         let settled = metrics.state.is_leader()
+            && !self.quiet.has_ceded(term)
             && self.changes.applied_term() == term
             && metrics.membership_config == metrics.committed_membership_config;
         let matched = metrics.replication.as_ref()?;
@@ -221,7 +223,7 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
             incoming: Arc::default(),
             fence: inner.fence.clone(),
             digests: inner.digests.clone(),
-            peers: inner.peers.clone(),
+            peers: inner.peers.as_ref().map(Peers::downgrade),
             transfers: inner.transfers.clone(),
             snapshot_bytes_per_second: inner.config.snapshot_bytes_per_second,
         }
@@ -347,7 +349,7 @@ impl<R: Runtime, M: Machine> Peering<R, M> {
         let transfer = Input::raw(body, "request for a state").u64().map_err(said)?;
         let vote = self.held_vote();
         let leads = self.raft.is_leader() && self.changes.applied_term() == vote.leader_id.term;
-        let peers = self.peers.clone().filter(|_| leads && !self.fence.is_up());
+        let peers = self.peers.as_ref().and_then(WeakPeers::upgrade).filter(|_| leads && !self.fence.is_up());
         let peers = peers.ok_or_else(|| "this node does not lead the group".to_owned())?;
         if !self.raft.metrics().borrow_watched().membership_config.membership().nodes().any(|(id, _)| *id == from) {
             return Err(format!("node {from} is no member of the group yet"));

@@ -30,7 +30,7 @@ use crate::run::Run;
 use crate::store::{EntityKey, Fault, Store, Table};
 use crate::transaction::{Transaction, decode};
 use crate::workflow_task::normal_queue;
-use crate::{Answer, Context, Error, Stop, lifecycle};
+use crate::{Answer, Context, Error, Stop, lifecycle, versioning};
 
 /// The year 1: what the reference server shows for a run that never expires.
 const NEVER: ProtoTimestamp = ProtoTimestamp { seconds: -62_135_596_800, nanos: 0 };
@@ -118,8 +118,8 @@ fn info(tx: &Transaction<'_>, run: &Run) -> WorkflowExecutionInfo {
         first_run_id: details.first_execution_run_id.clone(),
         priority: r.priority.clone(),
         most_recent_worker_version_stamp: r.last_build.as_ref().and_then(stamp),
-        versioning_info: details.versioning_override.clone().map(|versioning| WorkflowExecutionVersioningInfo {
-            versioning_override: Some(versioning),
+        versioning_info: details.versioning_override.as_ref().map(|kept| WorkflowExecutionVersioningInfo {
+            versioning_override: Some(versioning::shown(kept)),
             ..WorkflowExecutionVersioningInfo::default()
         }),
         ..WorkflowExecutionInfo::default()

@@ -41,6 +41,7 @@ pub mod task_queue_config;
 mod timers;
 mod transaction;
 mod updates;
+mod versioning;
 mod worker_build;
 mod workflow_task;
 

@@ -19,7 +19,7 @@ use crate::event::Attributes;
 use crate::field_mask::Mask;
 use crate::run::Run;
 use crate::transaction::Transaction;
-use crate::{Answer, Error, reply_of, search_attributes};
+use crate::{Answer, Error, reply_of, search_attributes, versioning};
 
 pub(crate) fn update(tx: &mut Transaction<'_>, request: &UpdateWorkflowExecutionOptionsRequest) -> Answer<Reply> {
     let mut run = Run::load_open(tx, &given(&request.workflow_execution).run_id)?;
@@ -45,7 +45,7 @@ pub(crate) fn apply(
     let mut merged = current.clone();
     let mask = Mask::of(mask);
     if mask.has("versioning_override") {
-        merged.versioning_override.clone_from(&wanted.versioning_override);
+        merged.versioning_override = wanted.versioning_override.as_ref().map(versioning::newest);
     } else if mask.has_under("versioning_override") {
         return Err(Error::invalid("versioning_override fields must be updated together").into());
     }
@@ -89,7 +89,7 @@ pub(crate) fn take(tx: &Transaction<'_>, run: &mut Run, event: &WorkflowExecutio
     };
     if after != before {
         run.details_mut(tx).versioning_override = after;
-        search_attributes::add_build_id(tx, run, "");
+        search_attributes::show_versioning(tx, run);
     }
 }
 

@@ -5,16 +5,20 @@
 use bytes::Bytes;
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::{Memo, Payload, SearchAttributes};
-use mainstay_api::temporal::enums::v1::IndexedValueType as Type;
+use mainstay_api::temporal::enums::v1::{IndexedValueType as Type, VersioningBehavior};
 
 use crate::run::Run;
 use crate::search_attribute_value as value;
 use crate::transaction::Transaction;
+use crate::versioning;
 
 const TYPE: &str = "type";
 const ENCODING: &str = "encoding";
 const JSON: &[u8] = b"json/plain";
 const BUILD_IDS: &str = "BuildIds";
+const BEHAVIOR: &str = "TemporalWorkflowVersioningBehavior";
+/// The build of a worker that has no version, and what the others' begin with.
+const UNVERSIONED: &str = "unversioned";
 const PROBLEMS: &str = "TemporalReportedProblems";
 const PAUSE_INFO: &str = "TemporalPauseInfo";
 const DIVISION: &str = "TemporalNamespaceDivision";
@@ -42,7 +46,7 @@ pub const SYSTEM: [(&str, Type); 22] = [
     ("TemporalUsedWorkerDeploymentVersions", Type::KeywordList),
     ("TemporalWorkerDeployment", Type::Keyword),
     ("TemporalWorkerDeploymentVersion", Type::Keyword),
-    ("TemporalWorkflowVersioningBehavior", Type::Keyword),
+    (BEHAVIOR, Type::Keyword),
     ("WorkflowId", Type::Keyword),
     ("WorkflowType", Type::Keyword),
 ];
@@ -159,13 +163,17 @@ pub(crate) fn merge_memo(into: &mut Option<Memo>, upserted: &Memo) {
 
 /// Adds a worker's build to the list of builds that worked on the run.
 pub(crate) fn add_build_id(tx: &Transaction<'_>, run: &mut Run, build: &str) {
+    let details = run.details(tx);
+    let unspecified =
+        versioning::behavior(details.versioning_override.as_ref()) == VersioningBehavior::Unspecified;
     let all = run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default);
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();
-    let mut wanted = vec!["unversioned".to_string()];
+    let mut wanted = vec![UNVERSIONED.to_string()];
     if !build.is_empty() {
-        wanted.push(format!("unversioned:{build}"));
+        wanted.push(format!("{UNVERSIONED}:{build}"));
     }
+    wanted.retain(|id| id != UNVERSIONED || unspecified);
     for id in wanted {
         if !list.contains(&id) {
             list.push(id);
@@ -175,6 +183,30 @@ pub(crate) fn add_build_id(tx: &Transaction<'_>, run: &mut Run, build: &str) {
         all.indexed_fields.insert(BUILD_IDS.into(), keyword_list(&list));
         run.mark_listed();
     }
+}
+
+/// Says how the run's override has it versioned; while one has, it does not count as unversioned.
+pub(crate) fn show_versioning(tx: &Transaction<'_>, run: &mut Run) {
+    let behavior = versioning::behavior(run.details(tx).versioning_override.as_ref());
+    let all = &mut run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default).indexed_fields;
+    let mut builds = all.remove(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
+    builds.retain(|build| build != UNVERSIONED);
+    let shown = match behavior {
+        VersioningBehavior::AutoUpgrade => Some("AutoUpgrade"),
+        VersioningBehavior::Pinned => Some("Pinned"),
+        VersioningBehavior::Unspecified => None,
+    };
+    match shown {
+        Some(name) => all.insert(BEHAVIOR.into(), typed_json("Keyword", &quote(name))),
+        None => {
+            builds.insert(0, UNVERSIONED.into());
+            all.remove(BEHAVIOR)
+        }
+    };
+    if !builds.is_empty() {
+        all.insert(BUILD_IDS.into(), keyword_list(&builds));
+    }
+    run.mark_listed();
 }
 
 /// Whether search attributes say that something is wrong with the run's workflow task.

@@ -129,6 +129,10 @@ pub(crate) fn signal_with_start(
         Existing::Use(run) if run.seen_signal(tx, &request.request_id)? => {
             return Ok(answer(tx, &run, request, false));
         }
+        // Its own run is not what a repeat is to take the place of.
+        Existing::Terminate(run) if run.seen_signal(tx, &request.request_id)? => {
+            return Ok(answer(tx, &run, request, true));
+        }
         Existing::Use(run) => {
             started = false;
             *run

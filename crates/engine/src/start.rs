@@ -22,6 +22,7 @@ use crate::lifecycle::{self, NewRun, Termination};
 use crate::retry;
 use crate::run::Run;
 use crate::transaction::Transaction;
+use crate::versioning;
 use crate::workflow_task::{self, Starter};
 use crate::{Answer, Error, reply_of};
 
@@ -176,7 +177,7 @@ pub(crate) fn attributes(request: &StartWorkflowExecutionRequest, now: i64, eage
         continued_failure: request.continued_failure.clone(),
         last_completion_result: request.last_completion_result.clone(),
         completion_callbacks: request.completion_callbacks.clone(),
-        versioning_override: request.versioning_override.clone(),
+        versioning_override: request.versioning_override.as_ref().map(versioning::newest),
         priority: request.priority.clone(),
         eager_execution_accepted: eager,
         ..StartedAttributes::default()

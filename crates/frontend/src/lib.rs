@@ -52,6 +52,8 @@ pub struct Config {
     pub streams_max: u32,
     /// Name of the store that GetClusterInfo shows. The web UI offers lists by query only for stores whose names it knows.
     pub store_name: String,
+    /// Where this frontend is: what a server that is alone gives as the owner of its task queues.
+    pub address: String,
     /// Whether workflows can be paused.
     pub workflow_pause: bool,
     /// Calls that take longer are logged, but for those that wait for something.
@@ -70,6 +72,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(3),
             streams_max: 10_000,
             store_name: "sqlite".into(),
+            address: String::new(),
             workflow_pause: false,
             slow_call: None,
             shard_count: 1,

@@ -195,15 +195,16 @@ impl<R: Runtime> Node<R> {
         loop {
             let changed = wait.changed();
             let record = self.read_record(group, entity, run)?;
-            if !is_open(&record) {
+            let waits = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
+            // A paused run is not running, so who does not wait is shown its last event, as by Temporal; who waits, waits for the end.
+            if !is_open(&record) || !waits && record.status() == Status::Paused {
                 let range = Range { first: 1, end: record.next_event_id, batches: 1, reverse: true };
                 let mut read = self.read_events(group, entity, run, &range)?;
                 read.events.truncate(1);
                 return Ok(HistoryPage { history: RawHistory { events: read.events }, next: None });
             }
             if self.within(deadline, changed).await.is_none() {
-                let again = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
-                let next = again.then(|| HistoryPosition::long_poll(run, record.next_event_id));
+                let next = waits.then(|| HistoryPosition::long_poll(run, record.next_event_id));
                 return Ok(HistoryPage { history: RawHistory::default(), next });
             }
         }

@@ -13,7 +13,7 @@ use mainstay_api::temporal::enums::v1::{IndexedValueType, NamespaceState};
 use mainstay_base::Timestamp;
 use mainstay_consensus::{Group, Log, Peers};
 use mainstay_engine::Error;
-use mainstay_runtime::{Instant, Runtime, Select2, select2};
+use mainstay_runtime::{Runtime, Select2, select2};
 use mainstay_shard::{Placement, SPLITS_MAX, Shard};
 use mainstay_storage::{Budget, LogStore, StateStore, StorageError};
 use tokio::sync::Notify;
@@ -38,8 +38,6 @@ pub(crate) const METADATA_VOTERS_MAX: usize = 5;
 pub const REPLICAS: u32 = 3;
 /// How long a node of a cluster looks for the others when it starts, before it serves anyhow.
 const MEET_WITHIN: Duration = Duration::from_secs(20);
-/// A founder makes the groups of a new cluster if those before it have not within this time each.
-const FOUND_AFTER: Duration = Duration::from_secs(3);
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// How a node is set up.
@@ -106,7 +104,7 @@ pub struct Clustering<R: Runtime> {
     pub peers: Peers<R>,
     /// This node, as the others shall know it: alive, in a new incarnation.
     pub member: MemberRecord,
-    /// Who founded the cluster, by name. The first one makes its groups, if there are none yet.
+    /// Who founded the cluster, by name; the same on all of its members. They are the first voters of its groups.
     pub founders: Vec<MemberRecord>,
 }
 
@@ -159,6 +157,11 @@ struct Opening<R: Runtime> {
     id: u64,
     settings: mainstay_consensus::Config,
     peers: Option<Peers<R>>,
+    /// Of the cluster.
+    founders: Vec<MemberRecord>,
+    /// Shards at its founding, and replicas of each.
+    shards: u32,
+    replicas: usize,
     log: Log<R>,
     state: Arc<dyn StateStore>,
     board: Arc<Board>,
@@ -185,7 +188,24 @@ impl<R: Runtime> Opening<R> {
             );
         }
         let machine = Arc::new(ShardMachine { group, shard, board: Arc::clone(&self.board), clock: self.now.clone() });
-        Ok(Group::start(group, self.id, self.log.clone(), machine, self.settings.clone(), self.peers.clone()))
+        let settings = mainstay_consensus::Config { founders: self.founders(group)?, ..self.settings.clone() };
+        Ok(Group::start(group, self.id, self.log.clone(), machine, settings, self.peers.clone()))
+    }
+
+    /// Who votes in a group at its beginning, if this node is one of them: founders of the cluster, or what a split says. Who founded the
+    /// cluster and does not vote is added by the leaders.
+    fn founders(&self, group: u32) -> Result<BTreeMap<u64, String>, StorageError> {
+        let voters: BTreeMap<u64, String> = if group <= self.shards {
+            let count = if group == METADATA_GROUP { METADATA_VOTERS_MAX } else { self.replicas };
+            let voters = self.founders.iter().take(count);
+            voters.map(|member| (member.node_id, member.peer_address.clone())).collect()
+        } else {
+            let splits = Shard::new(METADATA_GROUP, Arc::clone(&self.state)).splits()?;
+            let split = splits.splits.into_iter().find(|split| split.target == group);
+            let voters = split.map(|split| split.voters).unwrap_or_default();
+            voters.into_iter().map(|voter| (voter.node_id, voter.peer_address)).collect()
+        };
+        Ok(if voters.contains_key(&self.id) { voters } else { BTreeMap::new() })
     }
 }
 
@@ -204,20 +224,6 @@ pub(crate) struct WeakNode<R: Runtime>(Weak<Inner<R>>);
 impl<R: Runtime> WeakNode<R> {
     pub(crate) fn upgrade(&self) -> Option<Node<R>> {
         self.0.upgrade().map(Node)
-    }
-}
-
-/// Makes the groups of a new cluster if the founders before this node have not: the first one may have lost its disk before it did.
-async fn found_in_turn<R: Runtime>(node: Node<R>) {
-    let turn = node.clustering().and_then(|it| it.founders.iter().position(|one| one.node_id == it.member.node_id));
-    let Some(turn) = turn.filter(|turn| *turn > 0) else { return };
-    node.rest_until(R::Instant::now() + FOUND_AFTER * turn as u32).await;
-    while !node.is_stopped() {
-        match node.make_groups().await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(component = "node", %error, "the cluster's groups are made later"),
-        }
-        node.rest_until(R::Instant::now() + FOUND_AFTER).await;
     }
 }
 
@@ -261,7 +267,6 @@ impl<R: Runtime> Node<R> {
         drop(R::spawn(splits::follow(node.clone())));
         drop(R::spawn(splits::run(node.clone())));
         node.found().await?;
-        drop(R::spawn(found_in_turn(node.clone())));
         drop(R::spawn(members::register(node.clone())));
         let meeting = node.clone();
         // If it takes longer it goes on while the node serves.
@@ -269,28 +274,12 @@ impl<R: Runtime> Node<R> {
         Ok(node)
     }
 
-    /// Makes the groups of a new cluster, if this node is the first of its founders.
+    /// Stands for election in the groups of a new cluster, if this node is the first of its founders; the others would wait a while.
     async fn found(&self) -> Result<(), StartError> {
-        if self
-            .clustering()
-            .is_some_and(|it| it.founders.first().is_some_and(|first| first.node_id == it.member.node_id))
-        {
-            self.make_groups().await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the groups of a new cluster in which this node votes. Who founded it and does not vote is added by the leaders.
-    async fn make_groups(&self) -> Result<(), StartError> {
-        let Some(Clustering { member, founders, .. }) = self.clustering() else { return Ok(()) };
-        // Those that came by splits are made by others.
-        for (number, group) in (0..=self.config().shards).zip(self.groups()) {
-            let voters = founders.iter().take(self.voters_max(number));
-            let voters: BTreeMap<_, _> = voters.map(|member| (member.node_id, member.peer_address.clone())).collect();
-            // A group that has members keeps them.
-            if voters.contains_key(&member.node_id) && group.members().voters.is_empty() {
-                let made = group.initialize(voters).await;
-                made.map_err(|source| StartError::Group { group: number, source })?;
+        let first = self.clustering().and_then(|it| it.founders.first());
+        if first.is_some_and(|first| first.node_id == self.id()) {
+            for (number, group) in (0..=self.config().shards).zip(self.groups()) {
+                group.stand_first().await.map_err(|source| StartError::Group { group: number, source })?;
             }
         }
         Ok(())
@@ -332,6 +321,9 @@ impl<R: Runtime> Node<R> {
                 ..Default::default()
             },
             peers: clustering.as_ref().map(|clustering| clustering.peers.clone()),
+            founders: clustering.as_ref().map(|clustering| clustering.founders.clone()).unwrap_or_default(),
+            shards: config.shards,
+            replicas: config.replicas as usize,
             log: Log::<R>::start(Arc::clone(&stores.log)),
             state: Arc::clone(&stores.state),
             board: Arc::clone(&board),

@@ -11,6 +11,7 @@ use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken, Workflow
 use mainstay_api::peer::{self, AnswerQuery, CompleteWorkflowTask, call};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::enums::v1::TaskQueueType;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Timestamp;
@@ -58,6 +59,14 @@ impl<R: Runtime> Service for Node<R> {
 
     fn cluster_id(&self) -> String {
         self.config().cluster_id.clone()
+    }
+
+    fn queue_owner(&self, namespace: &Namespace, name: &str, kind: TaskQueueType) -> Option<String> {
+        let kind = if kind == TaskQueueType::Activity { QueueKind::Activity } else { QueueKind::Workflow };
+        let queue = QueueKey { namespace_id: namespace.id.clone(), name: name.to_string(), kind };
+        let owner = self.board().dispatch.owners().of(&queue);
+        let cluster = self.board().members.now();
+        cluster.members.iter().find(|member| member.node_id == owner).map(|member| member.address.clone())
     }
 
     async fn execute(&self, command: Command) -> Result<Reply, Error> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_api::log::{ActivityTaskStarted, Command, Reply, TaskToken};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
+use mainstay_api::temporal::enums::v1::TaskQueueType;
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflow::v1::WorkflowExecutionInfo;
 use mainstay_api::temporal::workflowservice::v1 as api;
@@ -317,6 +318,9 @@ pub trait Service: Clone + Send + Sync + 'static {
         namespace: Namespace,
         request: api::DescribeTaskQueueRequest,
     ) -> impl Future<Output = Result<api::DescribeTaskQueueResponse, Error>> + Send;
+
+    /// Where the node is whose memory has the pollers of a task queue. None: nowhere else, this node is alone.
+    fn queue_owner(&self, namespace: &Namespace, name: &str, kind: TaskQueueType) -> Option<String>;
 
     /// A worker is going: its sticky queue is unloaded.
     fn shutdown_worker(

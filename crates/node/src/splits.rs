@@ -8,7 +8,6 @@
 //!
 //! Only one copies at a time: an entry of the target's log names the session, and what comes from another is refused there.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_api::admin::{SplitShardRequest, SplitShardResponse};
@@ -25,8 +24,6 @@ use crate::unreadable;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const IDLE_FOR: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A voter of a new group makes it if those before it have not within this time each.
-const MAKE_AFTER: Duration = Duration::from_secs(3);
 /// Slots are given away when this many rows or fewer differed at the last comparison, or after some comparisons.
 const ROWS_LEFT: usize = 100;
 const COMPARISONS_MAX: usize = 8;
@@ -37,7 +34,7 @@ const DROPPED_TOGETHER: u32 = 1_000;
 
 /// Opens the groups that the table has, and sends messages where it says, for as long as the node runs.
 pub(crate) async fn follow<R: Runtime>(node: Node<R>) {
-    let (mut known, mut seen) = (0, 0);
+    let mut known = 0;
     while !node.is_stopped() {
         let changed = node.board().slots.changed.notified();
         let placement = node.board().slots.placement();
@@ -46,36 +43,20 @@ pub(crate) async fn follow<R: Runtime>(node: Node<R>) {
             if let Err(error) = node.open_group(number).await {
                 R::fatal(&format!("group {number} did not start: {error}"));
             }
+            let split = placement.splits().iter().find(|split| split.target == number);
+            let first = split.and_then(|split| split.voters.first());
+            if first.is_some_and(|first| first.node_id == node.id())
+                && let Ok(group) = node.group(number)
+            {
+                // If it does not, another voter does when its patience ends.
+                let _stood = group.stand_first().await;
+            }
         }
-        // Also groups that were open at the start: whoever was about to make one may have died.
-        for split in placement.splits().iter().skip(seen).filter(|split| split.phase() == Phase::Copying) {
-            drop(R::spawn(make(node.clone(), split.clone())));
-        }
-        seen = placement.splits().len();
         let served = placement.splits().iter().filter(|split| split.phase() != Phase::Copying).count();
         if std::mem::replace(&mut known, served) != served {
             node.send_anew();
         }
         let _woken = node.within(R::Instant::now() + IDLE_FOR, changed).await;
-    }
-}
-
-/// Makes the group of a split, if this node is the first of its voters that can.
-async fn make<R: Runtime>(node: Node<R>, split: SplitRecord) {
-    let Some(turn) = split.voters.iter().position(|voter| voter.node_id == node.id()) else { return };
-    node.rest_until(R::Instant::now() + MAKE_AFTER * turn as u32).await;
-    let voters: BTreeMap<u64, String> =
-        split.voters.iter().map(|voter| (voter.node_id, voter.peer_address.clone())).collect();
-    while !node.is_stopped() {
-        let Ok(group) = node.group(split.target) else { return };
-        if !group.members().voters.is_empty() {
-            return;
-        }
-        // Every voter would make it of the same members, so it does not matter who does, or that several do.
-        if let Err(error) = group.initialize(voters.clone()).await {
-            tracing::warn!(component = "splits", "shard-id" = split.target, %error, "the group was not made, and will be tried again");
-        }
-        node.rest_until(R::Instant::now() + RETRY_AFTER).await;
     }
 }
 
@@ -255,6 +236,11 @@ impl<R: Runtime> Node<R> {
     /// Compares all rows once and sends what differs; answers how many that were, of those that the target must have exactly.
     async fn copy(&self, split: &SplitRecord, session: &mut Session) -> Result<usize, Error> {
         self.catch_up(split.target).await?;
+        let arriving = self.shard(split.target)?.serving().map_err(unreadable)?;
+        if !arriving.has_taken(session.id, session.number) {
+            // Somebody else copies, or began to and does not any more: what this session sends is refused.
+            return Err(Error::Moved);
+        }
         let (mut position, mut differed) = (Vec::new(), 0);
         loop {
             let (node, split_here) = (self.clone(), split.clone());

@@ -103,6 +103,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
 
     let limits = frontend::Config {
         shutdown_timeout: DRAIN,
+        address: address.to_string(),
         workflow_pause: settings.dynamic.workflow_pause,
         slow_call: settings.log.slow,
         ..frontend::Config::default()

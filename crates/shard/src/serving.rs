@@ -105,6 +105,12 @@ impl Serving {
         self.0.arriving && self.0.session == session
     }
 
+    /// Whether it takes rows from whoever copies under this number, and took so many of its entries.
+    #[must_use]
+    pub fn has_taken(&self, session: u64, number: u64) -> bool {
+        self.takes_from(session) && self.0.number == number
+    }
+
     /// What is added to indexes of the log where sequences are made of them, so that they go on rising.
     #[must_use]
     pub fn sequence_base(&self) -> u64 {

@@ -89,8 +89,7 @@ pub fn decode(history: Option<&RawHistory>) -> Vec<HistoryEvent> {
 #[must_use]
 pub fn passing(name: &str, status: &Status) -> bool {
     match status.code() {
-        // What a failing disk makes of a read.
-        Code::Internal if status.message().contains("cannot be read") => true,
+        Code::Internal if is_of_failing_disk(status) => true,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted | Code::Aborted => true,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented => {
             let what = format!("{name} answered {:?}: {}", status.code(), status.message());
@@ -98,6 +97,12 @@ pub fn passing(name: &str, status: &Status) -> bool {
         }
         _ => false,
     }
+}
+
+/// What a failing disk makes of a read; of one of several operations, the details say it.
+fn is_of_failing_disk(status: &Status) -> bool {
+    let said = "cannot be read";
+    status.message().contains(said) || String::from_utf8_lossy(status.details()).contains(said)
 }
 
 /// One call with a deadline on both sides.

@@ -11,6 +11,7 @@ use batch::{Batch, Code};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mainstay_sim::report::{self, Line};
 use mainstay_sim::{Mutant, Scenario, Shape, coverage, fault, minimize, page, play, play_with};
+use tracing_subscriber::EnvFilter;
 
 /// A Mainstay cluster in a simulated world, where one seed decides everything.
 ///
@@ -77,6 +78,9 @@ enum Task {
         /// Write the run as a page to this file.
         #[arg(long)]
         page: Option<PathBuf>,
+        /// Show what the nodes log, as `warn` or `openraft=info,mainstay_node=debug` say it.
+        #[arg(long)]
+        log: Option<EnvFilter>,
     },
     /// Make a failing seed smaller: fewer faults and operations, the same violation.
     Minimize {
@@ -109,7 +113,12 @@ enum Task {
 fn main() -> ExitCode {
     let code = match Arguments::parse().task {
         Task::Run { what, seeds, coverage } => run(what, seeds, coverage),
-        Task::Replay { seed, what, quiet, page } => replay(what, seed, quiet, page.as_deref()),
+        Task::Replay { seed, what, quiet, page, log } => {
+            if let Some(filter) = log {
+                tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+            }
+            replay(what, seed, quiet, page.as_deref())
+        }
         Task::Minimize { seed, what } => smaller(what, seed),
         Task::Report { what, seeds, to } => written(what, seeds, &to),
         Task::Mutants { seeds, only } => mutants::hunt(seeds, only),

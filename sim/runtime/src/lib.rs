@@ -11,6 +11,7 @@ mod disk;
 pub mod http;
 mod runtime;
 mod stream;
+mod tasks;
 mod time;
 pub mod trace;
 mod world;

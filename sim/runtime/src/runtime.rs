@@ -13,6 +13,7 @@ use mainstay_base::Timestamp;
 use mainstay_runtime::{AsyncRuntime, OptionalSend, Runtime};
 use openraft_rt_tokio::{TokioMpsc, TokioMutex, TokioOneshot};
 
+use crate::tasks::Task;
 use crate::{Elapsed, Listener, SimInstant, Sleep, Stream, Timeout, world};
 
 /// The simulated world as a runtime.
@@ -57,7 +58,7 @@ impl AsyncRuntime for SimRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        madsim::task::spawn(future)
+        madsim::task::spawn(Task::new(future))
     }
 
     fn sleep(span: Duration) -> Sleep {

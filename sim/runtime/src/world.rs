@@ -18,6 +18,7 @@ use madsim::task::NodeId;
 use mainstay_base::Timestamp;
 
 use crate::stream::Line;
+use crate::tasks;
 use crate::trace::{self, Trace};
 
 /// Begins the panic message of a node that gave up. A node built with `restart_on_panic_matching(FATAL)` dies of it, and
@@ -256,6 +257,9 @@ fn run_here<T, F: Future<Output = T>>(settings: &Settings, scenario: impl FnOnce
     };
     let ended = std::panic::catch_unwind(AssertUnwindSafe(run));
     let trace = trace::end();
+    // In the world, since sockets and timers that are dropped say so there.
+    let clean = || runtime.block_on(async { tasks::end_all() });
+    let _panicked = std::panic::catch_unwind(AssertUnwindSafe(clean));
     let world = WORLD.take();
     match ended {
         Ok((answer, simulated, packets)) => {

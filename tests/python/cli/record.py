@@ -18,7 +18,8 @@ EXPECTED = Path(__file__).with_name("expected.json")
 def main() -> None:
     binary, port = sys.argv[1], free_port()
     server = subprocess.Popen(
-        [binary, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "never"])
+        [binary, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "never",
+         "--dynamic-config-value", "frontend.WorkflowPauseEnabled=true"])
     try:
         answers = asyncio.run(ready(binary, f"127.0.0.1:{port}"))
     finally:

@@ -107,11 +107,21 @@ class Run:
                 value = value[int(part)] if part.isdigit() else value[part]
             self.saved[key] = value
         self.answers[name] = masked(answer, self.prefix)
+        if isinstance(self.answers[name]["out"], str):
+            # Text, not JSON: how long something took stands in brackets.
+            self.answers[name]["out"] = re.sub(r"\([\d.hms]+\)", "(<span>)", self.answers[name]["out"])
         return answer
+
+    async def start_many(self, name: str, count: int) -> None:
+        """Workflows without a worker, for a batch that takes a while."""
+        client = await Client.connect(self.address)
+        await asyncio.gather(*(
+            client.start_workflow("Shop", "pen", id=f"{self.prefix}-{name}-{number}", task_queue=f"{self.prefix}-unserved")
+            for number in range(count)))
 
     async def once(self, words: tuple[str, ...]) -> dict:
         filled = [word.format(p=self.prefix, **self.saved) if "{" in word and not word.startswith(("{\"", "[")) else word for word in words]
-        command = [self.binary, *filled, "--address", self.address, "--disable-config-file", "--disable-config-env", "-o", "json"]
+        command = [self.binary, *filled, "--address", self.address, "--disable-config-file", "--disable-config-env", *([] if words[:2] == ("workflow", "trace") else ["-o", "json"])]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TEMPORAL_")}
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
@@ -140,7 +150,8 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| ?[+-]\d\d:?\d\d)?( UTC)?")
 SPAN = re.compile(r"\d+(\.\d+)?s")
 VOLATILE = {
-    "taskId": "<id>", "historySizeBytes": "<size>", "historySize": "<size>", "stateTransitionCount": "<count>", "identity": "<who>",
+    "taskId": "<id>", "historySizeBytes": "<size>", "historySize": "<size>", "stateTransitionCount": "<count>", "identity": "<who>", "updateIdentity": "<who>",
+    "ownerHostName": "<host>",
     "lastWorkerIdentity": "<who>", "binaryChecksum": "<build>", "buildId": "<build>", "sdkVersion": "<version>", "version": "<version>",
     "nextPageToken": "<token>", "taskToken": "<token>", "conflictToken": "<token>", "clusterId": "<id>", "clusterName": "<name>",
     "serverVersion": "<version>", "hostName": "<host>", "host": "<host>", "historyShardCount": "<count>", "rate": "<rate>",
@@ -172,7 +183,7 @@ async def run(binary: str, address: str) -> dict[str, dict]:
     cli = Run(binary, address)
     client = await Client.connect(address)
     async with Worker(client, task_queue=f"{cli.prefix}-q", workflows=[Shop], activities=[ship, ask]):
-        for part in (operator, workflows, messages, closings, activities, schedules, batches):
+        for part in (operator, workflows, messages, pauses, closings, activities, schedules, batches, queues):
             await part(cli)
     return cli.answers
 
@@ -257,6 +268,15 @@ async def messages(cli: Run) -> None:
               "--update-input", '"cap"', "--update-id", "u1", "--id-conflict-policy", "UseExisting")
 
 
+async def pauses(cli: Run) -> None:
+    await cli("workflow pause", "workflow", "pause", "-w", "{p}-four", "--reason", "audit")
+    await cli("workflow pause again", "workflow", "pause", "-w", "{p}-four", "--reason", "audit")
+    await cli("workflow pause none", "workflow", "pause", "-w", "{p}-none")
+    await cli("workflow describe paused", "workflow", "describe", "-w", "{p}-four", "--raw")
+    await cli("workflow unpause", "workflow", "unpause", "-w", "{p}-four", "--reason", "done")
+    await cli("workflow unpause again", "workflow", "unpause", "-w", "{p}-four")
+
+
 async def closings(cli: Run) -> None:
     await cli("workflow cancel", "workflow", "cancel", "-w", "{p}-two")
     await cli("workflow terminate", "workflow", "terminate", "-w", "{p}-three", "--reason", "enough")
@@ -266,6 +286,11 @@ async def closings(cli: Run) -> None:
     await cli("workflow reset by type", "workflow", "reset", "-w", "{p}-fast", "-t", "FirstWorkflowTask", "--reason", "again")
     await cli("workflow close", "workflow", "signal", "-w", "{p}-one", "--name", "close")
     await cli("workflow result closed", "workflow", "result", "-w", "{p}-one")
+    await cli("workflow trace", "workflow", "trace", "-w", "{p}-one", "--no-fold")
+    await cli("workflow trace none", "workflow", "trace", "-w", "{p}-none")
+    await cli("workflow reset with-workflow-update-options", "workflow", "reset", "with-workflow-update-options", "-w", "{p}-two",
+              "-t", "FirstWorkflowTask", "--reason", "again", "--versioning-override-behavior", "auto_upgrade")
+    await cli("workflow describe reset with options", "workflow", "describe", "-w", "{p}-two", "--raw")
     await cli("workflow delete", "workflow", "delete", "-w", "{p}-failing", "-y")
     await cli("workflow delete none", "workflow", "delete", "-w", "{p}-none", "-y")
     await cli("workflow update-options", "workflow", "update-options", "-w", "{p}-four", "--versioning-override-behavior", "auto_upgrade")
@@ -306,6 +331,10 @@ async def schedules(cli: Run) -> None:
     await cli("schedule update", "schedule", "update", *here, "--cron", "0 12 * * MON", "--time-zone", "Europe/Berlin",
               *shop("scheduled", "at once"))
     await cli("schedule describe updated", "schedule", "describe", *here, until=lambda out: out["schedule"]["spec"].get("timezoneName"))
+    await cli("schedule list-matching-times", "schedule", "list-matching-times", *here, "--start-time", "2024-03-20T00:00:00Z",
+              "--end-time", "2024-04-10T00:00:00Z")
+    await cli("schedule list-matching-times none", "schedule", "list-matching-times", "-s", "{p}-none", "--start-time",
+              "2024-03-20T00:00:00Z", "--end-time", "2024-04-10T00:00:00Z")
     await cli("schedule list", "schedule", "list", "-q", "ScheduleId = '{p}-s'", until=lambda out: len(out) == 1)
     cli.answers.pop("schedule list")
     await cli("schedule delete", "schedule", "delete", *here)
@@ -317,6 +346,17 @@ async def batches(cli: Run) -> None:
         await cli(f"batch start {number}", "workflow", "start", *shop(f"batch-{number}", "pen"))
     of_all = "WorkflowId STARTS_WITH '{p}-batch'"
     await cli("batch count", "workflow", "count", "-q", of_all, until=lambda out: out.get("count") in (2, "2"))
+    await cli.start_many("many", 200)
+    await cli("batch slow", "workflow", "signal", "-q", "WorkflowId STARTS_WITH '{p}-many'", "--name", "add", "-i", '"x"', "--reason", "r",
+              "--rps", "5", "-y",
+              save={"slow": "batchJobId"})
+    await cli("batch end", "batch", "terminate", "--job-id", "{slow}", "--reason", "too slow")
+    ended = lambda out: not out["state"].endswith("RUNNING")  # noqa: E731
+    await cli("batch describe ended", "batch", "describe", "--job-id", "{slow}", until=ended)
+    for counted in ("completeOperationCount", "failureOperationCount", "totalOperationCount"):
+        cli.answers["batch describe ended"]["out"].pop(counted, None)
+    await cli("batch end again", "batch", "terminate", "--job-id", "{slow}", "--reason", "too slow")
+    await cli("batch end none", "batch", "terminate", "--job-id", "{p}-none", "--reason", "too slow")
     await cli("batch signal", "workflow", "signal", "-q", of_all, "--name", "add", "-i", '"x"', "--reason", "r", "-y",
               save={"job": "batchJobId"})
     done = lambda out: out["state"].endswith("COMPLETED")  # noqa: E731
@@ -325,3 +365,13 @@ async def batches(cli: Run) -> None:
     await cli("batch describe terminated", "batch", "describe", "--job-id", "{job}", until=done)
     await cli("batch describe none", "batch", "describe", "--job-id", "{p}-none")
     await cli("batch list", "batch", "list", "--limit", "1", until=lambda out: len(out) == 1)
+
+
+async def queues(cli: Run) -> None:
+    here = ("-t", "{p}-q")
+    await cli("task-queue config set", "task-queue", "config", "set", *here, "--task-queue-type", "activity", "--queue-rps-limit", "500",
+              "--queue-rps-limit-reason", "r", "--fairness-key-rps-limit-default", "50", "--fairness-key-rps-limit-reason", "r")
+    await cli("task-queue config get", "task-queue", "config", "get", *here, "--task-queue-type", "activity")
+    await cli("task-queue config set bad", "task-queue", "config", "set", *here, "--task-queue-type", "activity", "--queue-rps-limit", "-1")
+    await cli("task-queue list-partition", "task-queue", "list-partition", *here)
+    await cli("worker describe none", "worker", "describe", "--worker-instance-key", "{p}-none")

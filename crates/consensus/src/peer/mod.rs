@@ -158,6 +158,12 @@ impl<R: Runtime> WeakPeers<R> {
     }
 }
 
+impl<R: Runtime> Clone for WeakPeers<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 /// All peers of a node. Clones are handles of the same one.
 pub struct Peers<R: Runtime>(Arc<Inner<R>>);
 
@@ -349,11 +355,15 @@ impl<R: Runtime> Peers<R> {
         self.0.stopped.clone()
     }
 
+    pub(crate) fn downgrade(&self) -> WeakPeers<R> {
+        WeakPeers(Arc::downgrade(&self.0))
+    }
+
     /// From now on has offers to be quiet made for the node's groups, and their clock run.
     pub(crate) fn make_offers(&self) {
         if !self.0.offers.swap(true, Ordering::Relaxed) {
-            drop(R::spawn(quiet::run(WeakPeers(Arc::downgrade(&self.0)))));
-            drop(R::spawn(clock::run(WeakPeers(Arc::downgrade(&self.0)))));
+            drop(R::spawn(quiet::run(self.downgrade())));
+            drop(R::spawn(clock::run(self.downgrade())));
         }
     }
 

@@ -29,9 +29,6 @@ async fn three_nodes_elect_a_leader_and_have_the_same_log() {
     assert_eq!(cluster.group(follower).members().voters, set(&[1, 2, 3]));
     let positions = cluster.group(leader).positions().expect("reads");
     assert_eq!(positions.peers.values().filter(|matched| **matched == positions.last).count(), 2, "{positions:?}");
-    let again = cluster.running[&1].group.initialize(BTreeMap::from([(1, String::new())])).await;
-    assert_eq!(again, Ok(()), "a second time it does nothing");
-    assert_eq!(cluster.group(1).members().voters.len(), 3);
     cluster.stop().await;
 }
 
@@ -95,12 +92,26 @@ async fn a_leader_that_is_cut_off_serves_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_come_and_go() {
-    let mut cluster = Cluster::new(4, Config::default()).await;
-    for id in 1..=4 {
+async fn a_group_comes_to_be_without_its_first_founder() {
+    let founders = (1..=3).map(|id| (id, String::new())).collect();
+    let mut cluster = Cluster::new(3, Config { founders, ..Config::default() }).await;
+    for id in [2, 3] {
         cluster.start(id).await;
     }
-    cluster.running[&1].group.initialize(BTreeMap::from([(1, String::new())])).await.expect("initializes");
+    cluster.propose("without the first").await;
+    assert_eq!(cluster.group(2).members().voters, set(&[1, 2, 3]));
+    cluster.start(1).await;
+    cluster.propose("with it").await;
+    assert_eq!(cluster.agree().await.len(), 2);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_come_and_go() {
+    let mut cluster = Cluster::of(4, 1, Config::default()).await;
+    for id in 2..=4 {
+        cluster.start(id).await;
+    }
     let alone = cluster.group(1);
     while !alone.leadership().leading {
         alone.leadership_changed().await;

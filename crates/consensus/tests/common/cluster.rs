@@ -1,6 +1,6 @@
 //! Some nodes with one group, in one process, on loopback: started, killed, started again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ pub struct Cluster {
     pub disks: BTreeMap<u64, Disks>,
     pub running: BTreeMap<u64, Running>,
     pub config: Config,
+    /// Who lost its disks, and with them that it founded the cluster.
+    lost: BTreeSet<u64>,
 }
 
 /// A port that is free, and not one of those that the system gives to connections: such a one may be gone until a node binds it.
@@ -59,17 +61,17 @@ impl Cluster {
         let addresses: BTreeMap<u64, String> = (1..=nodes).map(|id| (id, free_address())).collect();
         let wires = Wires::between(&addresses).await;
         let disks = (1..=nodes).map(|id| (id, Disks::default())).collect();
-        Self { addresses, wires, disks, running: BTreeMap::new(), config }
+        Self { addresses, wires, disks, running: BTreeMap::new(), config, lost: BTreeSet::new() }
     }
 
     /// Of so many machines the first ones run, and are the voters.
     pub async fn of(nodes: u64, voters: u64, config: Config) -> Self {
-        let mut cluster = Self::new(nodes, config).await;
+        let founders = (1..=voters).map(|id| (id, String::new())).collect();
+        let mut cluster = Self::new(nodes, Config { founders, ..config }).await;
         for id in 1..=voters {
             cluster.start(id).await;
         }
-        let members = (1..=voters).map(|id| (id, String::new())).collect();
-        cluster.running[&1].group.initialize(members).await.expect("initializes");
+        cluster.running[&1].group.stand_first().await.expect("stands");
         cluster
     }
 
@@ -84,7 +86,11 @@ impl Cluster {
         }
         let address: SocketAddr = self.addresses[&id].parse().expect("is an address");
         peers.serve(Rt::bind(address).await.expect("the port is free again"));
-        let group = Group::start(GROUP.into(), id, log, machine, self.config.clone(), Some(peers.clone())).await;
+        let mut config = self.config.clone();
+        if self.lost.contains(&id) || !config.founders.contains_key(&id) {
+            config.founders.clear();
+        }
+        let group = Group::start(GROUP.into(), id, log, machine, config, Some(peers.clone())).await;
         self.running.insert(id, Running { group: group.expect("starts"), peers, power });
     }
 
@@ -110,6 +116,7 @@ impl Cluster {
     /// A node loses its disks, too.
     pub fn wipe(&mut self, id: u64) {
         self.disks.insert(id, Disks::default());
+        self.lost.insert(id);
     }
 
     /// Waits until some node leads.

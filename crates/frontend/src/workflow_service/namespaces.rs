@@ -81,7 +81,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
             _ => return Err(invalid("GetNamespace operation failed. Both ID and Name specified in request.")),
         };
         let found = found.ok_or_else(|| self.service.no_namespace(asked))?;
-        Ok(describe(&found))
+        Ok(self.describe(&found))
     }
 
     /// In order of name; a page token is the last name of a page.
@@ -99,7 +99,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let more = listed.len() > size;
         listed.truncate(size);
         let next = listed.last().filter(|_| more).map(|last| last.name.clone().into_bytes()).unwrap_or_default();
-        let namespaces = listed.iter().map(|namespace| describe(namespace)).collect();
+        let namespaces = listed.iter().map(|namespace| self.describe(namespace)).collect();
         Ok(ListNamespacesResponse { namespaces, next_page_token: next.into() })
     }
 
@@ -108,7 +108,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         name_is_set(&r.namespace)?;
         let stored = self.change_namespace(&r.namespace, |record| update(record, &r, R::wall_clock())).await?;
         let DescribeNamespaceResponse { namespace_info, config, replication_config, failover_version, .. } =
-            describe(&stored);
+            self.describe(&stored);
         Ok(UpdateNamespaceResponse {
             namespace_info,
             config,
@@ -254,48 +254,51 @@ fn update_info(record: &mut NamespaceRecord, info: &UpdateNamespaceInfo) -> Answ
     Ok(())
 }
 
-fn describe(namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
-    let nanos = namespace.retention_ns;
-    let retention = Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 };
-    let clusters = vec![ClusterReplicationConfig { cluster_name: CLUSTER.into(), ..Default::default() }];
-    DescribeNamespaceResponse {
-        namespace_info: Some(NamespaceInfo {
-            name: namespace.name.clone(),
-            state: namespace.state,
-            description: namespace.description.clone(),
-            owner_email: namespace.owner_email.clone(),
-            data: namespace.data.clone(),
-            id: namespace.id.clone(),
-            capabilities: Some(Capabilities {
-                eager_workflow_start: true,
-                worker_heartbeats: true,
-                reported_problems_search_attribute: true,
-                poller_autoscaling: true,
-                sync_update: true,
-                async_update: true,
-                ..Capabilities::default()
+impl<R: Runtime, S: Service> Frontend<R, S> {
+    fn describe(&self, namespace: &NamespaceRecord) -> DescribeNamespaceResponse {
+        let nanos = namespace.retention_ns;
+        let retention = Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 };
+        let clusters = vec![ClusterReplicationConfig { cluster_name: CLUSTER.into(), ..Default::default() }];
+        DescribeNamespaceResponse {
+            namespace_info: Some(NamespaceInfo {
+                name: namespace.name.clone(),
+                state: namespace.state,
+                description: namespace.description.clone(),
+                owner_email: namespace.owner_email.clone(),
+                data: namespace.data.clone(),
+                id: namespace.id.clone(),
+                capabilities: Some(Capabilities {
+                    eager_workflow_start: true,
+                    worker_heartbeats: true,
+                    reported_problems_search_attribute: true,
+                    poller_autoscaling: true,
+                    sync_update: true,
+                    async_update: true,
+                    workflow_pause: self.config.workflow_pause,
+                    ..Capabilities::default()
+                }),
+                limits: Some(Limits {
+                    blob_size_limit_error: BLOB_SIZE_MAX as i64,
+                    memo_size_limit_error: MEMO_SIZE_MAX as i64,
+                    workflow_task_completion_size_limit_error: COMPLETION_SIZE_MAX,
+                }),
+                supports_schedules: true,
             }),
-            limits: Some(Limits {
-                blob_size_limit_error: BLOB_SIZE_MAX as i64,
-                memo_size_limit_error: MEMO_SIZE_MAX as i64,
-                workflow_task_completion_size_limit_error: COMPLETION_SIZE_MAX,
+            config: Some(NamespaceConfig {
+                workflow_execution_retention_ttl: Some(retention),
+                history_archival_state: ArchivalState::Disabled as i32,
+                visibility_archival_state: ArchivalState::Disabled as i32,
+                custom_search_attribute_aliases: aliases(namespace),
+                // Temporal shows the list even when it is empty.
+                bad_binaries: Some(namespace.bad_binaries.clone().unwrap_or_default()),
+                ..NamespaceConfig::default()
             }),
-            supports_schedules: true,
-        }),
-        config: Some(NamespaceConfig {
-            workflow_execution_retention_ttl: Some(retention),
-            history_archival_state: ArchivalState::Disabled as i32,
-            visibility_archival_state: ArchivalState::Disabled as i32,
-            custom_search_attribute_aliases: aliases(namespace),
-            // Temporal shows the list even when it is empty.
-            bad_binaries: Some(namespace.bad_binaries.clone().unwrap_or_default()),
-            ..NamespaceConfig::default()
-        }),
-        replication_config: Some(NamespaceReplicationConfig {
-            active_cluster_name: CLUSTER.into(),
-            clusters,
-            state: ReplicationState::Normal as i32,
-        }),
-        ..DescribeNamespaceResponse::default()
+            replication_config: Some(NamespaceReplicationConfig {
+                active_cluster_name: CLUSTER.into(),
+                clusters,
+                state: ReplicationState::Normal as i32,
+            }),
+            ..DescribeNamespaceResponse::default()
+        }
     }
 }

@@ -41,15 +41,19 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         call: Call<ListTaskQueuePartitionsRequest>,
     ) -> Answer<ListTaskQueuePartitionsResponse> {
         let mut request = call.request;
-        self.namespace(&request.namespace)?;
+        let namespace = self.namespace(&request.namespace)?;
         task_queue::normalise(&mut request.task_queue)?;
         let name = request.task_queue.unwrap_or_default().name;
         let key = |part: u32| if part == 0 { name.clone() } else { format!("/_sys/{name}/{part}") };
-        let partition = |part| TaskQueuePartitionMetadata { key: key(part), owner_host_name: String::new() };
-        let partitions: Vec<TaskQueuePartitionMetadata> = (0..PARTITIONS).map(partition).collect();
+        let partitions = |kind| -> Vec<TaskQueuePartitionMetadata> {
+            let owner = self.service.queue_owner(&namespace, &name, kind);
+            let owner_host_name = owner.unwrap_or_else(|| self.config.address.clone());
+            let partition = |part| TaskQueuePartitionMetadata { key: key(part), owner_host_name: owner_host_name.clone() };
+            (0..PARTITIONS).map(partition).collect()
+        };
         Ok(ListTaskQueuePartitionsResponse {
-            activity_task_queue_partitions: partitions.clone(),
-            workflow_task_queue_partitions: partitions,
+            activity_task_queue_partitions: partitions(TaskQueueType::Activity),
+            workflow_task_queue_partitions: partitions(TaskQueueType::Workflow),
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_api::log::{self, ActivityTaskStarted, Command, Reply, TaskToken, command::Op, reply, task_token::Kind};
 use mainstay_api::record::NamespaceRecord;
 use mainstay_api::temporal::common::v1::WorkflowExecution;
-use mainstay_api::temporal::enums::v1::NamespaceState;
+use mainstay_api::temporal::enums::v1::{NamespaceState, TaskQueueType};
 use mainstay_api::temporal::worker::v1::{WorkerHeartbeat, WorkerInfo};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::Timestamp;
@@ -108,6 +108,10 @@ impl Service for Fake {
 
     fn cluster_id(&self) -> String {
         "cluster".into()
+    }
+
+    fn queue_owner(&self, _: &Namespace, _: &str, _: TaskQueueType) -> Option<String> {
+        None
     }
 
     async fn execute(&self, command: Command) -> Result<Reply, Error> {
