@@ -19,6 +19,7 @@ BINARY = os.environ.get("TEMPORAL_CLI") or shutil.which("temporal", path=str(Pat
 
 STANDALONE = "standalone activities are to come"
 DIFFERS = [
+    (r"\.indexedFields\.TemporalPauseInfo\.data$", "it names the workflow, whose id differs"),
     (r"\.indexedFields\.BuildIds\.data$|\.worker_version_capabilities\.build_id$", "a worker's build is a hash of its code"),
     (r"^cluster system: \.out\.capabilities\.(nexus|serverScaledDeployments)$", "to come"),
     (r"\.capabilities\.standaloneActivit", STANDALONE),

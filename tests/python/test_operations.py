@@ -11,13 +11,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio import activity, workflow
 from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import Priority, WorkflowExecution
-from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueKind, TaskQueueType
 from temporalio.api.taskqueue.v1 import RateLimit, TaskQueue
 from temporalio.api.workflow.v1 import WorkflowExecutionOptions
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest, DescribeWorkflowExecutionRequest, ListWorkersRequest, PauseActivityRequest, PauseWorkflowExecutionRequest, ResetActivityRequest,
     UnpauseActivityExecutionRequest, UnpauseActivityRequest, UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest,
     UpdateTaskQueueConfigRequest, UpdateWorkflowExecutionOptionsRequest)
+from temporalio.api.workflowservice.v1 import request_response_pb2 as api
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -209,7 +210,7 @@ async def test_a_paused_workflow_makes_no_progress(tmp_path):
             # The SDK knows no word for this status.
             described = await client.workflow_service.describe_workflow_execution(DescribeWorkflowExecutionRequest(
                 namespace="default", execution=WorkflowExecution(workflow_id="paused")))
-            assert described.workflow_execution_info.history_length == 3
+            assert described.workflow_execution_info.history_length == 4, "the task that nobody took has ended"
             assert described.workflow_extended_info.pause_info.reason == "stop"
             await client.workflow_service.unpause_workflow_execution(UnpauseWorkflowExecutionRequest(**who))
             assert await handle.result() == "Hello, Ada!"
@@ -222,3 +223,15 @@ async def test_counts_by_status_stand_in_the_order_of_statuses(client: Client, w
     assert [(group.group_values, group.count) for group in counted.groups] == [(["Running"], 1), (["Completed"], 1)]
     names = [group.group_values[0] for group in (await client.count_workflows("GROUP BY ExecutionStatus")).groups]
     assert names[:2] == ["Running", "Completed"], "the counters, which no filter needs to look behind"
+
+
+async def test_a_worker_that_goes_has_its_polls_answered(client):
+    """Polls of its sticky queue are answered empty at once, and not at their long end."""
+    sticky = TaskQueue(name="sticky-of-one-that-goes", kind=TaskQueueKind.TASK_QUEUE_KIND_STICKY, normal_name="goes")
+    poll = asyncio.ensure_future(client.workflow_service.poll_workflow_task_queue(
+        api.PollWorkflowTaskQueueRequest(namespace="default", task_queue=sticky)))
+    await asyncio.sleep(0.5)
+    assert not poll.done()
+    await client.workflow_service.shutdown_worker(
+        api.ShutdownWorkerRequest(namespace="default", sticky_task_queue=sticky.name))
+    assert (await asyncio.wait_for(poll, 5)).task_token == b""

@@ -64,6 +64,7 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, address: &str, path: String
     while answers.took.len() < TIMES && began.elapsed() < ASKED_FOR {
         let request = Request::get(&answers.path).header(header::HOST, address).body(Empty::new());
         let request = request.map_err(|error| error.to_string())?;
+        sender.ready().await.map_err(|error| format!("{}: {error}", answers.path))?;
         let asked = Instant::now();
         let answer = sender.send_request(request).await.map_err(|error| format!("{}: {error}", answers.path))?;
         let status = answer.status();

@@ -74,6 +74,8 @@ pub struct Context {
     pub version: u32,
     /// When workers are told to continue as new.
     pub suggest_from: SuggestFrom,
+    /// How large the payloads of a command may be, in bytes; 0 for the usual limit.
+    pub blob_size_max: u64,
 }
 
 /// What a command did. A refusal may come with changes: a bad workflow-task completion records its failure.

@@ -1,11 +1,12 @@
 //! PauseWorkflowExecution and UnpauseWorkflowExecution. (Reference §2.29.)
 //!
 //! A paused run stays open: signals, timers and answers of running activities are recorded, and a workflow task that a worker has may
-//! complete. But nothing is dispatched: no workflow task, no activity. Unpausing makes up for all of it in one transition.
+//! complete. But nothing is dispatched: a workflow task that nobody took is ended, no activity starts. Unpausing makes up for all of it in
+//! one transition. A request id is only compared with that of the pause that lasts. (Recorded of server 1.32.)
 
 use mainstay_api::log::Reply;
 use mainstay_api::record::{ActivityRecord, WorkflowPause};
-use mainstay_api::temporal::enums::v1::{EventType, WorkflowExecutionStatus as Status};
+use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_api::temporal::history::v1::{
     WorkflowExecutionPausedEventAttributes, WorkflowExecutionUnpausedEventAttributes,
 };
@@ -29,19 +30,14 @@ pub(crate) fn pause(tx: &mut Transaction<'_>, request: &PauseWorkflowExecutionRe
         let refused = || Error::FailedPrecondition("workflow is already paused.".into());
         return if same { Ok(empty()) } else { Err(refused().into()) };
     }
-    // One that comes late, when it was ended already, does not pause the run again.
-    if run.seen(tx, &request.request_id)?.is_some() {
-        return Ok(empty());
-    }
+    workflow_task::end_unstarted(tx, &mut run);
     let attributes = WorkflowExecutionPausedEventAttributes {
         identity: request.identity.clone(),
         reason: request.reason.clone(),
         request_id: request.request_id.clone(),
     };
     take_paused(&mut run, tx.now(), &attributes);
-    let event_id = run.add(tx, Attributes::WorkflowExecutionPausedEventAttributes(attributes)).id();
-    run.remember(tx, &request.request_id, EventType::WorkflowExecutionPaused, event_id);
-    workflow_task::hold(tx, &mut run);
+    run.add(tx, Attributes::WorkflowExecutionPausedEventAttributes(attributes));
     each_unstarted(tx, &run, |tx, run, activity| {
         activities::withdraw(tx, run, activity);
         activities::arm(tx, run, activity);
@@ -51,9 +47,6 @@ pub(crate) fn pause(tx: &mut Transaction<'_>, request: &PauseWorkflowExecutionRe
 
 pub(crate) fn unpause(tx: &mut Transaction<'_>, request: &UnpauseWorkflowExecutionRequest) -> Answer<Reply> {
     let mut run = Run::load_open(tx, &request.run_id)?;
-    if run.seen(tx, &request.request_id)?.is_some() {
-        return Ok(empty());
-    }
     if run.record.pause.is_none() {
         return Err(Error::FailedPrecondition("workflow is not paused.".into()).into());
     }
@@ -63,14 +56,13 @@ pub(crate) fn unpause(tx: &mut Transaction<'_>, request: &UnpauseWorkflowExecuti
         request_id: request.request_id.clone(),
     };
     take_unpaused(&mut run);
-    let event_id = run.add(tx, Attributes::WorkflowExecutionUnpausedEventAttributes(attributes)).id();
-    run.remember(tx, &request.request_id, EventType::WorkflowExecutionUnpaused, event_id);
+    run.add(tx, Attributes::WorkflowExecutionUnpausedEventAttributes(attributes));
     each_unstarted(tx, &run, |tx, run, activity| {
         if activity.pause.is_none() {
             activity_operations::dispatch_at(tx, run, activity, activity.attempt_scheduled_ns);
         }
     })?;
-    workflow_task::release(tx, &mut run)?;
+    workflow_task::wake(tx, &mut run)?;
     changed(tx, run)
 }
 

@@ -120,6 +120,9 @@ impl Replayed {
                 record.workflow_task = None;
                 record.failed_tasks += 1;
             }
+            A::WorkflowTaskFailedEventAttributes(a) if a.cause() == Cause::WorkflowPauseRequestedBeforeTaskStarted => {
+                record.workflow_task = None;
+            }
             A::WorkflowTaskTimedOutEventAttributes(a) if a.timeout_type() == TimeoutType::ScheduleToStart => {
                 record.workflow_task = None;
             }

@@ -164,8 +164,7 @@ pub(crate) fn merge_memo(into: &mut Option<Memo>, upserted: &Memo) {
 /// Adds a worker's build to the list of builds that worked on the run.
 pub(crate) fn add_build_id(tx: &Transaction<'_>, run: &mut Run, build: &str) {
     let details = run.details(tx);
-    let unspecified =
-        versioning::behavior(details.versioning_override.as_ref()) == VersioningBehavior::Unspecified;
+    let unspecified = versioning::behavior(details.versioning_override.as_ref()) == VersioningBehavior::Unspecified;
     let all = run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default);
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();

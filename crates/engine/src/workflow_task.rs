@@ -54,25 +54,24 @@ pub(crate) fn wake(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
     schedule(tx, run, 0)
 }
 
-/// Keeps a task that nobody has started from being dispatched, while the run is paused.
-pub(crate) fn hold(tx: &mut Transaction<'_>, run: &mut Run) {
-    let Some(mut task) = run.record.workflow_task.take() else { return };
-    if task.started_event_id == 0 {
-        remove_rows(tx, run, &task);
-        task.task_sequence = 0;
-        task.timer_ns = 0;
+/// Ends a task that nobody has started, because the run is being paused: another one is scheduled when it goes on. (Recorded.)
+pub(crate) fn end_unstarted(tx: &mut Transaction<'_>, run: &mut Run) {
+    if run.record.workflow_task.as_ref().is_none_or(|task| task.started_event_id != 0) {
+        return;
     }
-    run.record.workflow_task = Some(task);
-}
-
-/// The run goes on: dispatches the task that was held, or schedules one.
-pub(crate) fn release(tx: &mut Transaction<'_>, run: &mut Run) -> Answer<()> {
-    let held = |task: &WorkflowTaskRecord| task.started_event_id == 0 && task.task_sequence == 0;
-    if run.record.workflow_task.as_ref().is_some_and(held) {
-        dispatch(tx, run);
-        return Ok(());
+    let Some(task) = take(tx, run) else { return };
+    // A later attempt has no event of its own.
+    if task.attempt == 1 {
+        let attributes = WorkflowTaskFailedEventAttributes {
+            scheduled_event_id: task.scheduled_event_id,
+            cause: Cause::WorkflowPauseRequestedBeforeTaskStarted as i32,
+            identity: "history-service".into(),
+            ..WorkflowTaskFailedEventAttributes::default()
+        };
+        run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
     }
-    wake(tx, run)
+    clear_sticky(run);
+    run.record.next_task_attempt = 1;
 }
 
 /// Schedules a workflow task and makes it dispatchable. `streak_start` is the first scheduled time of a heartbeat streak, or 0.

@@ -54,6 +54,8 @@ pub struct Config {
     pub store_name: String,
     /// Where this frontend is: what a server that is alone gives as the owner of its task queues.
     pub address: String,
+    /// How large payloads, headers and failures may be, in bytes.
+    pub blob_size_max: usize,
     /// Whether workflows can be paused.
     pub workflow_pause: bool,
     /// Calls that take longer are logged, but for those that wait for something.
@@ -73,6 +75,7 @@ impl Default for Config {
             streams_max: 10_000,
             store_name: "sqlite".into(),
             address: String::new(),
+            blob_size_max: mainstay_base::limits::BLOB_SIZE_MAX,
             workflow_pause: false,
             slow_call: None,
             shard_count: 1,

@@ -235,10 +235,9 @@ impl<R: Runtime> Node<R> {
         let poller = Poller { id: 0, identity, rate_per_second, build_id };
         let mut waiting = self.board().dispatch.poll(queue.clone(), poller, self.time());
         match self.within(R::Instant::now() + within, waiting.given()).await {
-            Some(Some(given)) => Ok(GivenAway { offer: Some(given.offer(&queue, false, self.id())) }),
-            // The queue has another owner now.
-            Some(None) => Err(Error::Moved),
-            None => Ok(GivenAway { offer: None }),
+            Some(Ok(Some(given))) => Ok(GivenAway { offer: Some(given.offer(&queue, false, self.id())) }),
+            Some(Err(moved)) => Err(moved),
+            Some(Ok(None)) | None => Ok(GivenAway { offer: None }),
         }
     }
 }

@@ -14,6 +14,7 @@ use mainstay_api::log::started_task;
 use mainstay_api::peer::{Offer, Offers, QueryOffer, offer::What};
 use mainstay_api::record::{TaskRow, task_row};
 use mainstay_base::{Duration, Timestamp};
+use mainstay_engine::Error;
 use mainstay_matching::{
     Event, Fairness, Limits, Matching, Output, Poller, PollerId, QueueInfo, QueueKey, QueueKind, Reservation, Task,
     TaskId,
@@ -127,7 +128,8 @@ struct Held {
 
 /// A poll that waits.
 struct Waiter {
-    sender: oneshot::Sender<Given>,
+    /// None: the worker said that it goes, so there is nothing to wait for.
+    sender: oneshot::Sender<Option<Given>>,
     queue: QueueKey,
 }
 
@@ -160,7 +162,7 @@ pub(crate) struct Dispatch {
 pub(crate) struct WaitingPoll<'a> {
     dispatch: &'a Dispatch,
     id: PollerId,
-    receiver: oneshot::Receiver<Given>,
+    receiver: oneshot::Receiver<Option<Given>>,
     now: Now,
 }
 
@@ -418,7 +420,7 @@ impl Dispatch {
         inner.matching.fulfil(reservation, now);
         if let Some(waiter) = inner.held.pollers.remove(&reservation.poller().id) {
             // If the poll has just ended, the task times out like any whose worker is gone.
-            let _ = waiter.sender.send(Given::Started(Box::new(task)));
+            let _ = waiter.sender.send(Some(Given::Started(Box::new(task))));
         }
     }
 
@@ -431,9 +433,13 @@ impl Dispatch {
         }
     }
 
-    /// The worker behind a queue is gone.
+    /// The worker behind a queue is gone: its polls are answered empty.
     pub(crate) fn unload(&self, queue: QueueKey, now: Timestamp) {
         let mut inner = lock(&self.inner);
+        for (_, waiter) in inner.held.pollers.extract_if(|_, waiter| waiter.queue == queue) {
+            // If the poll has just ended, nobody waits for an answer.
+            let _ = waiter.sender.send(None);
+        }
         let outputs = inner.matching.handle(Event::Unload { queue }, now);
         self.carry_out(&mut inner, outputs, now);
     }
@@ -497,7 +503,7 @@ impl Dispatch {
                     let Some(offered) = inner.held.forget(task) else { continue };
                     let waiter = inner.held.pollers.remove(&poller);
                     let lost = match waiter {
-                        Some(waiter) => waiter.sender.send(offered.given.clone()).is_err(),
+                        Some(waiter) => waiter.sender.send(Some(offered.given.clone())).is_err(),
                         None => true,
                     };
                     if lost {
@@ -579,9 +585,12 @@ fn queue_of(row: &TaskRow, name: &str) -> QueueKey {
 }
 
 impl WaitingPoll<'_> {
-    /// Resolves when a task was found.
-    pub(crate) async fn given(&mut self) -> Option<Given> {
-        (&mut self.receiver).await.ok()
+    /// Resolves when a task was found, or none is to be waited for any more.
+    ///
+    /// # Errors
+    /// The queue has another owner now.
+    pub(crate) async fn given(&mut self) -> Result<Option<Given>, Error> {
+        (&mut self.receiver).await.map_err(|_| Error::Moved)
     }
 }
 
@@ -595,7 +604,7 @@ impl Drop for WaitingPoll<'_> {
         }
         drop(inner);
         self.receiver.close();
-        if let Ok(given) = self.receiver.try_recv() {
+        if let Ok(Some(given)) = self.receiver.try_recv() {
             self.dispatch.give_back(given, now);
         }
     }

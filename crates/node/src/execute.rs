@@ -187,6 +187,7 @@ impl<R: Runtime> Node<R> {
             version: VERSION,
             command: Some(command),
             suggest_from: self.config().suggest_from,
+            blob_size_max: self.config().blob_size_max,
         };
         entry.encode_to_vec().into()
     }

@@ -236,7 +236,13 @@ fn preferred<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord, group: u32) ->
         .map(|member| member.node_id)
         .filter(|id| voters.contains(id) && stays(id))
         .collect();
-    able.get(group as usize % able.len().max(1)).copied()
+    turn_of(group, able.iter()).copied()
+}
+
+/// Whose turn a group is, of nodes that could lead it: so leaders are spread.
+pub(crate) fn turn_of<'a>(group: u32, able: impl ExactSizeIterator<Item = &'a u64>) -> Option<&'a u64> {
+    let place = group as usize % able.len().max(1);
+    able.into_iter().nth(place)
 }
 
 impl<R: Runtime> Node<R> {
@@ -267,7 +273,7 @@ impl<R: Runtime> Node<R> {
             let Ok(group) = self.group(number).cloned() else { continue };
             let voters = group.members().voters;
             let able: Vec<u64> = others.iter().copied().filter(|id| *id != self.id() && voters.contains(id)).collect();
-            if let Some(to) = able.get(number as usize % able.len().max(1)).copied() {
+            if let Some(to) = turn_of(number, able.iter()).copied() {
                 // If it does not work, the others elect a leader by themselves, or it is tried again.
                 handing.push(R::spawn(async move { group.transfer_leader(to).await.is_ok() }));
             }

@@ -61,6 +61,8 @@ pub struct Config {
     pub buffered_queries_max: usize,
     /// When workers are told to continue as new, if not at the default sizes.
     pub suggest_from: Option<SuggestFrom>,
+    /// How large the payloads of a worker's commands may be, in bytes; 0 for the usual limit.
+    pub blob_size_max: u64,
     /// The state is flushed at least this often while it changes, and then the log behind it is purged.
     pub flush_every: Duration,
     /// Entries of a group that a purge leaves, for peers that are a little behind.
@@ -82,6 +84,7 @@ impl Default for Config {
             retention_ns: DAY_NS,
             buffered_queries_max: 1,
             suggest_from: None,
+            blob_size_max: 0,
             flush_every: Duration::from_secs(30),
             keep_entries: log.keep_entries,
             hold_entries: log.hold_entries,
@@ -274,11 +277,11 @@ impl<R: Runtime> Node<R> {
         Ok(node)
     }
 
-    /// Stands for election in the groups of a new cluster, if this node is the first of its founders; the others would wait a while.
+    /// Stands for election in those groups of a new cluster that it should lead; the others would wait a while before they did.
     async fn found(&self) -> Result<(), StartError> {
-        let first = self.clustering().and_then(|it| it.founders.first());
-        if first.is_some_and(|first| first.node_id == self.id()) {
-            for (number, group) in (0..=self.config().shards).zip(self.groups()) {
+        for (number, group) in (0..=self.config().shards).zip(self.groups()) {
+            let voters = group.members().voters;
+            if members::turn_of(number, voters.iter()) == Some(&self.id()) {
                 group.stand_first().await.map_err(|source| StartError::Group { group: number, source })?;
             }
         }

@@ -25,9 +25,8 @@ impl<R: Runtime> Node<R> {
             let owner = owners.of(queue);
             if owner == self.id() {
                 let mut poll = self.board().dispatch.poll(queue.clone(), poller.clone(), self.time());
-                // None of both: the queue has another owner now.
-                if let Some(given) = self.within(deadline, poll.given()).await? {
-                    return Some(given);
+                if let Ok(given) = self.within(deadline, poll.given()).await? {
+                    return given;
                 }
             } else {
                 let asked = self.poll_at(owner, owners.epoch, queue, poller, deadline);

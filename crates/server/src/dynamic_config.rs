@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use mainstay_api::log::SuggestFrom;
+use mainstay_base::limits::BLOB_SIZE_MAX;
 
 use crate::Failure;
 
@@ -12,6 +13,8 @@ const WORKFLOW_PAUSE: &str = "frontend.WorkflowPauseEnabled";
 const SUGGEST_COUNT: &str = "limit.historyCount.suggestContinueAsNew";
 /// The same in bytes.
 const SUGGEST_SIZE: &str = "limit.historySize.suggestContinueAsNew";
+/// Bytes from which payloads, headers and failures are refused.
+const BLOB_SIZE: &str = "limit.blobSize.error";
 
 /// The settings that are known here.
 #[derive(Debug, Default, PartialEq)]
@@ -19,6 +22,8 @@ pub struct DynamicConfig {
     pub workflow_pause: bool,
     /// None for the defaults.
     pub suggest_from: Option<SuggestFrom>,
+    /// How large payloads may be, in bytes; None for the default.
+    pub blob_size_max: Option<usize>,
     /// Keys that mean nothing here.
     pub ignored: Vec<String>,
 }
@@ -37,11 +42,21 @@ impl DynamicConfig {
                 config.suggest_from.get_or_insert_default().history_count = parsed(key, value, "a number")?;
             } else if is(SUGGEST_SIZE) {
                 config.suggest_from.get_or_insert_default().history_size = parsed(key, value, "a number of bytes")?;
+            } else if is(BLOB_SIZE) {
+                config.blob_size_max = Some(blob_size(key, value)?);
             } else {
                 config.ignored.push(key.to_owned());
             }
         }
         Ok(config)
+    }
+}
+
+/// No larger than the usual limit: a message must hold it, and what goes with it.
+fn blob_size(key: &str, value: &str) -> Result<usize, Failure> {
+    match parsed(key, value, "a number of bytes")? {
+        size @ 1..=BLOB_SIZE_MAX => Ok(size),
+        size => Err(format!("{key} is {size}, and must be 1 to {BLOB_SIZE_MAX}").into()),
     }
 }
 
@@ -62,11 +77,13 @@ mod tests {
         let config = parse(&[
             "frontend.workflowpauseenabled=true",
             "limit.historyCount.suggestContinueAsNew=50",
+            "limit.blobSize.error=10240",
             "frontend.enableUpdateWorkflowExecution=true",
         ]);
         let suggest_from = Some(SuggestFrom { history_count: 50, history_size: 0 });
         let ignored = vec!["frontend.enableUpdateWorkflowExecution".to_owned()];
-        assert_eq!(config, Ok(DynamicConfig { workflow_pause: true, suggest_from, ignored }));
+        let blob_size_max = Some(10_240);
+        assert_eq!(config, Ok(DynamicConfig { workflow_pause: true, suggest_from, blob_size_max, ignored }));
         assert_eq!(parse(&[]), Ok(DynamicConfig::default()));
     }
 
@@ -74,6 +91,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let said = |pair| parse(&[pair]).expect_err("wrong");
         assert_eq!(said("x"), "--dynamic-config-value x is not KEY=JSON");
+        assert_eq!(said("limit.blobSize.error=0"), "limit.blobSize.error is 0, and must be 1 to 2097152");
         assert_eq!(
             said("limit.historySize.suggestContinueAsNew=much"),
             "limit.historySize.suggestContinueAsNew is a number of bytes, not much"

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use mainstay_base::RunId;
+use mainstay_base::limits::BLOB_SIZE_MAX;
 use mainstay_frontend as frontend;
 use mainstay_node::{Config, Node};
 use mainstay_runtime::{AsyncRuntime, Runtime};
@@ -104,6 +105,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
     let limits = frontend::Config {
         shutdown_timeout: DRAIN,
         address: address.to_string(),
+        blob_size_max: settings.dynamic.blob_size_max.unwrap_or(BLOB_SIZE_MAX),
         workflow_pause: settings.dynamic.workflow_pause,
         slow_call: settings.log.slow,
         ..frontend::Config::default()
@@ -178,6 +180,7 @@ fn config(settings: &Settings, data: &DataDirectory) -> Config {
         namespaces: settings.namespaces.clone(),
         search_attributes: settings.search_attributes.clone(),
         suggest_from: settings.dynamic.suggest_from,
+        blob_size_max: settings.dynamic.blob_size_max.map_or(0, |max| max as u64),
         ..Config::default()
     }
 }

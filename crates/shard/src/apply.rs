@@ -172,6 +172,7 @@ impl Shard {
             log_index: log_index + serving.sequence_base(),
             version: entry.version,
             suggest_from: entry.suggest_from.as_ref().map(SuggestFrom::from).unwrap_or_default(),
+            blob_size_max: entry.blob_size_max,
         };
         if let Some(reply) = outcomes::recall(overlay, &entry)? {
             return Ok(Applied { reply, effects: Vec::new() });

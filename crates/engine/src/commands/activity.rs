@@ -7,7 +7,7 @@ use mainstay_api::temporal::history::v1::{
     ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
 };
 
-use super::{Checked, Completion, Rejection, check_pending, check_size, size_of};
+use super::{Checked, Completion, Rejection, check_pending, size_of};
 use crate::activities::{self, Described, Timeouts};
 use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
@@ -26,7 +26,7 @@ pub(super) fn schedule(
     a: &ScheduleActivityTaskCommandAttributes,
 ) -> Checked<()> {
     validate(a)?;
-    check_size(
+    c.check_size(
         Cause::BadScheduleActivityAttributes,
         size_of(a.input.as_ref()),
         "ScheduleActivityTaskCommandAttributes.Input",

@@ -8,7 +8,7 @@ use mainstay_api::temporal::history::v1::StartChildWorkflowExecutionInitiatedEve
 use mainstay_base::limits;
 
 use super::external::own_namespace;
-use super::{Checked, Completion, Rejection, check_pending, check_size, size_of};
+use super::{Checked, Completion, Rejection, check_pending, size_of};
 use crate::convert::{duration, least, nanos};
 use crate::event::Attributes;
 use crate::workflow_task::normal_queue;
@@ -25,7 +25,7 @@ pub(super) fn start(c: &mut Completion<'_, '_>, command: &Command, a: &ChildAttr
     let namespace = own_namespace(c, &a.namespace)?;
     validate(a, &namespace)?;
     let cause = Cause::BadStartChildExecutionAttributes;
-    check_size(cause, size_of(a.input.as_ref()), "StartChildWorkflowExecutionCommandAttributes. Input")?;
+    c.check_size(cause, size_of(a.input.as_ref()), "StartChildWorkflowExecutionCommandAttributes. Input")?;
     check_memo(a)?;
     check_pending(c.run.record.child_count, "child workflow executions", Cause::PendingChildWorkflowsLimitExceeded)?;
     let attributes = initiated(c, a, namespace)?;

@@ -15,7 +15,7 @@ use mainstay_api::temporal::history::v1::{
     WorkflowExecutionFailedEventAttributes, WorkflowExecutionStartedEventAttributes as StartedAttributes,
 };
 
-use super::{Checked, Completion, Rejection, check_size, size_of};
+use super::{Checked, Completion, Rejection, size_of};
 use crate::convert::{duration, nanos};
 use crate::event::Attributes;
 use crate::lifecycle::{self, Closing, Successor};
@@ -43,7 +43,7 @@ pub(super) fn complete(
     c.check_all_seen()?;
     // The cause is that of an activity, as with the reference server.
     let cause = Cause::BadScheduleActivityAttributes;
-    check_size(cause, size_of(a.result.as_ref()), "CompleteWorkflowExecutionCommandAttributes.Result")?;
+    c.check_size(cause, size_of(a.result.as_ref()), "CompleteWorkflowExecutionCommandAttributes.Result")?;
     let next = lifecycle::after_cron(c.tx, c.run, a.result.clone(), None)?;
     let attributes = WorkflowExecutionCompletedEventAttributes {
         result: a.result.clone(),
@@ -65,7 +65,7 @@ pub(super) fn fail(
     let Some(failure) = &a.failure else {
         return Err(Rejection::Bad(cause, "Failure is not set on FailWorkflowExecutionCommand.".into()));
     };
-    check_size(cause, size_of(Some(failure)), "FailWorkflowExecutionCommandAttributes.Failure")?;
+    c.check_size(cause, size_of(Some(failure)), "FailWorkflowExecutionCommandAttributes.Failure")?;
     let (state, next) = lifecycle::after_failure(c.tx, c.run, failure)?;
     let attributes = WorkflowExecutionFailedEventAttributes {
         failure: Some(failure.clone()),
@@ -114,8 +114,8 @@ pub(super) fn continue_as_new(
     };
     validate(a, &kind, &queue)?;
     let cause = Cause::BadContinueAsNewAttributes;
-    check_size(cause, size_of(a.input.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Input")?;
-    check_size(cause, size_of(a.memo.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Memo")?;
+    c.check_size(cause, size_of(a.input.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Input")?;
+    c.check_size(cause, size_of(a.memo.as_ref()), "ContinueAsNewWorkflowExecutionCommandAttributes. Memo")?;
     let mut next = new_attributes(c, a, &kind, &queue)?;
     next.search_attributes = search_attributes.clone();
     let initiator = match a.initiator() {

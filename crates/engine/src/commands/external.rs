@@ -12,7 +12,7 @@ use mainstay_api::temporal::history::v1::{
 };
 use mainstay_base::RunId;
 
-use super::{Checked, Completion, Rejection, check_pending, check_size, size_of};
+use super::{Checked, Completion, Rejection, check_pending, size_of};
 use crate::event::Attributes;
 use crate::{Error, external};
 
@@ -48,7 +48,7 @@ pub(super) fn signal(c: &mut Completion<'_, '_>, command: &Command, a: &SignalAt
     let pending = c.run.record.external_signal_count;
     check_pending(pending, "signals to external workflows", Cause::PendingSignalsLimitExceeded)?;
     let cause = Cause::BadSignalWorkflowExecutionAttributes;
-    check_size(cause, size_of(a.input.as_ref()), "SignalExternalWorkflowExecutionCommandAttributes.Input")?;
+    c.check_size(cause, size_of(a.input.as_ref()), "SignalExternalWorkflowExecutionCommandAttributes.Input")?;
     let attributes = SignalInitiated {
         workflow_task_completed_event_id: c.completed_event_id,
         namespace: a.namespace.clone(),

@@ -6,7 +6,7 @@ use mainstay_api::temporal::history::v1::MarkerRecordedEventAttributes;
 use mainstay_base::limits;
 use prost::Message;
 
-use super::{Checked, Completion, Rejection, check_size};
+use super::{Checked, Completion, Rejection};
 use crate::event::Attributes;
 
 pub(super) fn record(c: &mut Completion<'_, '_>, command: &Command, a: &RecordMarkerCommandAttributes) -> Checked<()> {
@@ -23,7 +23,7 @@ pub(super) fn record(c: &mut Completion<'_, '_>, command: &Command, a: &RecordMa
         )));
     }
     let size = a.details.values().map(Message::encoded_len).sum();
-    check_size(Cause::BadRecordMarkerAttributes, size, "RecordMarkerCommandAttributes.Details")?;
+    c.check_size(Cause::BadRecordMarkerAttributes, size, "RecordMarkerCommandAttributes.Details")?;
     let attributes = MarkerRecordedEventAttributes {
         marker_name: a.marker_name.clone(),
         details: a.details.clone(),

@@ -42,7 +42,8 @@ fn closes(kind: CommandType) -> bool {
     )
 }
 
-fn camel(kind: CommandType) -> String {
+/// A command's name in running text.
+pub(super) fn camel(kind: CommandType) -> String {
     let name = kind.as_str_name().trim_start_matches("COMMAND_TYPE_");
     let word = |word: &str| {
         let (first, rest) = word.split_at(word.len().min(1));

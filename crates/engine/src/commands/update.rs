@@ -16,7 +16,7 @@ use mainstay_api::temporal::workflowservice::v1::RespondWorkflowTaskCompletedReq
 use mainstay_base::limits;
 use prost::Message as _;
 
-use super::{Checked, Completion, Rejection, check_size};
+use super::{Checked, Completion, Rejection};
 use crate::event::Attributes;
 use crate::run::Run;
 use crate::store::Fault;
@@ -80,7 +80,7 @@ pub(super) fn take_rest(c: &mut Completion<'_, '_>) -> Checked<()> {
 
 fn take(c: &mut Completion<'_, '_>, message: &Message) -> Checked<()> {
     let id = message.protocol_instance_id.as_str();
-    let body = body_of(message)?;
+    let body = body_of(c.tx, message)?;
     let state = state_of(c, id)?;
     match (body, state) {
         (Body::Acceptance(acceptance), State::Sent(record)) => {
@@ -114,11 +114,11 @@ fn take(c: &mut Completion<'_, '_>, message: &Message) -> Checked<()> {
     Ok(())
 }
 
-fn body_of(message: &Message) -> Checked<Body> {
+fn body_of(tx: &Transaction<'_>, message: &Message) -> Checked<Body> {
     let any = message.body.clone().unwrap_or_default();
     let kind = any.type_url.rsplit('/').next().unwrap_or_default();
     let cause = Cause::BadUpdateWorkflowExecutionMessage;
-    check_size(cause, any.encoded_len(), &format!("Message type {kind}"))?;
+    super::check_size(tx, cause, any.encoded_len(), &format!("Message type {kind}"))?;
     let value = any.value.as_slice();
     let decoded = match kind.strip_prefix(PACKAGE) {
         Some("Acceptance") => Acceptance::decode(value).map(Body::Acceptance),
@@ -188,7 +188,7 @@ pub(super) fn leaves_no_trace(
     }
     for message in &request.messages {
         let accepted = find(tx, run, &message.protocol_instance_id)?.is_some_and(|known| known.accepted_event_id != 0);
-        if accepted || !matches!(body_of(message), Ok(Body::Rejection(_))) {
+        if accepted || !matches!(body_of(tx, message), Ok(Body::Rejection(_))) {
             return Ok(false);
         }
     }

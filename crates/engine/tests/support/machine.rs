@@ -115,6 +115,7 @@ impl Machine {
             log_index: self.log_index,
             version: 1,
             suggest_from: self.suggest_from,
+            blob_size_max: 0,
         };
         let command = Command {
             namespace_id: NAMESPACE.into(),

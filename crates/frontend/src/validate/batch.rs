@@ -13,11 +13,11 @@ use mainstay_engine::Error;
 use mainstay_visibility::Query;
 
 use crate::status::{Answer, invalid};
-use crate::validate::sizes;
+use crate::validate::sizes::Blobs;
 
 /// Checks a request, but for its namespace.
 #[allow(deprecated)]
-pub(crate) fn start(request: &StartBatchOperationRequest) -> Answer<()> {
+pub(crate) fn start(request: &StartBatchOperationRequest, blobs: Blobs) -> Answer<()> {
     if request.job_id.is_empty() {
         return Err(invalid("JobId is not set on request."));
     }
@@ -38,17 +38,17 @@ pub(crate) fn start(request: &StartBatchOperationRequest) -> Answer<()> {
     }
     Query::check_syntax_of_batch(&request.visibility_query)
         .map_err(|wrong| invalid(format!("invalid visibility query: {wrong}")))?;
-    check_operation(operation)
+    check_operation(operation, blobs)
 }
 
-fn check_operation(operation: &Operation) -> Answer<()> {
+fn check_operation(operation: &Operation, blobs: Blobs) -> Answer<()> {
     match operation {
-        Operation::TerminationOperation(o) => sizes::blob(o.details.as_ref()),
+        Operation::TerminationOperation(o) => blobs.check(o.details.as_ref()),
         Operation::CancellationOperation(_) | Operation::DeletionOperation(_) => Ok(()),
         Operation::SignalOperation(o) if o.signal.is_empty() => Err(invalid("must provide signal name")),
         Operation::SignalOperation(o) => {
-            sizes::blob(o.input.as_ref())?;
-            sizes::blob(o.header.as_ref())
+            blobs.check(o.input.as_ref())?;
+            blobs.check(o.header.as_ref())
         }
         Operation::ResetOperation(o) => reset(o),
         Operation::UpdateWorkflowOptionsOperation(o) => {

@@ -9,7 +9,8 @@ use mainstay_engine::Error;
 use mainstay_engine::schedule::entity_id;
 
 use crate::status::{Answer, Refusal, invalid};
-use crate::validate::{search_attributes, sizes, start, task_queue, workflow_id_length};
+use crate::validate::sizes::{self, Blobs};
+use crate::validate::{search_attributes, start, task_queue, workflow_id_length};
 
 const NOTES_LENGTH_MAX: usize = 1_000;
 /// What the time of an action adds to the workflow id.
@@ -24,14 +25,14 @@ pub(crate) fn id(schedule_id: &str) -> Answer<()> {
 }
 
 /// Checks a schedule and completes its action.
-pub(crate) fn definition(schedule: &mut Schedule, namespace: &NamespaceRecord) -> Answer<()> {
+pub(crate) fn definition(schedule: &mut Schedule, namespace: &NamespaceRecord, blobs: Blobs) -> Answer<()> {
     let spec = schedule.spec.clone().unwrap_or_default();
     Spec::compile(&spec).map_err(|error| Refusal::from(Error::invalid(error.to_string())))?;
     if schedule.state.as_ref().is_some_and(|state| state.remaining_actions < 0) {
         return Err(invalid("Invalid schedule state: RemainingActions is negative"));
     }
     match schedule.action.as_mut().and_then(|action| action.action.as_mut()) {
-        Some(Action::StartWorkflow(workflow)) => action(workflow, namespace),
+        Some(Action::StartWorkflow(workflow)) => action(workflow, namespace, blobs),
         None => Ok(()),
     }
 }
@@ -54,7 +55,7 @@ pub(crate) fn patch(patch: Option<&SchedulePatch>) -> Answer<()> {
     Ok(())
 }
 
-fn action(workflow: &mut NewWorkflowExecutionInfo, namespace: &NamespaceRecord) -> Answer<()> {
+fn action(workflow: &mut NewWorkflowExecutionInfo, namespace: &NamespaceRecord, blobs: Blobs) -> Answer<()> {
     workflow_id_length(workflow.workflow_id.len() + TIME_SUFFIX_LENGTH)?;
     start::workflow_type(workflow.workflow_type.as_ref(), "WorkflowType is not set on request.")?;
     workflow.task_queue.get_or_insert_default();
@@ -71,8 +72,8 @@ fn action(workflow: &mut NewWorkflowExecutionInfo, namespace: &NamespaceRecord) 
     if !matches!(workflow.workflow_id_reuse_policy(), Reuse::Unspecified | Reuse::AllowDuplicate) {
         return Err(invalid("Scheduled workflow must not contain WorkflowIDReusePolicy"));
     }
-    sizes::blob(workflow.input.as_ref())?;
-    sizes::blob(workflow.header.as_ref())?;
+    blobs.check(workflow.input.as_ref())?;
+    blobs.check(workflow.header.as_ref())?;
     sizes::memo(workflow.memo.as_ref())?;
     search_attributes::normalise(&mut workflow.search_attributes, namespace)
 }
@@ -85,6 +86,8 @@ mod tests {
 
     use super::*;
     use crate::status::status_of;
+
+    const BLOBS: Blobs = Blobs(1 << 20);
 
     fn text(answer: Answer<()>) -> String {
         answer.err().map(|refusal| status_of(&refusal).message().to_string()).unwrap_or_default()
@@ -99,7 +102,7 @@ mod tests {
         };
         change(&mut workflow);
         let action = Some(ScheduleAction { action: Some(Action::StartWorkflow(workflow)) });
-        text(definition(&mut Schedule { action, ..Schedule::default() }, &NamespaceRecord::default()))
+        text(definition(&mut Schedule { action, ..Schedule::default() }, &NamespaceRecord::default(), BLOBS))
     }
 
     #[test]
@@ -129,7 +132,7 @@ mod tests {
     fn a_negative_limit_is_refused() {
         let state = ScheduleState { limited_actions: true, remaining_actions: -1, ..ScheduleState::default() };
         let mut schedule = Schedule { state: Some(state), ..Schedule::default() };
-        let answer = definition(&mut schedule, &NamespaceRecord::default());
+        let answer = definition(&mut schedule, &NamespaceRecord::default(), BLOBS);
         assert_eq!(text(answer), "Invalid schedule state: RemainingActions is negative");
     }
 }

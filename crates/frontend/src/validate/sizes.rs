@@ -3,7 +3,7 @@
 use mainstay_api::temporal::common::v1::{Link, Memo};
 use mainstay_api::temporal::failure::v1::failure::FailureInfo;
 use mainstay_api::temporal::failure::v1::{Failure, ServerFailureInfo};
-use mainstay_base::limits::{BLOB_SIZE_MAX, MEMO_SIZE_MAX};
+use mainstay_base::limits::MEMO_SIZE_MAX;
 use prost::Message;
 
 use crate::status::{Answer, invalid};
@@ -15,14 +15,21 @@ const KEPT_MESSAGE_MAX: usize = 2 << 10;
 const LINKS_MAX: usize = 10;
 const LINK_SIZE_MAX: usize = 4_000;
 
-/// Whether a blob is over the limit.
-pub(crate) fn is_too_large<M: Message>(value: Option<&M>) -> bool {
-    value.is_some_and(|value| value.encoded_len() > BLOB_SIZE_MAX)
-}
+/// How large payloads, headers and failures may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blobs(pub usize);
 
-/// Payloads, a header or a failure.
-pub(crate) fn blob<M: Message>(value: Option<&M>) -> Answer<()> {
-    if is_too_large(value) { Err(invalid(BLOB_TOO_LARGE)) } else { Ok(()) }
+impl Blobs {
+    /// Whether a blob is over the limit.
+    pub fn is_too_large<M: Message>(self, value: Option<&M>) -> bool {
+        value.is_some_and(|value| value.encoded_len() > self.0)
+    }
+
+    /// # Errors
+    /// If a blob is over the limit.
+    pub fn check<M: Message>(self, value: Option<&M>) -> Answer<()> {
+        if self.is_too_large(value) { Err(invalid(BLOB_TOO_LARGE)) } else { Ok(()) }
+    }
 }
 
 /// A memo.

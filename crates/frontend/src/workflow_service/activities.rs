@@ -75,7 +75,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     async fn complete_activity(&self, meant: Meant, result: Option<Payloads>, by: Closer) -> Answer<()> {
         let Closer { identity, worker } = by;
         let Meant { namespace, workflow_id, target } = meant;
-        let op = if sizes::is_too_large(result.as_ref()) {
+        let op = if self.blobs().is_too_large(result.as_ref()) {
             let failure = Some(sizes::server_failure("Complete result exceeds size limit.", None));
             Op::FailActivity(FailActivity { target, failure, identity, worker, ..FailActivity::default() })
         } else {
@@ -95,11 +95,11 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let Closer { identity, worker } = by;
         let Meant { namespace, workflow_id, target } = meant;
         let mut cut = Vec::new();
-        if sizes::is_too_large(last_heartbeat_details.as_ref()) {
+        if self.blobs().is_too_large(last_heartbeat_details.as_ref()) {
             last_heartbeat_details = None;
             cut.push(sizes::server_failure("Heartbeat details exceed size limit.", None));
         }
-        if sizes::is_too_large(failure.as_ref()) {
+        if self.blobs().is_too_large(failure.as_ref()) {
             let cause = failure.take().map(sizes::without_details);
             failure = Some(sizes::server_failure("Failure exceeds size limit.", cause));
             cut.extend(failure.clone());
@@ -111,7 +111,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
 
     async fn cancel_activity(&self, meant: Meant, details: Option<Payloads>, identity: String) -> Answer<()> {
         let Meant { namespace, workflow_id, target } = meant;
-        let op = if sizes::is_too_large(details.as_ref()) {
+        let op = if self.blobs().is_too_large(details.as_ref()) {
             let failure = Some(sizes::server_failure("Cancel details exceed size limit.", None));
             Op::FailActivity(FailActivity { target, failure, identity, ..FailActivity::default() })
         } else {
@@ -127,7 +127,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         identity: String,
     ) -> Answer<RecordActivityTaskHeartbeatResponse> {
         let Meant { namespace, workflow_id, target } = meant;
-        if sizes::is_too_large(details.as_ref()) {
+        if self.blobs().is_too_large(details.as_ref()) {
             let failure = Some(sizes::server_failure("Heartbeat details exceed size limit.", None));
             let op = Op::FailActivity(FailActivity { target, failure, identity, ..FailActivity::default() });
             self.execute(&namespace, &workflow_id, op).await?;

@@ -17,7 +17,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         call: Call<StartBatchOperationRequest>,
     ) -> Answer<StartBatchOperationResponse> {
         let namespace = self.namespace(&call.request.namespace)?;
-        batch::start(&call.request)?;
+        batch::start(&call.request, self.blobs())?;
         self.service.start_batch(namespace, call.request).await?;
         Ok(StartBatchOperationResponse::default())
     }

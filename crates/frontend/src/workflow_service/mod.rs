@@ -43,6 +43,7 @@ use crate::log::About;
 use crate::measure::Calls;
 use crate::status::{Answer, Refusal, invalid, status_of};
 use crate::token::Seal;
+use crate::validate::sizes::Blobs;
 use crate::{trace, validate};
 
 pub(crate) use namespaces::{CLUSTER, SYSTEM_NAMESPACE};
@@ -83,6 +84,11 @@ impl<T> From<Request<T>> for Call<T> {
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(crate) fn new(service: S, config: Config, closing: Closing) -> Self {
         Self { service, config, calls: Calls::new(&NAMES, ""), closing, runtime: PhantomData }
+    }
+
+    /// How large payloads, headers and failures may be.
+    pub(crate) fn blobs(&self) -> Blobs {
+        Blobs(self.config.blob_size_max)
     }
 
     pub(crate) fn seal(&self) -> Seal {

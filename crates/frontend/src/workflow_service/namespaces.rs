@@ -12,7 +12,7 @@ use mainstay_api::temporal::workflowservice::v1::{
     ListNamespacesRequest, ListNamespacesResponse, RegisterNamespaceRequest, RegisterNamespaceResponse,
     UpdateNamespaceRequest, UpdateNamespaceResponse,
 };
-use mainstay_base::limits::{BLOB_SIZE_MAX, MEMO_SIZE_MAX};
+use mainstay_base::limits::MEMO_SIZE_MAX;
 use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::Error;
 use mainstay_node::service::{Namespace, Service};
@@ -278,7 +278,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
                     ..Capabilities::default()
                 }),
                 limits: Some(Limits {
-                    blob_size_limit_error: BLOB_SIZE_MAX as i64,
+                    blob_size_limit_error: self.config.blob_size_max as i64,
                     memo_size_limit_error: MEMO_SIZE_MAX as i64,
                     workflow_task_completion_size_limit_error: COMPLETION_SIZE_MAX,
                 }),

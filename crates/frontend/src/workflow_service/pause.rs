@@ -18,14 +18,14 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         &self,
         call: Call<PauseWorkflowExecutionRequest>,
     ) -> Answer<PauseWorkflowExecutionResponse> {
-        let mut request = call.request;
+        let request = call.request;
         let namespace = self.namespace(&request.namespace)?;
         if !self.config.workflow_pause {
             let text = format!("workflow pause is not enabled for namespace: {}", namespace.name);
             return Err(Error::Unimplemented(text).into());
         }
         check(&request.workflow_id, &request.run_id, &request.identity, &request.reason)?;
-        validate::request_id::<R>(&mut request.request_id)?;
+        validate::length("RequestId", &request.request_id)?;
         let workflow_id = request.workflow_id.clone();
         self.execute(&namespace, &workflow_id, Op::PauseWorkflow(request)).await?;
         Ok(PauseWorkflowExecutionResponse::default())
@@ -35,10 +35,10 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         &self,
         call: Call<UnpauseWorkflowExecutionRequest>,
     ) -> Answer<UnpauseWorkflowExecutionResponse> {
-        let mut request = call.request;
+        let request = call.request;
         let namespace = self.namespace(&request.namespace)?;
         check(&request.workflow_id, &request.run_id, &request.identity, &request.reason)?;
-        validate::request_id::<R>(&mut request.request_id)?;
+        validate::length("RequestId", &request.request_id)?;
         let workflow_id = request.workflow_id.clone();
         self.execute(&namespace, &workflow_id, Op::UnpauseWorkflow(request)).await?;
         Ok(UnpauseWorkflowExecutionResponse::default())

@@ -20,8 +20,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         request.execution = Some(validate::execution_by_id(request.execution.as_ref())?);
         let Some(query) = request.query.as_ref() else { return Err(invalid("WorkflowQuery is not set on request.")) };
         validate::length("QueryType", &query.query_type)?;
-        sizes::blob(query.query_args.as_ref())?;
-        sizes::blob(query.header.as_ref())?;
+        self.blobs().check(query.query_args.as_ref())?;
+        self.blobs().check(query.header.as_ref())?;
         let timeout = call.budget.or(self.config.query_timeout);
         let asked = self.service.query(namespace, request, timeout);
         match self.closing.unless(asked).await {
@@ -38,7 +38,9 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let sealed = std::mem::take(&mut request.task_token);
         let (namespace, token) = self.namespace_of_token(&request.namespace, &sealed, Kind::QueryTask)?;
         request.namespace = namespace.name.clone();
-        if sizes::is_too_large(request.query_result.as_ref()) || sizes::is_too_large(request.failure.as_ref()) {
+        if self.blobs().is_too_large(request.query_result.as_ref())
+            || self.blobs().is_too_large(request.failure.as_ref())
+        {
             request.completed_type = QueryResultType::Failed as i32;
             request.query_result = None;
             request.failure = None;

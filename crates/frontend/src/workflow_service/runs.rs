@@ -22,8 +22,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         validate::length("Identity", &request.identity)?;
         validate::request_id::<R>(&mut request.request_id)?;
         sizes::links(&request.links)?;
-        sizes::blob(request.input.as_ref())?;
-        sizes::blob(request.header.as_ref())?;
+        self.blobs().check(request.input.as_ref())?;
+        self.blobs().check(request.header.as_ref())?;
         match self.execute(&namespace, &execution.workflow_id, Op::SignalWorkflow(request)).await?.reply {
             Some(reply::Reply::SignalWorkflow(response)) => Ok(response),
             other => unexpected(other),
@@ -55,7 +55,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         validate::run_id(&request.first_execution_run_id)?;
         validate::length("Identity", &request.identity)?;
         sizes::links(&request.links)?;
-        sizes::blob(request.details.as_ref())?;
+        self.blobs().check(request.details.as_ref())?;
         self.execute(&namespace, &execution.workflow_id, Op::Terminate(request)).await?;
         Ok(TerminateWorkflowExecutionResponse::default())
     }

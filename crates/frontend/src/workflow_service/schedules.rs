@@ -19,7 +19,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         schedule::id(&request.schedule_id)?;
         validate::required("RequestId", &request.request_id)?;
         validate::length("Identity", &request.identity)?;
-        schedule::definition(request.schedule.get_or_insert_default(), &namespace)?;
+        schedule::definition(request.schedule.get_or_insert_default(), &namespace, self.blobs())?;
         sizes::memo(request.memo.as_ref())?;
         search_attributes::normalise(&mut request.search_attributes, &namespace)?;
         let entity = entity_id(&request.schedule_id);
@@ -45,7 +45,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         validate::length("RequestId", &request.request_id)?;
         validate::length("Identity", &request.identity)?;
         schedule::has_action(request.schedule.as_ref())?;
-        schedule::definition(request.schedule.get_or_insert_default(), &namespace)?;
+        schedule::definition(request.schedule.get_or_insert_default(), &namespace, self.blobs())?;
         sizes::memo(request.memo.as_ref())?;
         // Given and empty is more than not given: it clears them.
         let given = request.search_attributes.is_some();

@@ -13,7 +13,8 @@ use mainstay_runtime::Runtime;
 use super::workflow_tasks::with_token;
 use super::{Call, Frontend, unexpected};
 use crate::status::{Answer, invalid};
-use crate::validate::{self, priority, search_attributes, sizes, start, task_queue};
+use crate::validate::sizes::{self, Blobs};
+use crate::validate::{self, priority, search_attributes, start, task_queue};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn start_workflow_execution(
@@ -22,7 +23,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<StartWorkflowExecutionResponse> {
         let mut request = call.request;
         let namespace = self.namespace_for_start(&request.namespace)?;
-        normalise_start::<R>(&mut request, &namespace)?;
+        normalise_start::<R>(&mut request, &namespace, self.blobs())?;
         let workflow_id = request.workflow_id.clone();
         let op = Op::StartWorkflow(StartWorkflow { request: Some(request) });
         let reply = self.execute(&namespace, &workflow_id, op).await?;
@@ -43,7 +44,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
     ) -> Answer<SignalWithStartWorkflowExecutionResponse> {
         let mut request = call.request;
         let namespace = self.namespace_for_start(&request.namespace)?;
-        normalise_signal_with_start::<R>(&mut request, &namespace)?;
+        normalise_signal_with_start::<R>(&mut request, &namespace, self.blobs())?;
         let workflow_id = request.workflow_id.clone();
         match self.execute(&namespace, &workflow_id, Op::SignalWithStart(request)).await?.reply {
             Some(reply::Reply::SignalWithStart(response)) => Ok(response),
@@ -55,6 +56,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
 pub(super) fn normalise_start<R: Runtime>(
     r: &mut StartWorkflowExecutionRequest,
     namespace: &NamespaceRecord,
+    blobs: Blobs,
 ) -> Answer<()> {
     validate::workflow_id(&r.workflow_id)?;
     start::retry_policy(&mut r.retry_policy)?;
@@ -70,10 +72,10 @@ pub(super) fn normalise_start<R: Runtime>(
     start::policies(r.workflow_id_reuse_policy(), r.workflow_id_conflict_policy())?;
     sizes::links(&r.links)?;
     start::callbacks(&r.completion_callbacks)?;
-    sizes::blob(r.input.as_ref())?;
-    sizes::blob(r.header.as_ref())?;
-    sizes::blob(r.last_completion_result.as_ref())?;
-    sizes::blob(r.continued_failure.as_ref())?;
+    blobs.check(r.input.as_ref())?;
+    blobs.check(r.header.as_ref())?;
+    blobs.check(r.last_completion_result.as_ref())?;
+    blobs.check(r.continued_failure.as_ref())?;
     sizes::memo(r.memo.as_ref())?;
     priority::check(r.priority.as_ref())?;
     search_attributes::normalise(&mut r.search_attributes, namespace)
@@ -82,6 +84,7 @@ pub(super) fn normalise_start<R: Runtime>(
 fn normalise_signal_with_start<R: Runtime>(
     r: &mut SignalWithStartWorkflowExecutionRequest,
     namespace: &NamespaceRecord,
+    blobs: Blobs,
 ) -> Answer<()> {
     validate::workflow_id(&r.workflow_id)?;
     if r.signal_name.is_empty() {
@@ -105,9 +108,9 @@ fn normalise_signal_with_start<R: Runtime>(
     start::delay(&r.cron_schedule, &mut r.workflow_start_delay)?;
     start::cron(&r.cron_schedule)?;
     sizes::links(&r.links)?;
-    sizes::blob(r.input.as_ref())?;
-    sizes::blob(r.signal_input.as_ref())?;
-    sizes::blob(r.header.as_ref())?;
+    blobs.check(r.input.as_ref())?;
+    blobs.check(r.signal_input.as_ref())?;
+    blobs.check(r.header.as_ref())?;
     sizes::memo(r.memo.as_ref())?;
     priority::check(r.priority.as_ref())?;
     search_attributes::normalise(&mut r.search_attributes, namespace)

@@ -48,7 +48,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let partitions = |kind| -> Vec<TaskQueuePartitionMetadata> {
             let owner = self.service.queue_owner(&namespace, &name, kind);
             let owner_host_name = owner.unwrap_or_else(|| self.config.address.clone());
-            let partition = |part| TaskQueuePartitionMetadata { key: key(part), owner_host_name: owner_host_name.clone() };
+            let partition =
+                |part| TaskQueuePartitionMetadata { key: key(part), owner_host_name: owner_host_name.clone() };
             (0..PARTITIONS).map(partition).collect()
         };
         Ok(ListTaskQueuePartitionsResponse {

@@ -20,6 +20,7 @@ use super::start::normalise_start;
 use super::{Call, Frontend};
 use crate::deadline::Budget;
 use crate::status::{Answer, Operation as Part, Refusal, invalid};
+use crate::validate::sizes::Blobs;
 use crate::validate::{self, times};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
@@ -57,7 +58,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let namespace = self.namespace_for_start(&call.request.namespace)?;
         let (mut start, mut update) = start_and_update(call.request)?;
         start.namespace.clone_from(&namespace.name);
-        let begins = normalise_start_part::<R>(&mut start, &namespace).map(|()| start.workflow_id.clone());
+        let begins =
+            normalise_start_part::<R>(&mut start, &namespace, self.blobs()).map(|()| start.workflow_id.clone());
         let updates = normalise_update_part::<R>(&mut update, begins.as_ref().ok());
         let part = |refused: Option<Refusal>| refused.map_or(Part::Aborted, Part::Refused);
         if begins.is_err() || updates.is_err() {
@@ -109,8 +111,9 @@ fn start_and_update(
 fn normalise_start_part<R: Runtime>(
     start: &mut StartWorkflowExecutionRequest,
     namespace: &NamespaceRecord,
+    blobs: Blobs,
 ) -> Answer<()> {
-    normalise_start::<R>(start, namespace)?;
+    normalise_start::<R>(start, namespace, blobs)?;
     if !start.cron_schedule.is_empty() {
         return Err(invalid("CronSchedule is not allowed."));
     }

@@ -15,7 +15,8 @@ use super::{Call, Frontend};
 use crate::page_token;
 use crate::status::Answer;
 use crate::token::Seal;
-use crate::validate::{self, sizes, task_queue};
+use crate::validate::sizes::{self, Blobs};
+use crate::validate::{self, task_queue};
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(super) async fn poll_workflow_task_queue(
@@ -40,7 +41,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let (namespace, token) = self.namespace_of_token(&request.namespace, &sealed, Kind::WorkflowTask)?;
         validate::length("Identity", &request.identity)?;
         request.namespace = namespace.name.clone();
-        request.query_results.values_mut().for_each(bound_query_result);
+        let blobs = self.blobs();
+        request.query_results.values_mut().for_each(|result| bound_query_result(result, blobs));
         let kinds: Vec<_> = request.commands.iter().map(|command| command.command_type()).collect();
         let name = request.namespace.clone();
         let completion = self.service.complete_workflow_task(namespace, token, request).await?;
@@ -62,7 +64,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let (namespace, token) = self.namespace_of_token(&request.namespace, &sealed, Kind::WorkflowTask)?;
         validate::length("Identity", &request.identity)?;
         request.namespace = namespace.name.clone();
-        if sizes::is_too_large(request.failure.as_ref()) {
+        if self.blobs().is_too_large(request.failure.as_ref()) {
             request.failure = request.failure.take().map(sizes::without_details);
         }
         let workflow_id = token.workflow_id.clone();
@@ -73,8 +75,8 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
 }
 
 /// A query result over the limit is a failed query.
-fn bound_query_result(result: &mut WorkflowQueryResult) {
-    if sizes::is_too_large(result.answer.as_ref()) || sizes::is_too_large(result.failure.as_ref()) {
+fn bound_query_result(result: &mut WorkflowQueryResult, blobs: Blobs) {
+    if blobs.is_too_large(result.answer.as_ref()) || blobs.is_too_large(result.failure.as_ref()) {
         *result = WorkflowQueryResult {
             result_type: QueryResultType::Failed as i32,
             error_message: sizes::BLOB_TOO_LARGE.into(),

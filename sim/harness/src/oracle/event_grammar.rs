@@ -183,8 +183,9 @@ impl<'a> Walk<'a> {
             Event::WorkflowTaskCompletedEventAttributes(it) => {
                 over(self, it.scheduled_event_id, Some(it.started_event_id))
             }
+            // One that nobody had started ends when the workflow is paused.
             Event::WorkflowTaskFailedEventAttributes(it) => {
-                over(self, it.scheduled_event_id, Some(it.started_event_id))
+                over(self, it.scheduled_event_id, (it.started_event_id != 0).then_some(it.started_event_id))
             }
             Event::WorkflowTaskTimedOutEventAttributes(it) => {
                 over(self, it.scheduled_event_id, (it.started_event_id != 0).then_some(it.started_event_id))

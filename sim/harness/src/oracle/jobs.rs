@@ -46,7 +46,9 @@ fn signals(id: &str, job: &Job, runs: &[Run], told_times: bool) {
         must(times <= 1 || run.reset.is_some(), || format!("job {id} signaled {:?} {times} times", run.execution));
         let concerns = job.begun.workflow_id.as_ref().is_none_or(|id| *id == run.execution.workflow_id);
         let time = |event: Option<&HistoryEvent>| nanos(event.and_then(|event| event.event_time));
-        let open = time(run.events.first()) < from - APART && time(run.events.last()) > to + APART;
+        // Its first event has the time at which it was proposed; by its first task it is there for sure.
+        let there = run.events.iter().find(|event| event.event_type() == EventType::WorkflowTaskStarted);
+        let open = there.is_some() && time(there) < from - APART && time(run.events.last()) > to + APART;
         // What is paused is not running.
         let paused = run.events.iter().any(|event| event.event_type() == EventType::WorkflowExecutionPaused);
         // What was reset began by another's history.
