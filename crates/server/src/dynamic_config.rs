@@ -56,7 +56,7 @@ impl DynamicConfig {
 fn blob_size(key: &str, value: &str) -> Result<usize, Failure> {
     match parsed(key, value, "a number of bytes")? {
         size @ 1..=BLOB_SIZE_MAX => Ok(size),
-        size => Err(format!("{key} is {size}, and must be 1 to {BLOB_SIZE_MAX}").into()),
+        size => Err(format!("{key} is {size}, and must be 1 to {BLOB_SIZE_MAX}")),
     }
 }
 

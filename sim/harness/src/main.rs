@@ -80,7 +80,7 @@ enum Task {
         page: Option<PathBuf>,
         /// Show what the nodes log, as `warn` or `openraft=info,mainstay_node=debug` say it.
         #[arg(long)]
-        log: Option<EnvFilter>,
+        log: Option<String>,
     },
     /// Make a failing seed smaller: fewer faults and operations, the same violation.
     Minimize {
@@ -115,7 +115,11 @@ fn main() -> ExitCode {
         Task::Run { what, seeds, coverage } => run(what, seeds, coverage),
         Task::Replay { seed, what, quiet, page, log } => {
             if let Some(filter) = log {
-                tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+                tracing_subscriber::fmt()
+                    .with_env_filter(EnvFilter::new(filter))
+                    .without_time()
+                    .with_ansi(false)
+                    .init();
             }
             replay(what, seed, quiet, page.as_deref())
         }
