@@ -60,8 +60,8 @@ pub(crate) fn end_unstarted(tx: &mut Transaction<'_>, run: &mut Run) {
         return;
     }
     let Some(task) = take(tx, run) else { return };
-    // A later attempt has no event of its own.
-    if task.attempt == 1 {
+    // A later attempt has no event of its own, nor has one that was only made for an update.
+    if task.attempt == 1 && task.speculative_id == 0 {
         let attributes = WorkflowTaskFailedEventAttributes {
             scheduled_event_id: task.scheduled_event_id,
             cause: Cause::WorkflowPauseRequestedBeforeTaskStarted as i32,
