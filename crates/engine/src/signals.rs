@@ -129,14 +129,11 @@ pub(crate) fn signal_with_start(
         Existing::Use(run) if run.seen_signal(tx, &request.request_id)? => {
             return Ok(answer(tx, &run, request, false));
         }
-        // Its own run is not what a repeat is to take the place of.
-        Existing::Terminate(run) if run.seen_signal(tx, &request.request_id)? => {
-            return Ok(answer(tx, &run, request, true));
-        }
         Existing::Use(run) => {
             started = false;
             *run
         }
+        // Also what this very request started before. (Recorded.)
         Existing::Terminate(mut run) => {
             start::terminate_existing(tx, &mut run, id)?;
             begin(tx, request, id)
