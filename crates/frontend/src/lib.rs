@@ -58,6 +58,8 @@ pub struct Config {
     pub blob_size_max: usize,
     /// Whether workflows can be paused.
     pub workflow_pause: bool,
+    /// Calls traced in a second besides those that their callers trace, if traces are exported.
+    pub traced_per_second: u32,
     /// Calls that take longer are logged, but for those that wait for something.
     pub slow_call: Option<Duration>,
     /// Number of shards that GetClusterInfo shows.
@@ -77,6 +79,7 @@ impl Default for Config {
             address: String::new(),
             blob_size_max: mainstay_base::limits::BLOB_SIZE_MAX,
             workflow_pause: false,
+            traced_per_second: 100,
             slow_call: None,
             shard_count: 1,
         }

@@ -12,13 +12,15 @@ use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 use mainstay_engine::{Call, EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::node::{METADATA_GROUP, Node};
 use crate::slots::Place;
 
 /// Feature version that entries are stamped with.
 const VERSION: u32 = 1;
+/// The target of spans that are traces.
+const TRACE: &str = "mainstay::trace";
 
 /// The entity that a command is for.
 pub(crate) fn entity_of(command: &Command) -> EntityKey {
@@ -153,7 +155,12 @@ impl<R: Runtime> Node<R> {
         let entry = self.stamped(command, proposal);
         // Once in the log, and once in the state.
         self.0.room.fetch_sub(2 * entry.len() as i64, Ordering::Relaxed);
-        let span = tracing::info_span!(target: "mainstay::trace", "propose", "shard-id" = group, bytes = entry.len());
+        // A part of a call that is traced, and nothing else.
+        let is_traced = Span::current().metadata().is_some_and(|metadata| metadata.target() == TRACE);
+        let span = match is_traced {
+            true => tracing::info_span!(target: TRACE, "propose", "shard-id" = group, bytes = entry.len()),
+            false => Span::none(),
+        };
         async move {
             let consensus = self.group(group)?;
             let outcome = match reserved {

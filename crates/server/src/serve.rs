@@ -108,6 +108,7 @@ async fn serve(settings: Settings) -> Result<DataDirectory, Failure> {
         blob_size_max: settings.dynamic.blob_size_max.unwrap_or(BLOB_SIZE_MAX),
         workflow_pause: settings.dynamic.workflow_pause,
         slow_call: settings.log.slow,
+        traced_per_second: settings.log.traced_per_second,
         ..frontend::Config::default()
     };
     let router = frontend::Router::<TokioRuntime, _>::new(node.clone(), limits);

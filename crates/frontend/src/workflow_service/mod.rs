@@ -58,6 +58,7 @@ pub(crate) struct Frontend<R, S> {
     pub(crate) config: Config,
     pub(crate) calls: Calls,
     closing: Closing,
+    traced: trace::Budget,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -83,7 +84,8 @@ impl<T> From<Request<T>> for Call<T> {
 
 impl<R: Runtime, S: Service> Frontend<R, S> {
     pub(crate) fn new(service: S, config: Config, closing: Closing) -> Self {
-        Self { service, config, calls: Calls::new(&NAMES, ""), closing, runtime: PhantomData }
+        let traced = trace::Budget::new(config.traced_per_second);
+        Self { service, config, calls: Calls::new(&NAMES, ""), closing, traced, runtime: PhantomData }
     }
 
     /// How large payloads, headers and failures may be.
@@ -184,7 +186,7 @@ macro_rules! register {
                     let measured =
                         self.calls.begin::<R, S>(&self.service, Method::$name as usize, &request);
                     let about = About::of(request.get_ref());
-                    let span = trace::call(SERVICE, stringify!($name), &request);
+                    let span = trace::call::<R>(&self.traced, SERVICE, stringify!($name), &request);
                     let handled = Frontend::<R, S>::$name(self, request.into());
                     let answer: Answer<$response> = handled.instrument(span.clone()).await;
                     trace::ended(&span, &answer);

@@ -42,6 +42,9 @@ pub struct LogFlags {
     /// Where an OpenTelemetry collector takes traces by HTTP, as http://127.0.0.1:4318. Also OTEL_EXPORTER_OTLP_ENDPOINT.
     #[arg(long, global = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Calls traced in a second besides those that their callers trace, which all are.
+    #[arg(long, global = true, value_name = "CALLS", default_value_t = 100)]
+    pub otlp_calls_per_second: u32,
 }
 
 /// How a server logs.
@@ -54,6 +57,8 @@ pub struct LogSettings {
     pub slow: Option<Duration>,
     /// None for no traces.
     otlp: Option<OtlpSettings>,
+    /// Calls traced in a second that nobody else traces.
+    pub traced_per_second: u32,
 }
 
 impl LogFlags {
@@ -70,7 +75,8 @@ impl LogFlags {
         let targets = targets.map_err(|error| format!("--log-filter {text} is not MODULE=LEVEL,...: {error}"))?;
         let slow = Some(Duration::from_millis(self.log_slow_ms)).filter(|slow| !slow.is_zero());
         let otlp = OtlpSettings::of(self.otlp_endpoint.as_deref(), value)?;
-        Ok(LogSettings { level: self.log_level.unwrap_or(level), format: self.log_format, targets, slow, otlp })
+        let (level, format) = (self.log_level.unwrap_or(level), self.log_format);
+        Ok(LogSettings { level, format, targets, slow, otlp, traced_per_second: self.otlp_calls_per_second })
     }
 }
 
