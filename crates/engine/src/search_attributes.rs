@@ -168,12 +168,8 @@ pub(crate) fn add_build_id(tx: &Transaction<'_>, run: &mut Run, build: &str) {
     let all = run.details_mut(tx).search_attributes.get_or_insert_with(SearchAttributes::default);
     let present = all.indexed_fields.get(BUILD_IDS).map(|p| parse_list(&p.data)).unwrap_or_default();
     let mut list = present.clone();
-    let mut wanted = vec![UNVERSIONED.to_string()];
-    if !build.is_empty() {
-        wanted.push(format!("{UNVERSIONED}:{build}"));
-    }
-    wanted.retain(|id| id != UNVERSIONED || unspecified);
-    for id in wanted {
+    let own = (!build.is_empty()).then(|| format!("{UNVERSIONED}:{build}"));
+    for id in unspecified.then(|| UNVERSIONED.to_string()).into_iter().chain(own) {
         if !list.contains(&id) {
             list.push(id);
         }

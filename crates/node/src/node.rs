@@ -199,8 +199,7 @@ impl<R: Runtime> Opening<R> {
     /// cluster and does not vote is added by the leaders.
     fn founders(&self, group: u32) -> Result<BTreeMap<u64, String>, StorageError> {
         let voters: BTreeMap<u64, String> = if group <= self.shards {
-            let count = if group == METADATA_GROUP { METADATA_VOTERS_MAX } else { self.replicas };
-            let voters = self.founders.iter().take(count);
+            let voters = self.founders.iter().take(voters_max(group, self.replicas));
             voters.map(|member| (member.node_id, member.peer_address.clone())).collect()
         } else {
             let splits = Shard::new(METADATA_GROUP, Arc::clone(&self.state)).splits()?;
@@ -210,6 +209,11 @@ impl<R: Runtime> Opening<R> {
         };
         Ok(if voters.contains_key(&self.id) { voters } else { BTreeMap::new() })
     }
+}
+
+/// Who votes in a group at most.
+fn voters_max(group: u32, replicas: usize) -> usize {
+    if group == METADATA_GROUP { METADATA_VOTERS_MAX } else { replicas }
 }
 
 /// A node. Cheap to clone; all clones are the same node.
@@ -504,7 +508,7 @@ impl<R: Runtime> Node<R> {
 
     /// Voters that a group has at most.
     pub(crate) fn voters_max(&self, group: u32) -> usize {
-        if group == METADATA_GROUP { METADATA_VOTERS_MAX } else { self.replicas() }
+        voters_max(group, self.replicas())
     }
 
     /// Replicas that a shard has where there are as many members.

@@ -28,6 +28,7 @@ use crate::service::{
     WorkflowTaskCompletion,
 };
 use crate::slots::Place;
+use crate::task_queues::key_of;
 use crate::unreadable;
 use crate::wire;
 
@@ -62,9 +63,7 @@ impl<R: Runtime> Service for Node<R> {
     }
 
     fn queue_owner(&self, namespace: &Namespace, name: &str, kind: TaskQueueType) -> Option<String> {
-        let kind = if kind == TaskQueueType::Activity { QueueKind::Activity } else { QueueKind::Workflow };
-        let queue = QueueKey { namespace_id: namespace.id.clone(), name: name.to_string(), kind };
-        let owner = self.board().dispatch.owners().of(&queue);
+        let owner = self.board().dispatch.owners().of(&key_of(namespace, name, kind));
         let cluster = self.board().members.now();
         cluster.members.iter().find(|member| member.node_id == owner).map(|member| member.address.clone())
     }

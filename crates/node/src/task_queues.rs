@@ -95,10 +95,8 @@ impl<R: Runtime> Node<R> {
     }
 
     fn queue_info(&self, namespace: &Namespace, request: &DescribeTaskQueueRequest, kind: TaskQueueType) -> QueueInfo {
-        let kind = if kind == TaskQueueType::Activity { QueueKind::Activity } else { QueueKind::Workflow };
-        let name = request.task_queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default();
-        let key = QueueKey { namespace_id: namespace.id.clone(), name, kind };
-        self.board().dispatch.describe(&key, self.now())
+        let name = request.task_queue.as_ref().map(|queue| queue.name.as_str()).unwrap_or_default();
+        self.board().dispatch.describe(&key_of(namespace, name, kind), self.now())
     }
 
     #[allow(deprecated)]
@@ -140,6 +138,12 @@ impl<R: Runtime> Node<R> {
             ..DescribeTaskQueueResponse::default()
         }
     }
+}
+
+/// A queue as the API names it.
+pub(crate) fn key_of(namespace: &Namespace, name: &str, kind: TaskQueueType) -> QueueKey {
+    let kind = if kind == TaskQueueType::Activity { QueueKind::Activity } else { QueueKind::Workflow };
+    QueueKey { namespace_id: namespace.id.clone(), name: name.to_string(), kind }
 }
 
 /// A time that Go's clients take for none.
