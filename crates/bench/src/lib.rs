@@ -13,6 +13,7 @@ mod report;
 pub mod schedules;
 mod server;
 mod workers;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use pages::Pages;
 use process::Process;
 pub use report::Report;
 use server::Server;
+pub use writes::Writes;
 
 /// What to do, and to whom.
 #[derive(Clone, Debug, Args)]
@@ -77,6 +79,9 @@ pub struct Options {
     /// Measures pages of the web interface at this address as well, afterwards.
     #[arg(long, value_name = "ADDRESS")]
     pub ui: Option<String>,
+    /// Where nodes show their metrics, to report what each wrote per workflow; may be given again.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub metrics: Vec<String>,
     /// Process id of the server, to report its CPU time and memory (on this machine only).
     #[arg(long)]
     pub pid: Option<u32>,
@@ -107,12 +112,15 @@ async fn measure(options: Arc<Options>) -> Result<Report, String> {
     let process = options.pid.map(Process::of).transpose()?;
     let load = Load::start(server.clone(), options.clone());
     tokio::time::sleep(Duration::from_secs_f64(options.warmup.max(0.0))).await;
+    let written = writes::begin(&options.metrics).await?;
     let before = process.as_ref().map(Process::cpu);
     load.begin();
     let measured = load.end().await;
     let server_cpu = process.as_ref().zip(before).map(|(process, before)| process.cpu().saturating_sub(before));
     let memory = process.as_ref().and_then(Process::memory);
     let mut report = Report::new(&options, measured, server_cpu, memory);
+    let completed = report.completed();
+    report = report.with_writes(writes::end(written, completed).await?);
     if options.lists {
         report = report.with_lists(lists::measure(&server, &options).await?);
     }

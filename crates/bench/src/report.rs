@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::load::Measured;
 use crate::process::Memory;
-use crate::{Lists, Options, Pages};
+use crate::{Lists, Options, Pages, Writes};
 
 /// The outcome of a run.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Report {
     errors: BTreeMap<String, u64>,
     server_cpu: Option<Duration>,
     memory: Option<Memory>,
+    writes: Writes,
     lists: Lists,
     pages: Pages,
 }
@@ -42,9 +43,14 @@ impl Report {
             errors: measured.errors,
             server_cpu,
             memory,
+            writes: Writes::default(),
             lists: Lists::default(),
             pages: Pages::default(),
         }
+    }
+
+    pub(crate) fn with_writes(self, writes: Writes) -> Self {
+        Self { writes, ..self }
     }
 
     pub(crate) fn with_lists(self, lists: Lists) -> Self {
@@ -134,7 +140,7 @@ impl fmt::Display for Report {
         for (what, times) in &self.errors {
             writeln!(f, "error      {times} times {what}")?;
         }
-        write!(f, "{}{}", self.lists, self.pages)
+        write!(f, "{}{}{}", self.writes, self.lists, self.pages)
     }
 }
 
@@ -158,6 +164,7 @@ mod tests {
             errors: BTreeMap::new(),
             server_cpu: Some(Duration::from_millis(300)),
             memory: None,
+            writes: Writes::default(),
             lists: Lists::default(),
             pages: Pages::default(),
         }
