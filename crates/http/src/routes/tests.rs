@@ -15,11 +15,16 @@ fn pool() -> DescriptorPool {
     DescriptorPool::decode(mainstay_api::DESCRIPTOR_SET).unwrap()
 }
 
+/// Asked for when the test runs: a build may be kept while its checkout moves.
+fn crate_folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate is").into()
+}
+
 /// Where cargo keeps the proto files that the API is generated from.
 fn proto_files() -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut metadata = Command::new(cargo);
-    metadata.args(["metadata", "--format-version", "1", "--offline"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    metadata.args(["metadata", "--format-version", "1", "--offline"]).current_dir(crate_folder());
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.output().unwrap().stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let package = packages.iter().find(|package| package["name"] == "temporalio-protos").unwrap();
@@ -69,7 +74,7 @@ fn table() -> String {
 fn routes_follow_the_annotations() {
     let table = table();
     if std::env::var_os("UPDATE_ROUTES").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/routes.txt"), &table).unwrap();
+        std::fs::write(crate_folder().join("src/routes.txt"), &table).unwrap();
     } else {
         assert_eq!(TABLE, table, "run what the first lines of routes.txt say");
     }
