@@ -146,8 +146,7 @@ def main() -> int:
         with server as s:
             report = Path(args.json).resolve() if args.json else Path(scratch) / "report.json"
             results = replay(args, areas, rules, s.address, http, report)
-    differs = rules.get("differs", {}) | (rules["differs_in_cluster"] if args.cluster else {})
-    return judge(results, rules["gated"], differs)
+    return judge(results, rules["gated"], rules.get("differs", {}))
 
 
 if __name__ == "__main__":

@@ -135,11 +135,6 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, command: &log::TimeOutSpeculati
     if !pending(&run).is_some_and(due) {
         return Ok(empty());
     }
-    if command.make_normal {
-        make_normal(tx, &mut run);
-        run.save(tx);
-        return Ok(empty());
-    }
     let Some(task) = write(tx, &mut run) else { return Ok(empty()) };
     let started = task.started_event_id != 0;
     let kind = if started { TimeoutType::StartToClose } else { TimeoutType::ScheduleToStart };

@@ -219,6 +219,7 @@ impl<R: Runtime> Node<R> {
                 let task = question.map_or(Ok(None), |question| self.query_task(&question, take.sticky));
                 wire::answer(task, None)
             }
+            C::TakeSpeculative(take) => wire::answer(self.give_speculative(&take), None),
             C::Status(_) => wire::answer(Ok(self.own_status()), None),
             _ => unknown(),
         }

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use mainstay_api::log::started_task;
-use mainstay_api::peer::{Offer, Offers, QueryOffer, offer::What};
+use mainstay_api::peer::{Offer, Offers, QueryOffer, SpeculativeKey, SpeculativeOffer, offer::What};
 use mainstay_api::record::{TaskRow, task_row};
 use mainstay_base::{Duration, Timestamp};
 use mainstay_engine::Error;
@@ -27,7 +27,6 @@ use crate::measure::Queues;
 use crate::offers::Outbox;
 use crate::owners::Owners;
 use crate::queries::Question;
-use crate::speculative;
 use crate::wire;
 
 /// What was given to a poller must be started within this time, or is offered again.
@@ -46,8 +45,8 @@ pub(crate) enum Given {
     Question(Arc<Question>),
     /// A query whose asker waits at another node.
     Distant(QueryOffer),
-    /// A workflow task that is in the leader's memory. Only a node that is alone offers such.
-    Speculative(Arc<speculative::Offer>),
+    /// A workflow task that is in the memory of its leader, this node or another.
+    Speculative(SpeculativeOffer),
     /// A task that was started for this poll in the entry that made it.
     Started(Box<started_task::Task>),
 }
@@ -80,8 +79,9 @@ impl Given {
             Self::Row { group, row } => (*group, What::Row(row.clone())),
             Self::Question(question) => (0, What::Query(question.offer(me, sticky))),
             Self::Distant(query) => (0, What::Query(query.clone())),
-            // Nobody else could start it.
-            Self::Speculative(_) | Self::Started(_) => return Offer::default(),
+            Self::Speculative(offer) => (0, What::Speculative(offer.clone())),
+            // It was started for a poll here.
+            Self::Started(_) => return Offer::default(),
         };
         Offer { group, what: Some(what), queue: Some(wire::queue(queue)) }
     }
@@ -115,7 +115,9 @@ struct Offered {
 struct Held {
     offered: HashMap<TaskId, Offered>,
     by_row: HashMap<(u32, u64), TaskId>,
-    by_speculative: HashMap<u64, TaskId>,
+    by_speculative: HashMap<SpeculativeKey, TaskId>,
+    /// Speculative tasks of this node that other nodes hold in queues that they own, by id.
+    lent: HashMap<u64, SpeculativeOffer>,
     /// Queries of other nodes' askers, by id.
     by_query: HashMap<String, TaskId>,
     pollers: HashMap<PollerId, Waiter>,
@@ -249,6 +251,14 @@ impl Dispatch {
                     let sticky = query.sticky;
                     self.hold_here(&mut inner, Given::Distant(query), queue, sticky, now);
                 }
+                (Some(What::SpeculativeGone(key)), _) => self.retract_speculative_here(&mut inner, key, now),
+                (Some(What::Speculative(offer)), Some(queue)) => {
+                    let key = offer.key.unwrap_or_default();
+                    if !inner.held.by_speculative.contains_key(&key) {
+                        let sticky = is_sticky(&offer, &queue);
+                        self.hold_here(&mut inner, Given::Speculative(offer), queue, sticky, now);
+                    }
+                }
                 (Some(What::StickyUnavailable(_)) | None, _) | (_, None) => {}
             }
         }
@@ -274,11 +284,10 @@ impl Dispatch {
         Asked { task, owner }
     }
 
-    /// Offers a speculative task in its own queue.
-    pub(crate) fn offer_speculative(&self, offer: Arc<speculative::Offer>, now: Timestamp) {
-        let (queue, sticky) = (offer.queue.clone(), offer.sticky);
-        let mut inner = lock(&self.inner);
-        self.hold(&mut inner, Given::Speculative(offer), queue, sticky, now);
+    /// Offers a speculative task in its own queue. Ignored if it is held already.
+    pub(crate) fn offer_speculative(&self, offer: SpeculativeOffer, now: Timestamp) {
+        let queue = queue_of_speculative(&offer, &offer.task_queue);
+        self.offer(Given::Speculative(offer), queue, now);
     }
 
     fn offer(&self, given: Given, queue: QueueKey, now: Timestamp) {
@@ -292,10 +301,21 @@ impl Dispatch {
         {
             return;
         }
+        if let Given::Speculative(offer) = &given {
+            let key = offer.key.unwrap_or_default();
+            if inner.held.by_speculative.contains_key(&key) {
+                return;
+            }
+            if inner.owners.is_mine(&queue) {
+                inner.held.lent.remove(&key.id);
+            } else if key.node == inner.owners.me() {
+                inner.held.lent.insert(key.id, offer.clone());
+            }
+        }
         // A sticky task that is offered to its normal queue waits there for anybody.
         let sticky = match &given {
             Given::Row { row, .. } => row.sticky && row.task_queue == queue.name,
-            Given::Speculative(offer) => offer.sticky && offer.queue == queue,
+            Given::Speculative(offer) => is_sticky(offer, &queue),
             Given::Question(_) | Given::Distant(_) | Given::Started(_) => false,
         };
         self.hold(inner, given, queue, sticky, now);
@@ -317,7 +337,7 @@ impl Dispatch {
         match &given {
             Given::Row { group, row } => drop(inner.held.by_row.insert((*group, row.sequence), id)),
             Given::Distant(query) => drop(inner.held.by_query.insert(query.id.clone(), id)),
-            Given::Speculative(offer) => drop(inner.held.by_speculative.insert(offer.id, id)),
+            Given::Speculative(offer) => drop(inner.held.by_speculative.insert(offer.key.unwrap_or_default(), id)),
             Given::Question(_) | Given::Started(_) => {}
         }
         let measured = self.queues.of(&queue, sticky);
@@ -358,13 +378,31 @@ impl Dispatch {
         }
     }
 
-    /// A speculative task is gone: it became a normal one, or is of no use any more.
+    /// A speculative task of this node is gone: it became a normal one, or is of no use any more.
     pub(crate) fn retract_speculative(&self, id: u64, now: Timestamp) {
         let mut inner = lock(&self.inner);
-        if let Some(id) = inner.held.by_speculative.remove(&id) {
-            inner.held.offered.remove(&id);
-            let outputs = inner.matching.handle(Event::Retract { task: id }, now);
-            self.carry_out(&mut inner, outputs, now);
+        let key = SpeculativeKey { node: inner.owners.me(), id };
+        self.retract_speculative_here(&mut inner, key, now);
+        if let Some(lent) = inner.held.lent.remove(&id) {
+            let queues = [&lent.task_queue, &lent.normal_queue];
+            let mut owners = queues.map(|name| inner.owners.of(&queue_of_speculative(&lent, name))).to_vec();
+            owners.dedup();
+            for owner in owners.into_iter().filter(|owner| *owner != inner.owners.me()) {
+                self.outbox.push(owner, Offer { group: 0, what: Some(What::SpeculativeGone(key)), queue: None });
+            }
+        }
+    }
+
+    /// A poller has a speculative task of this node.
+    pub(crate) fn started_speculative(&self, id: u64) {
+        lock(&self.inner).held.lent.remove(&id);
+    }
+
+    fn retract_speculative_here(&self, inner: &mut Inner, key: SpeculativeKey, now: Timestamp) {
+        if let Some(task) = inner.held.by_speculative.remove(&key) {
+            inner.held.offered.remove(&task);
+            let outputs = inner.matching.handle(Event::Retract { task }, now);
+            self.carry_out(inner, outputs, now);
         }
     }
 
@@ -530,7 +568,7 @@ impl Dispatch {
                             self.outbox.push(query.node, Offer { group: 0, what, queue: None });
                         }
                         Given::Speculative(offer) => {
-                            let queue = offer.normal_queue.clone();
+                            let queue = queue_of_speculative(&offer, &offer.normal_queue);
                             self.offer_locked(inner, Given::Speculative(offer), queue, now);
                         }
                     }
@@ -572,7 +610,7 @@ impl Held {
         match &offered.given {
             Given::Row { group, row } => drop(self.by_row.remove(&(*group, row.sequence))),
             Given::Distant(query) => drop(self.by_query.remove(&query.id)),
-            Given::Speculative(offer) => drop(self.by_speculative.remove(&offer.id)),
+            Given::Speculative(offer) => drop(self.by_speculative.remove(&offer.key.unwrap_or_default())),
             Given::Question(_) | Given::Started(_) => {}
         }
         Some(offered)
@@ -582,6 +620,15 @@ impl Held {
 fn queue_of(row: &TaskRow, name: &str) -> QueueKey {
     let kind = if row.kind() == task_row::Kind::Activity { QueueKind::Activity } else { QueueKind::Workflow };
     QueueKey { namespace_id: row.namespace_id.clone(), name: name.to_string(), kind }
+}
+
+fn queue_of_speculative(offer: &SpeculativeOffer, name: &str) -> QueueKey {
+    QueueKey { namespace_id: offer.namespace_id.clone(), name: name.to_string(), kind: QueueKind::Workflow }
+}
+
+/// Whether a speculative task that waits in a queue waits for the worker that has its run in memory.
+fn is_sticky(offer: &SpeculativeOffer, queue: &QueueKey) -> bool {
+    offer.sticky && offer.task_queue == queue.name
 }
 
 impl WaitingPoll<'_> {

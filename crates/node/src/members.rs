@@ -123,7 +123,7 @@ fn act_on<R: Runtime>(node: &Node<R>, cluster: &ClusterRecord) {
     members.divided_anew.notify_waiters();
     for group in 0..node.group_count() {
         if node.board().leads(group)
-            && let Err(error) = node.offer_rows(group)
+            && let Err(error) = node.offer_anew(group)
         {
             node.cannot_read(group, &error);
         }

@@ -8,7 +8,7 @@ use mainstay_api::log::{
     ActivityTaskStarted, Command, CompleteWorkflowTask, StartActivityTask, StartWorkflowTask, TaskToken,
     WorkflowTaskStarted, command::Op, reply, started_task, task_token,
 };
-use mainstay_api::peer::{BeginTask, call};
+use mainstay_api::peer::{BeginTask, TakeSpeculative, call};
 use mainstay_api::record::TaskRow;
 use mainstay_api::temporal::common::v1::{WorkerVersionCapabilities, WorkflowExecution, WorkflowType};
 use mainstay_api::temporal::enums::v1::{CommandType, TaskQueueKind};
@@ -16,7 +16,6 @@ use mainstay_api::temporal::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use mainstay_api::temporal::update::v1::Request as UpdateRequest;
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::{RunId, Timestamp, limits};
-use mainstay_engine::speculative::Taker;
 use mainstay_engine::{EntityKey, Error};
 use mainstay_matching::{Poller, QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
@@ -152,10 +151,17 @@ impl<R: Runtime> Node<R> {
                     None => continue,
                 },
                 Given::Speculative(offer) => {
-                    let request_id = RunId::from_random(R::random()).to_string();
-                    let taker = Taker { identity: &request.identity, request_id: &request_id, sticky };
-                    match self.start_speculative(&offer.entity, offer.run, offer.id, &taker)? {
-                        Some(started) => return self.task_of(started).map(Some),
+                    let take = TakeSpeculative {
+                        offer: Some(offer),
+                        identity: request.identity.clone(),
+                        request_id: RunId::from_random(R::random()).to_string(),
+                        sticky,
+                    };
+                    match self.take_speculative(take).await? {
+                        Some(mut task) => {
+                            task.response.poller_scaling_decision = scaling;
+                            return Ok(Some(task));
+                        }
                         None => continue,
                     }
                 }

@@ -64,6 +64,7 @@ impl<R: Runtime> Node<R> {
         match offer.what {
             Some(What::Row(row)) => Ok(Some(Given::Row { group: offer.group, row })),
             Some(What::Query(query)) => Ok(Some(Given::Distant(query))),
+            Some(What::Speculative(offer)) => Ok(Some(Given::Speculative(offer))),
             _ => Ok(None),
         }
     }
@@ -82,6 +83,19 @@ impl<R: Runtime> Node<R> {
         match self.call_node::<Option<WorkflowTask>>(query.node, 0, take, ASK_WITHIN).await {
             Ok(asked) => asked.result(),
             // Its asker asks again.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A speculative task that was given to a poller, as its leader starts it. None if it is gone.
+    pub(crate) async fn take_speculative(&self, take: peer::TakeSpeculative) -> Result<Option<WorkflowTask>, Error> {
+        let leader = take.offer.as_ref().and_then(|offer| offer.key).unwrap_or_default().node;
+        if leader == self.id() {
+            return self.give_speculative(&take);
+        }
+        match self.call_node::<Option<WorkflowTask>>(leader, 0, call::Call::TakeSpeculative(take), ASK_WITHIN).await {
+            Ok(asked) => asked.result(),
+            // It times out, and is tried again as a written one.
             Err(_) => Ok(None),
         }
     }

@@ -5,19 +5,20 @@
 //! way: either the run has a task that carries it, or it gets a speculative one.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_api::log::{Command, TimeOutSpeculativeTask, WorkflowTaskStarted, command::Op};
+use mainstay_api::peer::{SpeculativeKey, SpeculativeOffer, TakeSpeculative};
 use mainstay_api::record::{RunRecord, UpdateRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::WorkflowExecutionStatus as Status;
 use mainstay_base::{RunId, Timestamp};
 use mainstay_engine::speculative::{self, Taker};
 use mainstay_engine::{EntityKey, Error, Row, SuggestFrom, Table};
-use mainstay_matching::{QueueKey, QueueKind};
 use mainstay_runtime::{Instant, Runtime};
+use mainstay_storage::StorageError;
 
 use crate::node::Node;
+use crate::service::WorkflowTask;
 use crate::unreadable;
 use crate::update::aborted_by_closing;
 use crate::updates::Look;
@@ -28,18 +29,6 @@ const SCHEDULE_TO_START: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Request id of a task that is started with the completion of the one before.
 const INLINE_REQUEST_ID: &str = "request-from-RespondWorkflowTaskCompleted";
-
-/// A speculative task as matching holds it.
-#[derive(Debug)]
-pub(crate) struct Offer {
-    pub(crate) entity: EntityKey,
-    pub(crate) run: RunId,
-    pub(crate) id: u64,
-    pub(crate) queue: QueueKey,
-    pub(crate) sticky: bool,
-    /// Where it goes if the sticky worker is gone.
-    pub(crate) normal_queue: QueueKey,
-}
 
 /// Looks after the runs that have updates, for as long as the node runs.
 pub(crate) async fn run<R: Runtime>(node: Node<R>) {
@@ -128,11 +117,8 @@ impl<R: Runtime> Node<R> {
             self.board().dispatch.retract_speculative(id, self.now());
         }
         if let (Some(task), Some(record)) = (&consequence.offer, &record) {
-            if self.is_alone() {
-                self.offer_speculative(entity, run, record, task);
-            } else {
-                self.write_speculative(entity, run, task);
-            }
+            self.board().dispatch.offer_speculative(self.offer_of(entity, run, record, task), self.now());
+            self.expire(entity, run, task, SCHEDULE_TO_START);
         }
         if consequence.ended || consequence.retract.is_some() {
             self.board().waits.wake(entity.clone(), run);
@@ -140,39 +126,34 @@ impl<R: Runtime> Node<R> {
         Ok(())
     }
 
-    fn offer_speculative(&self, entity: &EntityKey, run: RunId, record: &RunRecord, task: &WorkflowTaskRecord) {
-        let queue = |name: &str| QueueKey {
+    /// A speculative task as matching holds it, here or at the node that owns its queue.
+    fn offer_of(
+        &self,
+        entity: &EntityKey,
+        run: RunId,
+        record: &RunRecord,
+        task: &WorkflowTaskRecord,
+    ) -> SpeculativeOffer {
+        SpeculativeOffer {
+            key: Some(SpeculativeKey { node: self.id(), id: task.speculative_id }),
             namespace_id: entity.namespace_id.clone(),
-            name: name.to_string(),
-            kind: QueueKind::Workflow,
-        };
-        let offer = Offer {
-            entity: entity.clone(),
-            run,
-            id: task.speculative_id,
-            queue: queue(&task.task_queue),
+            workflow_id: entity.workflow_id.clone(),
+            run_id: run.to_string(),
+            task_queue: task.task_queue.clone(),
             sticky: task.sticky,
-            normal_queue: queue(&record.task_queue),
-        };
-        self.board().dispatch.offer_speculative(Arc::new(offer), self.now());
-        self.expire(entity, run, task, SCHEDULE_TO_START);
+            normal_queue: record.task_queue.clone(),
+        }
     }
 
-    /// Makes a normal task of a speculative one that no worker has: pollers may wait at other nodes, and those start only what has
-    /// a row.
-    fn write_speculative(&self, entity: &EntityKey, run: RunId, task: &WorkflowTaskRecord) {
-        let (node, id) = (self.clone(), task.speculative_id);
-        let entity = entity.clone();
-        drop(R::spawn(async move {
-            let op = TimeOutSpeculativeTask {
-                run_id: run.to_string(),
-                speculative_id: id,
-                make_normal: true,
-                started: false,
-            };
-            // What was refused is not needed: the run is closed or gone, or has another leader.
-            let _refused = node.run_command(ending(entity, op)).await;
-        }));
+    /// Offers those speculative tasks of a group again that no worker has: their queues may have other owners now.
+    pub(crate) fn offer_speculative_again(&self, group: u32) -> Result<(), StorageError> {
+        let Ok(shard) = self.shard(group) else { return Ok(()) };
+        for (entity, run, task) in self.board().updates.unstarted(group) {
+            if let Some(record) = shard.run(&entity, run)? {
+                self.board().dispatch.offer_speculative(self.offer_of(&entity, run, &record, &task), self.now());
+            }
+        }
+        Ok(())
     }
 
     /// Times a speculative task out if it is as it is now after `patience`.
@@ -184,19 +165,25 @@ impl<R: Runtime> Node<R> {
             if node.is_stopped() || !node.board().updates.task(&entity, run).is_some_and(same) {
                 return;
             }
-            let op = TimeOutSpeculativeTask {
-                run_id: run.to_string(),
-                speculative_id: id,
-                started: started != 0,
-                make_normal: false,
-            };
+            let op = TimeOutSpeculativeTask { run_id: run.to_string(), speculative_id: id, started: started != 0 };
             // What was refused needs no time-out: the run is closed or gone.
             let _refused = node.run_command(ending(entity, op)).await;
         }));
     }
 
-    /// Starts the speculative task that a poller took. None if it is gone.
-    pub(crate) fn start_speculative(
+    /// Starts the speculative task of this node that a poller took, here or elsewhere. None if it is gone.
+    pub(crate) fn give_speculative(&self, take: &TakeSpeculative) -> Result<Option<WorkflowTask>, Error> {
+        let offer = take.offer.clone().unwrap_or_default();
+        let run = offer.run_id.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
+        let entity = EntityKey { namespace_id: offer.namespace_id, workflow_id: offer.workflow_id };
+        let id = offer.key.unwrap_or_default().id;
+        let taker = Taker { identity: &take.identity, request_id: &take.request_id, sticky: take.sticky };
+        let started = self.start_speculative(&entity, run, id, &taker)?;
+        started.map(|started| self.task_of(started)).transpose()
+    }
+
+    /// Starts a speculative task for a worker. None if it is gone.
+    fn start_speculative(
         &self,
         entity: &EntityKey,
         run: RunId,
@@ -215,6 +202,7 @@ impl<R: Runtime> Node<R> {
         let started = speculative::start(entity, &record, &mut task, taker, self.event_time(entity)?, &suggest_from);
         self.expire(entity, run, &task, Duration::from_nanos(task.timeout_ns.max(0).unsigned_abs()));
         updates.replace_task(entity, run, task);
+        self.board().dispatch.started_speculative(id);
         Ok(Some(started))
     }
 

@@ -394,7 +394,6 @@ impl Talk {
                     run_id: held.run_id,
                     speculative_id: task.speculative_id,
                     started: task.started_event_id != 0,
-                    make_normal: false,
                 })
             }
             Step::Update | Step::PollSpeculative { .. } => Op::ResetSticky(log::ResetStickyTaskQueue::default()),

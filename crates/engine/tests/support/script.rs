@@ -314,7 +314,6 @@ impl Script {
             run_id: held.run_id,
             speculative_id: task.speculative_id,
             started: task.started_event_id != 0,
-            make_normal: false,
         };
         self.apply_to("wf", Op::TimeOutSpeculativeTask(op));
     }
