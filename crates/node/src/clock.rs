@@ -2,7 +2,8 @@
 //!
 //! A wall clock jumps when somebody sets it, and timers must neither fire an hour early for that nor stand still for an hour. So the
 //! stamps follow the monotonic clock and close the distance to the wall clock slowly: half a second in each second forward, a tenth
-//! of a second in each second back. Only a start believes the wall clock, and never less than what the log has seen.
+//! of a second in each second back. Only a start believes the wall clock, and never less than what the log has seen; nor does a
+//! node that begins to lead a group tell less than what that group's log has.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

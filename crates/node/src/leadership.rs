@@ -16,13 +16,23 @@ use crate::node::Node;
 impl<R: Runtime> Node<R> {
     /// This node leads the group, and has applied an entry of its own term: takes up what its rows ask for.
     pub(crate) fn gain(&self, group: u32) -> Result<(), StorageError> {
+        // As at a start. A clock that was far behind when this node came to be would let the group's time stand still.
+        if let Ok(shard) = self.shard(group) {
+            self.0.clock.at_least(shard.now()?);
+        }
         self.board().set_leads(group, true, self.now());
         self.offer_rows(group)?;
         self.load_outbox(group)
     }
 
-    /// Offers every task of a group. What is held already is held once.
-    pub(crate) fn offer_rows(&self, group: u32) -> Result<(), StorageError> {
+    /// Offers every task of a group again, to those who own the queues now.
+    pub(crate) fn offer_anew(&self, group: u32) -> Result<(), StorageError> {
+        self.offer_rows(group)?;
+        self.offer_speculative_again(group)
+    }
+
+    /// Offers every task row of a group. What is held already is held once.
+    fn offer_rows(&self, group: u32) -> Result<(), StorageError> {
         let now = self.now();
         let (Ok(shard), serving) = (self.shard(group), self.board().slots.serving(group)) else { return Ok(()) };
         shard.tasks(&mut |row| {

@@ -127,8 +127,10 @@ fn next_step(
     let wanted = (live.len().min(max).saturating_sub(1) / 2 * 2 + 1).max(members.voters.len());
     let missing = wanted.saturating_sub(voters.len());
     voters.extend(able.take(missing));
-    // Nobody leaves before somebody comes, if anybody can: fewer voters survive less.
-    let nobody_comes = live.iter().all(|id| voters.contains(id)) && !voters.is_empty();
+    // Nobody leaves before somebody comes, if anybody can: fewer voters survive less. Who was decided on and is dead may come back, and
+    // else the balancer decides on another.
+    let all_came = |decided: &ShardReplicas| decided.nodes.iter().all(|id| voters.contains(id) || gone.contains(id));
+    let nobody_comes = live.iter().all(|id| voters.contains(id)) && decided.is_none_or(all_came) && !voters.is_empty();
     let leaving =
         |id: &u64| is_unwanted(id) || cluster.members.iter().any(|member| member.node_id == *id && member.leaving);
     let only_wanted = members.voters.difference(&voters).all(leaving);
@@ -265,6 +267,14 @@ mod tests {
         assert_eq!(step(&[1, 2, 3], &[4], &[4]), Some(Step::Voters(set(&[1, 3, 4]))));
         assert_eq!(step(&[1, 3, 4], &[2], &[]), Some(Step::Remove(set(&[2]))));
         assert_eq!(step(&[1, 3, 4], &[], &[]), None, "it is done");
+    }
+
+    #[test]
+    fn a_replica_does_not_go_before_the_new_one_comes_though_that_is_dead() {
+        let dead = cluster(&[(1, "a", true), (2, "b", true), (3, "c", true), (4, "d", false)]);
+        let decided = decided(&[1, 3, 4]);
+        assert_eq!(next_step(&dead, Some(&decided), &group(&[1, 2, 3], &[]), &set(&[]), 3), None);
+        assert_eq!(next_step(&dead, Some(&decided), &group(&[1, 2, 3], &[4]), &set(&[]), 3), None);
     }
 
     #[test]

@@ -103,8 +103,12 @@ impl<R: Runtime> Node<R> {
                 let asked = self.call_leader::<T>(leader, (group, place), call(), left + SEEK_WITHIN);
                 match select2(asked, self.another_leader(group, leader)).await {
                     Select2::First(Ok(Asked::Done(result))) => return result,
-                    // Who says that it leads itself does so in a moment, when it has applied what was before.
-                    Select2::First(Ok(Asked::Moved(next))) => hint = next.filter(|next| *next != leader),
+                    // Who says that it leads itself does so in a moment, when it has applied what was before. Leadership may have
+                    // ended while the command was in the log already.
+                    Select2::First(Ok(Asked::Moved(next))) => {
+                        hint = next.filter(|next| *next != leader);
+                        may_repeat = true;
+                    }
                     Select2::First(Err(PeerError::Unreachable(_))) => {}
                     Select2::First(Err(_)) | Select2::Second(()) => may_repeat = true,
                 }

@@ -126,12 +126,18 @@ where
 macro_rules! insist {
     ($stub:expr, $deadline:expr, $method:ident, $message:expr) => {{
         let message = $message;
+        let mut tries = 0;
         loop {
             let mut stub = $stub.clone();
             let asked =
                 $crate::client::call($deadline, message.clone(), |request| async move { stub.$method(request).await });
             match asked.await {
                 Err(status) if $crate::client::passing(stringify!($method), &status) => {
+                    tries += 1;
+                    if tries % 10 == 0 {
+                        let method = stringify!($method);
+                        ::mainstay_sim_runtime::trace::event(format!("{method} was refused {tries} times: {status:?}"));
+                    }
                     let pause = ::mainstay_sim_runtime::draw(20..400);
                     <::mainstay_sim_runtime::SimRuntime as ::mainstay_runtime::AsyncRuntime>::sleep(
                         ::std::time::Duration::from_millis(pause),

@@ -121,6 +121,7 @@ async fn cluster(shape: Shape) -> Report {
             }
         };
         ended.into_iter().for_each(|client| client.expect("the client lives"));
+        trace::event("all clients are done");
         settle(&world, &ledger).await
     };
     let Some(mut end) = patiently(&shape, done).await else {
