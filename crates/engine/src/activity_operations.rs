@@ -183,21 +183,19 @@ fn update_options(
         adjusted(activity, merged)?
     };
     activity.original_options.get_or_insert(options(activity));
-    let backing_off = activities::is_backing_off(run, activity);
+    let at = if activities::is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { tx.now() };
     // Its task row is in the queue of the old options.
     activities::withdraw(tx, run, activity);
     set_options(activity, &changed);
     if activity.started_ns != 0 || activities::is_held(run, activity) {
         activities::arm(tx, run, activity);
-    } else if backing_off {
-        if activity.attempt > 1 {
-            // By the attempt to come, as with the reference server: one step longer than the first time.
-            let interval = retry::interval(&given(&activity.retry_policy), activity.attempt);
-            activity.attempt_scheduled_ns = activity.last_attempt_complete_ns.saturating_add(interval);
-        }
-        dispatch_at(tx, run, activity, activity.attempt_scheduled_ns);
+    } else if activity.attempt > 1 {
+        // By the attempt to come, as with the reference server: one step longer than the first time, and also for one that waits for a
+        // worker already.
+        let interval = retry::interval(&given(&activity.retry_policy), activity.attempt);
+        dispatch_at(tx, run, activity, activity.last_attempt_complete_ns.saturating_add(interval));
     } else {
-        dispatch_at(tx, run, activity, tx.now());
+        dispatch_at(tx, run, activity, at);
     }
     Ok(changed)
 }
@@ -228,7 +226,9 @@ fn set_options(activity: &mut ActivityRecord, options: &ActivityOptions) {
     activity.schedule_to_start_ns = nanos(options.schedule_to_start_timeout.as_ref());
     activity.start_to_close_ns = nanos(options.start_to_close_timeout.as_ref());
     activity.heartbeat_ns = nanos(options.heartbeat_timeout.as_ref());
-    activity.retry_policy.clone_from(&options.retry_policy);
+    let final_errors = activity.retry_policy.take().unwrap_or_default().non_retryable_error_types;
+    let policy = options.retry_policy.clone();
+    activity.retry_policy = policy.map(|policy| RetryPolicy { non_retryable_error_types: final_errors, ..policy });
     activity.priority.clone_from(&options.priority);
 }
 
@@ -274,9 +274,6 @@ fn merge_retry_policy(into: &mut RetryPolicy, from: &RetryPolicy, mask: &Mask) {
     }
     if mask.has("retry_policy.maximum_attempts") {
         into.maximum_attempts = from.maximum_attempts;
-    }
-    if mask.has("retry_policy.non_retryable_error_types") {
-        into.non_retryable_error_types.clone_from(&from.non_retryable_error_types);
     }
 }
 

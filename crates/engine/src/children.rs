@@ -110,19 +110,11 @@ pub(crate) fn initiate(
             run_id: run.details(tx).root_run_id.clone(),
         }),
         control: a.control.clone(),
-        replaced_run_ids: replaced(tx, run, &a.workflow_id),
     };
     let namespace_id = tx.entity.namespace_id.clone();
     let to = Address { namespace_id: &namespace_id, workflow_id: &a.workflow_id, initiated_event_id };
     let sequence = messages::send(tx, run, &to, Body::StartChild(start));
     add(tx, run, &ChildRecord { sequence, ..initiated(initiated_event_id, a) });
-}
-
-/// The earlier runs of this workflow, left behind by resets, that started a child of this id.
-fn replaced(tx: &Transaction<'_>, run: &Run, workflow_id: &str) -> Vec<String> {
-    let left =
-        run.details(tx).reset_children.iter().filter(|left| left.workflow_ids.iter().any(|id| id == workflow_id));
-    left.map(|left| left.parent_run_id.clone()).collect()
 }
 
 /// The answer to a start. A child that has reported its close already is not in the rows any more.
@@ -283,7 +275,9 @@ pub(crate) fn leave(tx: &mut Transaction<'_>, run: &Run) -> Answer<()> {
         };
         if child.run_id.is_empty() {
             withdraw(tx, run, &child, &to);
-        } else if child.policy() != Policy::Abandon {
+        }
+        // As recorded, what this run has started under the same id before ends by the policy of a start that is not recorded.
+        if child.policy() != Policy::Abandon {
             let close = CloseChild { first_run_id: child.run_id.clone(), policy: child.policy };
             messages::send(tx, run, &to, Body::CloseChild(close));
         }
@@ -322,10 +316,8 @@ pub(crate) fn withdrawal_answered(
     let Outcome::ChildStarted(started) = outcome else { return Ok(()) };
     // The parent may be erased by now: the message says all that is needed.
     let record = RunRecord { run_id: message.source_run_id.clone(), ..RunRecord::default() };
-    let details =
-        RunDetails { original_execution_run_id: message.source_original_run_id.clone(), ..RunDetails::default() };
     let run_id: RunId = record.run_id.parse().map_err(|_| Error::invalid("Invalid RunId."))?;
-    let run = Run::new(run_id, record, details);
+    let run = Run::new(run_id, record, RunDetails::default());
     let to = Address {
         namespace_id: &message.namespace_id,
         workflow_id: &message.workflow_id,
@@ -363,9 +355,6 @@ fn started(tx: &mut Transaction<'_>, message: &EntityMessage, start: &StartChild
     if reuse == Reuse::TerminateIfRunning {
         (reuse, conflict) = (Reuse::AllowDuplicate, Conflict::TerminateExisting);
     }
-    if left_by_reset(tx, message, start)? {
-        conflict = Conflict::TerminateExisting;
-    }
     let id = tx.new_run_id();
     match start::resolve(tx, &request.request_id, &Policies { reuse, conflict })? {
         Existing::Start => {}
@@ -388,17 +377,6 @@ fn started(tx: &mut Transaction<'_>, message: &EntityMessage, start: &StartChild
     Ok(id.to_string())
 }
 
-/// Whether the open run of this id is the child that an earlier run of the parent, reset since, left behind.
-fn left_by_reset(tx: &Transaction<'_>, message: &EntityMessage, start: &StartChild) -> Answer<bool> {
-    if start.replaced_run_ids.is_empty() {
-        return Ok(false);
-    }
-    let Some(run) = open_run(tx, "")? else { return Ok(false) };
-    let details = run.details(tx);
-    Ok(details.parent_workflow_id == message.source_workflow_id
-        && start.replaced_run_ids.contains(&details.parent_run_id))
-}
-
 /// The parent has recorded the start.
 pub(crate) fn release(tx: &mut Transaction<'_>, release: &ReleaseChild) -> Answer<MessageOutcome> {
     let Some(mut run) = open_run(tx, &release.run_id)? else { return Ok(done()) };
@@ -417,7 +395,8 @@ pub(crate) fn parent_closed(
     close: &CloseChild,
 ) -> Answer<MessageOutcome> {
     let Some(mut run) = open_run(tx, "")? else { return Ok(done()) };
-    if run.details(tx).first_execution_run_id != close.first_run_id || !is_child_of(tx, &run, message) {
+    let is_meant = close.first_run_id.is_empty() || run.details(tx).first_execution_run_id == close.first_run_id;
+    if !is_meant || !is_child_of(tx, &run, message) {
         return Ok(done());
     }
     run.record.awaits_parent = false;

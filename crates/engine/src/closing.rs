@@ -2,7 +2,7 @@
 //! While it has that task, signals and updates are refused, so that it does not meet the same again.
 //!
 //! The reference server keeps this in memory alone, with what it knows of waiting updates, and drops that memory whenever it refuses
-//! a call about the run; not for signals, and not for the failure of a task that is gone. Clients can see all of it.
+//! a call about the run; not for signals, and not for the completion or failure of a task that is gone. Clients can see all of it.
 
 use mainstay_api::log::{ActivityTarget, TaskToken, activity_target::Target, command::Op};
 use mainstay_api::temporal::common::v1::WorkflowExecution;
@@ -10,7 +10,7 @@ use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 
 use crate::run::Run;
 use crate::transaction::Transaction;
-use crate::{Answer, Error, Fault, Stop};
+use crate::{Answer, Error, Fault, Stop, updates};
 
 const TASK_NOT_FOUND: &str = "Workflow task not found.";
 
@@ -55,6 +55,7 @@ pub fn subject(op: &Op) -> Option<(Call, &str)> {
         Op::CancelActivity(c) => (Call::Other, by_target(&c.target)),
         Op::HeartbeatActivity(c) => (Call::Other, by_target(&c.target)),
         Op::OperateActivities(c) => (Call::Other, c.run_id.as_str()),
+        Op::UpdateOptions(c) => (Call::Other, of(&c.workflow_execution)),
         _ => return None,
     })
 }
@@ -65,9 +66,7 @@ impl Call {
     pub fn drops_memory(self, refusal: &Error) -> bool {
         match self {
             Self::Signal => false,
-            // A completion with a bad command changes the run, and so is no mere refusal.
-            Self::TaskCompletion => !matches!(refusal, Error::InvalidArgument(_)),
-            Self::TaskFailure => *refusal != Error::not_found(TASK_NOT_FOUND),
+            Self::TaskCompletion | Self::TaskFailure => *refusal != Error::not_found(TASK_NOT_FOUND),
             Self::Other => true,
         }
     }
@@ -85,19 +84,23 @@ pub(crate) fn refuse_signal(run: &Run) -> Answer<()> {
     if run.record.close_attempted && run.task_started() { Err(closing().into()) } else { Ok(()) }
 }
 
-/// After a refused command: its run has no second chance any more, if the refusal drops memory.
+/// After a refused command: its run has no second chance any more, and updates wait anew, if the refusal drops memory.
 pub(crate) fn forget(tx: &mut Transaction<'_>, op: &Op, refusal: &Error) -> Result<(), Fault> {
     let Some((call, run_id)) = subject(op) else { return Ok(()) };
     if !call.drops_memory(refusal) {
         return Ok(());
     }
     match Run::load(tx, run_id) {
-        Ok(mut run) if run.record.close_attempted => {
-            run.record.close_attempted = false;
-            run.save_uncounted(tx);
+        Ok(mut run) => {
+            // A completion that failed its task has noted by itself whether the run tried to close.
+            let failed_task = call == Call::TaskCompletion && !run.task_started();
+            let attempted = !failed_task && std::mem::take(&mut run.record.close_attempted);
+            if updates::wait_anew(&mut run) || attempted {
+                run.save_uncounted(tx);
+            }
             Ok(())
         }
-        Ok(_) | Err(Stop::Refused(_)) => Ok(()),
+        Err(Stop::Refused(_)) => Ok(()),
         Err(Stop::Broken(fault)) => Err(fault),
     }
 }

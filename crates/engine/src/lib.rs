@@ -46,6 +46,7 @@ mod worker_build;
 mod workflow_task;
 
 pub use closing::{Call, closing, subject};
+pub use commands::is_bad_sequence;
 pub use describe::describe;
 pub use error::Error;
 pub use note::{Note, ScheduleNote};

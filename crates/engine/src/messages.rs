@@ -39,14 +39,12 @@ pub(crate) struct Address<'a> {
 /// Which life of the entity at hand sends a message.
 pub(crate) struct Sender<'a> {
     pub(crate) run_id: &'a str,
-    /// The run that a reset run began as; else empty.
-    pub(crate) original_run_id: &'a str,
 }
 
 /// Puts a message of this run into the outbox; answers its sequence.
 pub(crate) fn send(tx: &mut Transaction<'_>, run: &Run, to: &Address<'_>, body: Body) -> u64 {
     let id = tx.next_message_id();
-    let message = message(tx, &sender(tx, run), id, to, body);
+    let message = message(tx, &sender(run), id, to, body);
     tx.put_message(message);
     id.sequence
 }
@@ -64,13 +62,13 @@ pub(crate) fn replace(tx: &mut Transaction<'_>, run: &Run, sequence: u64, to: &A
     if tx.is_own_message(id) {
         tx.remove_message(id);
     } else {
-        let message = message(tx, &sender(tx, run), id, to, body);
+        let message = message(tx, &sender(run), id, to, body);
         tx.put_message(message);
     }
 }
 
-fn sender<'a>(tx: &Transaction<'_>, run: &'a Run) -> Sender<'a> {
-    Sender { run_id: &run.record.run_id, original_run_id: &run.details(tx).original_execution_run_id }
+fn sender(run: &Run) -> Sender<'_> {
+    Sender { run_id: &run.record.run_id }
 }
 
 fn message(tx: &Transaction<'_>, from: &Sender<'_>, id: MessageId, to: &Address<'_>, body: Body) -> EntityMessage {
@@ -80,7 +78,6 @@ fn message(tx: &Transaction<'_>, from: &Sender<'_>, id: MessageId, to: &Address<
         source_namespace_id: tx.entity.namespace_id.clone(),
         source_workflow_id: tx.entity.workflow_id.clone(),
         source_run_id: from.run_id.to_string(),
-        source_original_run_id: from.original_run_id.to_string(),
         namespace_id: to.namespace_id.to_string(),
         workflow_id: to.workflow_id.to_string(),
         initiated_event_id: to.initiated_event_id,
@@ -210,7 +207,7 @@ pub(crate) fn open_run(tx: &Transaction<'_>, run_id: &str) -> Answer<Option<Run>
     }
 }
 
-/// Whether this run is a child of the run that sent the message.
+/// Whether this run is a child of the run that sent the message: as recorded, not of one that it was reset to.
 pub(crate) fn is_child_of(tx: &Transaction<'_>, run: &Run, message: &EntityMessage) -> bool {
     if !run.record.is_child {
         return false;
@@ -218,5 +215,5 @@ pub(crate) fn is_child_of(tx: &Transaction<'_>, run: &Run, message: &EntityMessa
     let d = run.details(tx);
     d.parent_namespace_id == message.source_namespace_id
         && d.parent_workflow_id == message.source_workflow_id
-        && (d.parent_run_id == message.source_run_id || d.parent_run_id == message.source_original_run_id)
+        && d.parent_run_id == message.source_run_id
 }

@@ -119,6 +119,7 @@ impl Replayed {
             A::WorkflowTaskFailedEventAttributes(a) if a.cause() == Cause::ResetWorkflow => {
                 record.workflow_task = None;
                 record.failed_tasks += 1;
+                record.set_last_task_failure(Cause::ResetWorkflow);
             }
             A::WorkflowTaskFailedEventAttributes(a) if a.cause() == Cause::WorkflowPauseRequestedBeforeTaskStarted => {
                 record.workflow_task = None;
@@ -126,7 +127,11 @@ impl Replayed {
             A::WorkflowTaskTimedOutEventAttributes(a) if a.timeout_type() == TimeoutType::ScheduleToStart => {
                 record.workflow_task = None;
             }
-            A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_) => {
+            failed @ (A::WorkflowTaskFailedEventAttributes(_) | A::WorkflowTaskTimedOutEventAttributes(_)) => {
+                record.set_last_task_failure(match failed {
+                    A::WorkflowTaskFailedEventAttributes(a) => a.cause(),
+                    _ => Cause::Unspecified,
+                });
                 // The next attempt is pending, though no event tells of it.
                 record.workflow_task = Some(WorkflowTaskRecord { attempt: 1, scheduled_ns: at, ..Default::default() });
                 record.failed_tasks += 1;

@@ -1,13 +1,14 @@
 //! ResetWorkflowExecution: a new run that shares the beginning of an old one's history and goes on differently.
 //!
 //! The history up to the reset point is copied, its open workflow task fails, what came from outside afterwards is applied
-//! again, and a new workflow task follows. The current run ends if it is open. (Reference §2.15.)
+//! again, and a new workflow task follows. The current run ends if it is open. (Reference §2.15.) Children that were started after the
+//! reset point live on, as recorded: the new run cannot start one of the same id while it does.
 //!
 //! As recorded, a reset that a client repeats is another one. Batch jobs repeat theirs after a crash: they name the run that is made.
 
 use mainstay_api::RawHistory;
 use mainstay_api::log::{Reply, reply};
-use mainstay_api::record::{ChildrenOfReset, WorkflowTaskRecord};
+use mainstay_api::record::{BroughtBack, WorkflowTaskRecord};
 use mainstay_api::temporal::enums::v1::{
     EventType, ResetReapplyExcludeType as Exclude, ResetReapplyType, WorkflowTaskFailedCause as Cause,
 };
@@ -56,7 +57,6 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
     };
     let base_id = base.id;
     inherit(tx, &base, &mut replayed.run);
-    leave_children(tx, &base, finish, &mut replayed.run)?;
     end_current(tx, &request.reason)?;
     mark_reset(tx, base_id, id)?;
     for (first, batch) in &prefix.batches {
@@ -115,25 +115,6 @@ fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run) {
     run.record.scheduled_by.clone_from(&base.record.scheduled_by);
 }
 
-/// Remembers the children that were started after the reset point: each lives on until the new run starts one of its id.
-fn leave_children(tx: &Transaction<'_>, base: &Run, finish: i64, run: &mut Run) -> Answer<()> {
-    let mut reset_children = base.details(tx).reset_children.clone();
-    let mut left = ChildrenOfReset { parent_run_id: base.record.run_id.clone(), workflow_ids: Vec::new() };
-    for (_, batch) in histories(tx, base.id)?.into_iter().filter(|(first, _)| *first >= finish) {
-        for encoded in batch.events {
-            let event: HistoryEvent = decode(Table::History, encoded)?;
-            if let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(a)) = event.attributes {
-                left.workflow_ids.push(a.workflow_id);
-            }
-        }
-    }
-    if !left.workflow_ids.is_empty() {
-        reset_children.push(left);
-    }
-    run.details_mut(tx).reset_children = reset_children;
-    Ok(())
-}
-
 /// The current run makes way.
 fn end_current(tx: &mut Transaction<'_>, reason: &str) -> Answer<()> {
     let mut current = Run::load(tx, "")?;
@@ -161,9 +142,12 @@ fn mark_reset(tx: &mut Transaction<'_>, base: RunId, id: RunId) -> Answer<()> {
 
 /// Stores what was pending: activities are handed out anew, timers keep their time, unanswered messages are sent again.
 fn store(tx: &mut Transaction<'_>, replayed: Replayed) -> Run {
-    let Replayed { mut run, activities, timers, children, initiated, request_ids, updates, .. } = replayed;
-    for (id, update) in updates {
-        crate::updates::put(tx, &run, &id, &update);
+    let Replayed { mut run, activities, timers, children, initiated, request_ids, .. } = replayed;
+    for (id, update) in replayed.updates {
+        if update.admitted_event_id != 0 && update.accepted_event_id == 0 {
+            run.record.set_brought_back(BroughtBack::Waiting);
+        }
+        updates::put(tx, &run, &id, &update);
     }
     let start_request_id = run.details(tx).start_request_id.clone();
     run.remember(tx, &start_request_id, EventType::WorkflowExecutionStarted, 1);
@@ -223,6 +207,8 @@ fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, 
         ..WorkflowTaskFailedEventAttributes::default()
     };
     run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
+    run.record.failed_tasks = run.record.failed_tasks.saturating_add(1);
+    run.record.set_last_task_failure(Cause::ResetWorkflow);
 }
 
 /// Does to the new run what the request asks for besides.
@@ -246,7 +232,10 @@ fn reapply(
     if request.reset_reapply_type() == ResetReapplyType::None {
         return Ok(());
     }
-    let excludes: Vec<Exclude> = request.reset_reapply_exclude_types().collect();
+    let mut excludes: Vec<Exclude> = request.reset_reapply_exclude_types().collect();
+    if request.reset_reapply_type() == ResetReapplyType::Signal {
+        excludes.push(Exclude::Update);
+    }
     let (mut from, mut source) = (request.workflow_task_finish_event_id, Some(base));
     while let Some(id) = source.take() {
         for (first, batch) in histories(tx, id)? {
@@ -275,16 +264,18 @@ fn reapply_event(
     event: HistoryEvent,
     excludes: &[Exclude],
 ) -> Result<(), Fault> {
-    let HistoryEvent { attributes: Some(attributes), links, user_metadata, .. } = event else { return Ok(()) };
-    let attached = match &attributes {
+    let HistoryEvent { attributes: Some(mut attributes), links, user_metadata, .. } = event else { return Ok(()) };
+    let attached = match &mut attributes {
         Attributes::WorkflowExecutionUpdateAdmittedEventAttributes(a) if !excludes.contains(&Exclude::Update) => {
             return updates::admit_again(tx, run, a.request.as_ref(), links);
         }
         Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(a) if !excludes.contains(&Exclude::Update) => {
             return updates::admit_again(tx, run, a.accepted_request.as_ref(), links);
         }
-        Attributes::WorkflowExecutionSignaledEventAttributes(_) if !excludes.contains(&Exclude::Signal) => {
+        Attributes::WorkflowExecutionSignaledEventAttributes(a) if !excludes.contains(&Exclude::Signal) => {
             run.record.signal_count += 1;
+            // As recorded: who sent it is not said again.
+            a.external_workflow_execution = None;
             String::new()
         }
         Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(a) => {

@@ -2,8 +2,13 @@
 //!
 //! A row is there from the acceptance on, or from the event by which a reset brought an update back. Updates that are only admitted
 //! are in the leader's memory. Rows outlive the close of their run: they answer polls and repeated requests.
+//!
+//! **Brought back.** An update that a reset brought back is in the history that workers are sent, so no message carries it. A worker
+//! that completes a task without a word of it has passed it over. But the reference server keeps that in memory alone, and drops the
+//! memory whenever it refuses a call about the run ([`crate::closing`]): then the update waits again, and a completion that comes
+//! before the next start is followed by another task. Recorded.
 
-use mainstay_api::record::UpdateRecord;
+use mainstay_api::record::{BroughtBack, UpdateRecord, WorkflowTaskRecord};
 use mainstay_api::temporal::common::v1::Link;
 use mainstay_api::temporal::enums::v1::UpdateAdmittedEventOrigin as Origin;
 use mainstay_api::temporal::history::v1::WorkflowExecutionUpdateAdmittedEventAttributes;
@@ -46,5 +51,38 @@ pub(crate) fn admit_again(
     let admitted_event_id = run.write(tx, event.with_links(links));
     run.record.update_count += 1;
     put(tx, run, id, &UpdateRecord { admitted_event_id, ..UpdateRecord::default() });
+    run.record.set_brought_back(BroughtBack::Waiting);
     Ok(())
+}
+
+/// A worker is given a task: it sees in history what a reset brought back.
+pub(crate) fn sent(run: &mut Run) {
+    if run.record.brought_back() == BroughtBack::Waiting {
+        run.record.set_brought_back(BroughtBack::Sent);
+    }
+}
+
+/// A worker's task ended with all that it had to say of updates.
+pub(crate) fn passed_over(run: &mut Run) {
+    if run.record.brought_back() != BroughtBack::None {
+        run.record.set_brought_back(BroughtBack::Passed);
+    }
+}
+
+/// What was kept of the run in memory is gone. Answers whether that changed anything.
+pub(crate) fn wait_anew(run: &mut Run) -> bool {
+    let changes = matches!(run.record.brought_back(), BroughtBack::Sent | BroughtBack::Passed);
+    if changes {
+        run.record.set_brought_back(BroughtBack::Waiting);
+    }
+    changes
+}
+
+/// Whether something that a reset brought back waits for the task after this one, which a worker completes.
+pub(crate) fn wait_after(tx: &Transaction<'_>, run: &Run, task: &WorkflowTaskRecord) -> Result<bool, Fault> {
+    if run.record.brought_back() != BroughtBack::Waiting || task.speculative_id != 0 {
+        return Ok(false);
+    }
+    let rows = tx.scan_records::<UpdateRecord>(Table::Update, run.id)?;
+    Ok(rows.iter().any(|update| update.admitted_event_id != 0 && update.accepted_event_id == 0))
 }

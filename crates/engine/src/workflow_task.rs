@@ -25,7 +25,7 @@ use crate::store::EntityKey;
 use crate::suggest::SuggestFrom;
 use crate::transaction::Transaction;
 use crate::{Answer, Error, Note, empty, reply_of};
-use crate::{commands, lifecycle, search_attributes, speculative, worker_build};
+use crate::{commands, lifecycle, search_attributes, speculative, updates, worker_build};
 
 const SECOND: i64 = 1_000_000_000;
 /// From this attempt on the time-out handed out grows: the only back-off of failing tasks.
@@ -286,6 +286,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
         run.record.next_task_attempt = 1;
     }
     note_start(&run.record, &mut task, starter, tx.now(), &tx.context.suggest_from);
+    updates::sent(run);
     if task.attempt == 1 {
         task.started_event_id = run.write(tx, started_event(&task, starter.worker.clone()));
         run.end_batch();
@@ -459,13 +460,14 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure
             ..WorkflowTaskFailedEventAttributes::default()
         };
         run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
+        run.record.set_last_task_failure(failure.cause);
     }
-    let cause = format!("WorkflowTaskFailedCause{}", commands::camel(failure.cause));
-    count_failure(tx, run, &task, ("WorkflowTaskFailed", cause));
+    count_failure(tx, run, &task);
 }
 
-/// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
-fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, problem: (&str, String)) {
+/// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up. What is reported is the
+/// last failure that history tells of.
+fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord) {
     if run.record.sticky_queue.is_empty() {
         run.record.failed_tasks = run.record.failed_tasks.saturating_add(1);
         run.record.next_task_attempt = task.attempt.saturating_add(1);
@@ -474,6 +476,10 @@ fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord,
         run.record.next_task_attempt = 1;
     }
     if run.record.failed_tasks >= REPORTED_FROM {
+        let problem = match run.record.last_task_failure() {
+            Cause::Unspecified => ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".to_string()),
+            cause => ("WorkflowTaskFailed", format!("WorkflowTaskFailedCause{}", commands::camel(cause))),
+        };
         search_attributes::set_problems(tx, run, Some(problem));
     }
 }
@@ -493,6 +499,7 @@ pub(crate) fn fail_by_worker(tx: &mut Transaction<'_>, command: &log::FailWorkfl
             identity: request.identity.clone(),
         };
         fail(tx, &mut run, failure);
+        updates::passed_over(&mut run);
         wake(tx, &mut run)?;
     }
     run.save(tx);
@@ -521,7 +528,7 @@ pub(crate) fn time_out(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRow) 
 pub(crate) fn end_timed_out(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord, kind: TimeoutType) {
     write_time_out(tx, run, task, kind);
     if kind == TimeoutType::StartToClose {
-        count_failure(tx, run, task, ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".into()));
+        count_failure(tx, run, task);
     } else {
         clear_sticky(run);
     }
@@ -538,6 +545,9 @@ pub(crate) fn write_time_out(tx: &Transaction<'_>, run: &mut Run, task: &Workflo
         timeout_type: kind as i32,
     };
     run.write(tx, Attributes::WorkflowTaskTimedOutEventAttributes(attributes));
+    if kind == TimeoutType::StartToClose {
+        run.record.set_last_task_failure(Cause::Unspecified);
+    }
 }
 
 /// The worker has lost its cache: the next task goes to the normal queue.

@@ -87,6 +87,9 @@ impl<R: Runtime> Node<R> {
             id => Some(id.to_string()),
         };
         if let Some(run) = run.and_then(|run| run.parse().ok()) {
+            if let Some(void) = self.board().updates.drop_memory(&subject.entity, run) {
+                self.board().dispatch.retract_speculative(void, self.now());
+            }
             self.board().waits.refused(&subject.entity, run);
         }
     }

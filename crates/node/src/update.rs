@@ -288,7 +288,7 @@ impl<R: Runtime> Node<R> {
     ) -> Result<(), Error> {
         let record = self.shard(self.route(entity))?.run(entity, run).map_err(unreadable)?;
         let open = record.as_ref().is_some_and(|record| record.close_ns == 0);
-        let fate = |id: &str| match refused {
+        let fate = |id: &str, again: bool| match refused {
             Some(_) => {
                 let text = "Unable to perform workflow execution update due to unexpected workflow task failure.";
                 open.then(|| Fate::Aborted(Error::WorkflowNotReady(text.into())))
@@ -296,15 +296,18 @@ impl<R: Runtime> Node<R> {
             None => {
                 let rejected = answers.rejections.iter().find(|(rejected, _)| rejected == id);
                 let failure = rejected.map(|(_, failure)| failure.clone());
-                failure.or_else(|| (open && !answers.heartbeat).then(unprocessed)).map(Fate::Rejected)
+                failure.or_else(|| (open && !answers.heartbeat && !again).then(unprocessed)).map(Fate::Rejected)
             }
         };
         let goes_on = |record: &RunRecord| {
             let pending = record.workflow_task.clone().or_else(|| self.board().updates.task(entity, run));
             pending.is_some_and(|task| task.started_ns == answers.started_ns)
         };
-        // A refusal that changed nothing leaves the task with its worker.
-        if refused.is_none() || !record.as_ref().is_some_and(goes_on) {
+        // A refusal that changed nothing leaves the task with its worker; but one for a bad command ends what came with it.
+        let bad_command = refused.is_some_and(|error| {
+            matches!(error, Error::InvalidArgument(_)) && !mainstay_engine::is_bad_sequence(error)
+        });
+        if refused.is_none() || bad_command || !record.as_ref().is_some_and(goes_on) {
             if refused.is_none() && !open {
                 // What a worker said of updates holds though it closed the run, but for what came too late to be written.
                 let said = |id: &str| {

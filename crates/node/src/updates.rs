@@ -70,6 +70,14 @@ struct Waiting {
     update: Arc<Update>,
     /// When the task started that it was sent with; 0 if it is only admitted.
     sent_ns: i64,
+    /// It was sent, but must be sent again unless its worker answers.
+    again: bool,
+}
+
+impl Waiting {
+    fn admitted(update: Arc<Update>) -> Self {
+        Self { update, sent_ns: 0, again: false }
+    }
 }
 
 #[derive(Default)]
@@ -167,7 +175,7 @@ impl Updates {
         }
         let of_run = books.runs.entry(key).or_default();
         of_run.group = group;
-        of_run.waiting.push(Waiting { update, sent_ns: 0 });
+        of_run.waiting.push(Waiting::admitted(update));
         Ok(())
     }
 
@@ -215,7 +223,7 @@ impl Updates {
         let mut ids: BTreeSet<String> = of_run.waiting.iter().map(|waiting| waiting.update.id.clone()).collect();
         // A call that is repeated while its first try is under way brings the same update: a worker is sent one.
         let is_new = |one: &mut Starting| is_of_run(one) && ids.insert(one.update.id.clone());
-        let begun = starting.extract_if(.., is_new).map(|one| Waiting { update: one.update, sent_ns: 0 });
+        let begun = starting.extract_if(.., is_new).map(|one| Waiting::admitted(one.update));
         of_run.waiting.extend(begun);
     }
 
@@ -234,7 +242,9 @@ impl Updates {
             return Vec::new();
         }
         let Some(of_run) = books.runs.get_mut(&(entity.clone(), run)) else { return Vec::new() };
-        of_run.waiting.iter_mut().for_each(|waiting| waiting.sent_ns = started_ns);
+        for waiting in &mut of_run.waiting {
+            (waiting.sent_ns, waiting.again) = (started_ns, false);
+        }
         let new = of_run.waiting.iter().filter(|waiting| !prolonged.contains(&waiting.update.id));
         new.map(|waiting| waiting.update.message(started_event_id - 1)).collect()
     }
@@ -243,7 +253,7 @@ impl Updates {
     pub(crate) fn wait_since(&self, entity: &EntityKey, run: RunId, started_ns: i64) -> bool {
         let books = lock(&self.books);
         let of_run = books.runs.get(&(entity.clone(), run));
-        of_run.is_some_and(|of_run| of_run.waiting.iter().any(|waiting| waiting.sent_ns != started_ns))
+        of_run.is_some_and(|of_run| of_run.waiting.iter().any(|w| w.again || w.sent_ns != started_ns))
     }
 
     /// The requests that were sent with a task.
@@ -257,13 +267,14 @@ impl Updates {
         sent.map(|waiting| waiting.update.request.clone()).collect()
     }
 
-    /// Ends updates that were sent with a task, by id; others that were sent with it are admitted again.
+    /// Ends updates that were sent with a task, by id and by whether they must be sent again; others that were sent with it are
+    /// admitted again.
     pub(crate) fn end_sent(
         &self,
         entity: &EntityKey,
         run: RunId,
         started_ns: i64,
-        mut fate: impl FnMut(&str) -> Option<Fate>,
+        mut fate: impl FnMut(&str, bool) -> Option<Fate>,
     ) {
         let mut books = lock(&self.books);
         let Some(of_run) = books.runs.get_mut(&(entity.clone(), run)) else { return };
@@ -271,8 +282,8 @@ impl Updates {
             if waiting.sent_ns != started_ns {
                 return true;
             }
+            let ended = fate(&waiting.update.id, std::mem::take(&mut waiting.again));
             waiting.sent_ns = 0;
-            let ended = fate(&waiting.update.id);
             let stays = ended.is_none();
             ended.into_iter().for_each(|fate| waiting.update.end(fate));
             stays
@@ -341,6 +352,16 @@ impl Updates {
         tasks_of(&lock(&self.books), entity)
     }
 
+    /// The speculative tasks of a group's runs that no worker has.
+    pub(crate) fn unstarted(&self, group: u32) -> Vec<(EntityKey, RunId, WorkflowTaskRecord)> {
+        let books = lock(&self.books);
+        let of_group = books.runs.iter().filter(|(_, of_run)| of_run.group == group);
+        of_group
+            .filter_map(|((entity, run), of_run)| Some((entity.clone(), *run, of_run.task.clone()?)))
+            .filter(|(_, _, task)| task.started_event_id == 0)
+            .collect()
+    }
+
     /// A run's speculative task.
     pub(crate) fn task(&self, entity: &EntityKey, run: RunId) -> Option<WorkflowTaskRecord> {
         let books = lock(&self.books);
@@ -357,6 +378,18 @@ impl Updates {
         if let Some(kept) = kept.filter(|kept| kept.speculative_id == task.speculative_id) {
             *kept = task;
         }
+    }
+
+    /// A call about a run was refused so that the reference server drops what it keeps of the run in memory: updates are admitted again
+    /// by their callers' calls, which it repeats, and a speculative task that a worker has is void. Answers the task's id.
+    pub(crate) fn drop_memory(&self, entity: &EntityKey, run: RunId) -> Option<u64> {
+        let mut books = lock(&self.books);
+        let of_run = books.runs.get_mut(&(entity.clone(), run))?;
+        of_run.waiting.iter_mut().for_each(|waiting| waiting.again = waiting.sent_ns != 0);
+        let void = of_run.task.take_if(|task| task.started_event_id != 0);
+        drop(books);
+        self.touch(entity, run);
+        void.map(|task| task.speculative_id)
     }
 
     /// Apply changed a run.

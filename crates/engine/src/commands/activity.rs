@@ -112,13 +112,11 @@ pub(super) fn request_cancel(c: &mut Completion<'_, '_>, command: &Command, sche
         return Err(bad("ScheduledEventId is not set on RequestCancelActivityTaskCommand.".into()));
     }
     let found = activities::by_event(c.tx, c.run, scheduled_event_id)?;
-    if found.is_none() && !c.run.has_buffered_close(c.tx, scheduled_event_id)? {
+    let again = found.as_ref().is_some_and(|activity| activity.cancel_requested);
+    if again || (found.is_none() && !c.run.has_buffered_close(c.tx, scheduled_event_id)?) {
         return Err(bad(format!(
             "invalid history builder state for action: add-activitytask-cancel-requested-event, ScheduledEventID: {scheduled_event_id}"
         )));
-    }
-    if found.as_ref().is_some_and(|a| a.cancel_requested) {
-        return Ok(());
     }
     let attributes = ActivityTaskCancelRequestedEventAttributes {
         scheduled_event_id,

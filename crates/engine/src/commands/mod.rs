@@ -27,6 +27,8 @@ use mainstay_api::temporal::workflowservice::v1::{
 };
 use mainstay_base::limits;
 
+pub use sequence::is_bad_sequence;
+
 use crate::convert::{given, nanos};
 use crate::event::{Attributes, NewEvent};
 use crate::lifecycle::{self, Termination};
@@ -35,7 +37,7 @@ use crate::run::Run;
 use crate::store::Fault;
 use crate::transaction::Transaction;
 use crate::workflow_task::{self, Starter, TaskFailure};
-use crate::{Answer, Error, Stop, reply_of, search_attributes, speculative, worker_build};
+use crate::{Answer, Error, Stop, reply_of, search_attributes, speculative, updates, worker_build};
 
 /// A streak of empty completions that only ask for another task may last this long.
 const HEARTBEAT_STREAK_MAX: i64 = 30 * 60 * 1_000_000_000;
@@ -132,12 +134,15 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
         Ok(_) if run.written_bytes() > limits::TRANSACTION_SIZE_MAX => {
             return too_large(tx, &token, run.written_bytes());
         }
-        Ok(completed) => {
+        Ok(Applied { completed, nothing_to_say }) => {
             let dropped = completed.response.as_ref().is_some_and(|r| r.reset_history_event_id != 0);
             if dropped {
                 run.save_uncounted(tx)
             } else {
                 run.save(tx)
+            }
+            if nothing_to_say {
+                return Err(Error::not_found("No messages for speculative workflow task.").into());
             }
             return Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)));
         }
@@ -226,21 +231,31 @@ fn heartbeat_streak_over(
     true
 }
 
+/// What a completion did.
+struct Applied {
+    completed: WorkflowTaskCompleted,
+    /// The worker wants a next task, which only what it is never sent would make.
+    nothing_to_say: bool,
+}
+
 #[allow(deprecated)]
 fn apply(
     tx: &mut Transaction<'_>,
     run: &mut Run,
     request: &RespondWorkflowTaskCompletedRequest,
     command: &log::CompleteWorkflowTask,
-) -> Checked<WorkflowTaskCompleted> {
+) -> Checked<Applied> {
     check_binary(tx, &request.binary_checksum)?;
     let mut task = workflow_task::take(tx, run).unwrap_or_default();
     if update::leaves_no_trace(tx, run, &task, request)? {
         let reset_history_event_id = speculative::drop_completed(run, task);
         set_sticky(run, request);
         let response = RespondWorkflowTaskCompletedResponse { reset_history_event_id, ..Default::default() };
-        return Ok(WorkflowTaskCompleted { response: Some(response), ..WorkflowTaskCompleted::default() });
+        updates::passed_over(run);
+        let completed = WorkflowTaskCompleted { response: Some(response), ..WorkflowTaskCompleted::default() };
+        return Ok(Applied { completed, nothing_to_say: false });
     }
+    let wait = updates::wait_after(tx, run, &task)?;
     workflow_task::write_start(tx, run, &mut task, &request.identity, worker_build::of_completion(request));
     let completed_event_id = write_completed(tx, run, &task, request);
     run.record.last_completed_started_event_id = task.started_event_id;
@@ -254,6 +269,9 @@ fn apply(
     worker_build::record(tx, run, build, tx.now(), completed_event_id);
     search_attributes::set_problems(tx, run, None);
     let unseen = run.record.buffered_count > 0;
+    if !wait && !request.force_create_new_workflow_task {
+        updates::passed_over(run);
+    }
     let mut completion = Completion {
         tx,
         run,
@@ -272,13 +290,18 @@ fn apply(
     update::take_rest(&mut completion)?;
     let Completion { tx, run, mut wake, eager, .. } = completion;
     // Updates alone make a task that a worker asks for with this completion a speculative one, and any other a normal one.
-    wake |= command.updates_wait && !request.return_new_workflow_task;
+    wake |= (command.updates_wait || wait) && !request.return_new_workflow_task;
     let workflow_task = next_task(tx, run, &task, request, wake)?;
-    Ok(WorkflowTaskCompleted {
+    // As recorded: a speculative task that would tell the worker nothing is none, and the worker is told so.
+    let wants_one = wait && request.return_new_workflow_task && !command.updates_wait;
+    let nothing_to_say = wants_one && workflow_task.is_none() && run.is_open() && !is_paused(run);
+    let completed = WorkflowTaskCompleted {
         response: Some(RespondWorkflowTaskCompletedResponse::default()),
         workflow_task,
-        activity_tasks: eager,
-    })
+        // The worker of a run that it closed is given nothing more.
+        activity_tasks: if run.is_open() { eager } else { Vec::new() },
+    };
+    Ok(Applied { completed, nothing_to_say })
 }
 
 /// A worker whose code the namespace has found bad may not decide anything.

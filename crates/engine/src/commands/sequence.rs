@@ -5,6 +5,8 @@ use mainstay_api::temporal::enums::v1::CommandType;
 
 use crate::{Answer, Error};
 
+const BAD_SEQUENCE: &str = "invalid command sequence";
+
 /// # Errors
 /// A wrong list is refused without failing the task: a worker cannot have meant it.
 pub(super) fn check(commands: &[Command]) -> Answer<()> {
@@ -22,7 +24,7 @@ pub(super) fn check(commands: &[Command]) -> Answer<()> {
         if closes(command.command_type()) && at + 1 != commands.len() {
             let names: Vec<String> = commands.iter().map(|c| camel(c.command_type())).collect();
             let text = format!(
-                "invalid command sequence: [{}], command {} must be the last command.",
+                "{BAD_SEQUENCE}: [{}], command {} must be the last command.",
                 names.join(", "),
                 camel(command.command_type())
             );
@@ -30,6 +32,12 @@ pub(super) fn check(commands: &[Command]) -> Answer<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a completion was refused before any of its commands was looked at: it does not fail the task.
+#[must_use]
+pub fn is_bad_sequence(refusal: &Error) -> bool {
+    matches!(refusal, Error::InvalidArgument(text) if text.starts_with(BAD_SEQUENCE))
 }
 
 fn closes(kind: CommandType) -> bool {

@@ -28,7 +28,7 @@ impl Schedule {
     pub(super) fn send(&self, tx: &mut Transaction<'_>, workflow_id: &str, body: Body) {
         let namespace_id = tx.entity.namespace_id.clone();
         let to = Address { namespace_id: &namespace_id, workflow_id, initiated_event_id: 0 };
-        let from = Sender { run_id: &self.record.run_id, original_run_id: "" };
+        let from = Sender { run_id: &self.record.run_id };
         messages::send_from(tx, &from, &to, body);
     }
 }

@@ -25,7 +25,7 @@ impl<R: Runtime, S: Service> Frontend<R, S> {
         let namespace = self.namespace(&request.namespace)?;
         validate::workflow_id(request.workflow_execution.as_ref().map_or("", |execution| &execution.workflow_id))?;
         check(request.workflow_execution_options.as_ref(), request.update_mask.as_ref())?;
-        let execution = validate::execution_by_id(request.workflow_execution.as_ref())?;
+        let execution = validate::loaded_execution(request.workflow_execution.as_ref())?;
         validate::length("Identity", &request.identity)?;
         match self.execute(&namespace, &execution.workflow_id, Op::UpdateOptions(request)).await?.reply {
             Some(reply::Reply::UpdateOptions(response)) => Ok(response),
