@@ -43,7 +43,7 @@ impl Server {
             namespace: namespace.to_string(),
             identity: format!("bench-{}", std::process::id()),
             run: format!("bench-{nanos:x}"),
-            padding: Bytes::from(vec![b'x'; payload]),
+            padding: incompressible(payload),
         })
     }
 
@@ -72,6 +72,18 @@ impl Server {
         }
         Some(Payloads { payloads })
     }
+}
+
+/// So many bytes that do not compress, the same each time.
+fn incompressible(length: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| byte()).collect()
 }
 
 pub(crate) fn payload(encoding: &'static str, data: Bytes) -> Payload {

@@ -18,7 +18,7 @@ impl<R: Runtime> Node<R> {
     pub(crate) fn gain(&self, group: u32) -> Result<(), StorageError> {
         // As at a start. A clock that was far behind when this node came to be would let the group's time stand still.
         if let Ok(shard) = self.shard(group) {
-            self.0.clock.at_least(shard.now()?);
+            self.has_seen(shard.now()?);
         }
         self.board().set_leads(group, true, self.now());
         self.offer_rows(group)?;

@@ -398,11 +398,16 @@ impl<R: Runtime> Node<R> {
         Ok(())
     }
 
+    /// A group's log has this time: none before it is told from here on.
+    pub(crate) fn has_seen(&self, ns: i64) {
+        self.0.clock.at_least(ns);
+    }
+
     /// Fills the memory that every replica has from rows.
     fn load(&self) -> Result<(), StorageError> {
         for (group, started) in (0..).zip(self.groups()) {
             self.0.board.load(group, &started.machine().shard)?;
-            self.0.clock.at_least(started.machine().shard.now()?);
+            self.has_seen(started.machine().shard.now()?);
             if group == METADATA_GROUP {
                 self.load_queue_configurations(&started.machine().shard, self.now())?;
             }
