@@ -19,7 +19,10 @@ pub fn test() -> Result<(), Failure> {
     let failures: Vec<Failure> = [
         in_venv(&["python", "-m", "pytest", "-q", "tests/python"], &binary),
         in_venv_within(&["python", "tests/conformance/run.py"], &binary, CONFORMANCE_WITHIN),
-        in_venv(&["python", "tests/conformance/run.py", "--cluster", "signal", "query", "close"], &binary),
+        in_venv(
+            &["python", "tests/conformance/run.py", "--cluster", "signal", "query", "close", "update", "reset"],
+            &binary,
+        ),
         go(&binary),
         typescript_sample(&binary),
         in_venv(&["python", "-m", "pytest", "-q", "tests/python/kill"], &binary),

@@ -271,6 +271,7 @@ impl<R: Runtime> Node<R> {
         let rest = (!is_whole).then(|| HistoryPosition::page(run, read.next, started.next_event_id));
         response.history = Some(RawHistory { events: read.events });
         response.queries = self.board().questions.attach(&entity, run);
+        self.forget_accepted(&entity, run)?;
         let updates = &self.board().updates;
         response.messages = updates.send(&entity, run, token.started_ns, token.started_event_id, prolonged);
         Ok(WorkflowTask { token, response, rest })

@@ -102,13 +102,7 @@ impl<R: Runtime> Node<R> {
         let settling = updates.settling();
         let shard = self.shard(self.route(entity))?;
         let record = shard.run(entity, run).map_err(unreadable)?;
-        let mut accepted = BTreeSet::new();
-        for id in updates.ids(entity, run) {
-            let known: Option<UpdateRecord> = shard.record(entity, &update_row(run, &id)).map_err(unreadable)?;
-            if known.is_some_and(|known| known.accepted_event_id != 0) {
-                accepted.insert(id);
-            }
-        }
+        let accepted = self.accepted_of(entity, run, &updates.ids(entity, run))?;
         let look = Look { record: record.as_ref(), accepted, now: self.event_time(entity)? };
         let aborted = self.aborted_by_close(entity, run, record.as_ref())?;
         let consequence = updates.settle(entity, run, &look, &aborted);
@@ -122,6 +116,31 @@ impl<R: Runtime> Node<R> {
         }
         if consequence.ended || consequence.retract.is_some() {
             self.board().waits.wake(entity.clone(), run);
+        }
+        Ok(())
+    }
+
+    /// Which of these updates history knows to be accepted.
+    fn accepted_of(&self, entity: &EntityKey, run: RunId, ids: &[String]) -> Result<BTreeSet<String>, Error> {
+        let shard = self.shard(self.route(entity))?;
+        let mut accepted = BTreeSet::new();
+        for id in ids {
+            let known: Option<UpdateRecord> = shard.record(entity, &update_row(run, id)).map_err(unreadable)?;
+            if known.is_some_and(|known| known.accepted_event_id != 0) {
+                accepted.insert(id.clone());
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Forgets updates of a run that history knows by now, before a task that starts sends those that wait: the entry that accepted them
+    /// may have started it, before anybody else looked.
+    pub(crate) fn forget_accepted(&self, entity: &EntityKey, run: RunId) -> Result<(), Error> {
+        let updates = &self.board().updates;
+        let _settling = updates.settling();
+        let ids = updates.ids(entity, run);
+        if !ids.is_empty() {
+            updates.forget(entity, run, &self.accepted_of(entity, run, &ids)?);
         }
         Ok(())
     }

@@ -249,6 +249,14 @@ impl Updates {
         new.map(|waiting| waiting.update.message(started_event_id - 1)).collect()
     }
 
+    /// History knows these updates of a run: its rows tell of them from here on.
+    pub(crate) fn forget(&self, entity: &EntityKey, run: RunId, accepted: &BTreeSet<String>) {
+        let mut books = lock(&self.books);
+        if let Some(of_run) = books.runs.get_mut(&(entity.clone(), run)) {
+            of_run.waiting.retain(|waiting| !accepted.contains(&waiting.update.id));
+        }
+    }
+
     /// Whether updates wait for the next task: those that were not sent with the one that started then.
     pub(crate) fn wait_since(&self, entity: &EntityKey, run: RunId, started_ns: i64) -> bool {
         let books = lock(&self.books);

@@ -20,6 +20,8 @@ use crate::oracle::Run;
 use crate::world::World;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A server looks no longer for a leader that takes a command.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(12);
 /// Looks after which what is still paused goes on: a request that was given up may have come after the one that should end it.
 const LOOKS: u32 = 200;
 
@@ -47,15 +49,22 @@ pub async fn settle(world: &World, ledger: &Arc<Ledger>) -> End {
     let client = Client::new(&world.addresses(), 0, "reader");
     let ledger = ledger.clone();
     let reading = world.clients.spawn(async move {
-        let mut looks = 0;
+        let (mut looks, mut quiet) = (0, false);
         let jobs = loop {
             let schedules = open_schedules(&client, &ledger).await;
             let jobs = jobs(&client, &ledger).await;
             let busy = jobs.values().filter(|job| job.described.state() == BatchOperationState::Running).count();
             let open = open_runs(&client).await;
             if open.is_empty() && schedules.is_empty() && busy == 0 {
-                break jobs;
+                if quiet {
+                    break jobs;
+                }
+                // What a client gave up may be on its way inside the servers yet, and begin something.
+                quiet = true;
+                SimRuntime::sleep(GIVEN_UP_WITHIN).await;
+                continue;
             }
+            quiet = false;
             looks += 1;
             if looks % 60 == 0 {
                 let open: Vec<_> = open.iter().map(|it| &it.execution).collect();
