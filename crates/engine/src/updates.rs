@@ -5,7 +5,7 @@
 //!
 //! **Brought back.** An update that a reset brought back is in the history that workers are sent, so no message carries it. A worker
 //! that completes a task without a word of it has passed it over. But the reference server keeps that in memory alone, and drops the
-//! memory whenever it refuses a call about the run ([`crate::closing`]): then the update waits again, and a completion that comes
+//! memory whenever it refuses a call about the run (module `closing`): then the update waits again, and a completion that comes
 //! before the next start is followed by another task. Recorded.
 
 use mainstay_api::record::{BroughtBack, UpdateRecord, WorkflowTaskRecord};
