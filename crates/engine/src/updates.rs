@@ -55,23 +55,16 @@ pub(crate) fn admit_again(
     Ok(())
 }
 
-/// A worker is given a task: it sees in history what a reset brought back.
-pub(crate) fn sent(run: &mut Run) {
+/// A worker is given a task, and sees in history what a reset brought back; or its task has ended with all that it had to say.
+pub(crate) fn seen(run: &mut Run) {
     if run.record.brought_back() == BroughtBack::Waiting {
-        run.record.set_brought_back(BroughtBack::Sent);
-    }
-}
-
-/// A worker's task ended with all that it had to say of updates.
-pub(crate) fn passed_over(run: &mut Run) {
-    if run.record.brought_back() != BroughtBack::None {
-        run.record.set_brought_back(BroughtBack::Passed);
+        run.record.set_brought_back(BroughtBack::Seen);
     }
 }
 
 /// What was kept of the run in memory is gone. Answers whether that changed anything.
 pub(crate) fn wait_anew(run: &mut Run) -> bool {
-    let changes = matches!(run.record.brought_back(), BroughtBack::Sent | BroughtBack::Passed);
+    let changes = run.record.brought_back() == BroughtBack::Seen;
     if changes {
         run.record.set_brought_back(BroughtBack::Waiting);
     }

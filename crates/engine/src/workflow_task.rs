@@ -286,7 +286,7 @@ pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'
         run.record.next_task_attempt = 1;
     }
     note_start(&run.record, &mut task, starter, tx.now(), &tx.context.suggest_from);
-    updates::sent(run);
+    updates::seen(run);
     if task.attempt == 1 {
         task.started_event_id = run.write(tx, started_event(&task, starter.worker.clone()));
         run.end_batch();
@@ -499,7 +499,7 @@ pub(crate) fn fail_by_worker(tx: &mut Transaction<'_>, command: &log::FailWorkfl
             identity: request.identity.clone(),
         };
         fail(tx, &mut run, failure);
-        updates::passed_over(&mut run);
+        updates::seen(&mut run);
         wake(tx, &mut run)?;
     }
     run.save(tx);

@@ -231,9 +231,7 @@ impl Dispatch {
                 (Some(What::Gone(sequence)), _) => self.retract_here(&mut inner, offer.group, sequence, now),
                 (Some(What::QueryGone(id)), _) => {
                     if let Some(task) = inner.held.by_query.remove(&id) {
-                        inner.held.offered.remove(&task);
-                        let outputs = inner.matching.handle(Event::Retract { task }, now);
-                        self.carry_out(&mut inner, outputs, now);
+                        self.retract(&mut inner, task, now);
                     }
                 }
                 // Offered again to who owns the queue now.
@@ -306,10 +304,12 @@ impl Dispatch {
             if inner.held.by_speculative.contains_key(&key) {
                 return;
             }
-            if inner.owners.is_mine(&queue) {
-                inner.held.lent.remove(&key.id);
-            } else if key.node == inner.owners.me() {
-                inner.held.lent.insert(key.id, offer.clone());
+            if key.node == inner.owners.me() {
+                if inner.owners.is_mine(&queue) {
+                    inner.held.lent.remove(&key.id);
+                } else {
+                    inner.held.lent.insert(key.id, offer.clone());
+                }
             }
         }
         // A sticky task that is offered to its normal queue waits there for anybody.
@@ -368,10 +368,8 @@ impl Dispatch {
     }
 
     fn retract_here(&self, inner: &mut Inner, group: u32, sequence: u64, now: Timestamp) {
-        if let Some(id) = inner.held.by_row.remove(&(group, sequence)) {
-            inner.held.offered.remove(&id);
-            let outputs = inner.matching.handle(Event::Retract { task: id }, now);
-            self.carry_out(inner, outputs, now);
+        if let Some(task) = inner.held.by_row.remove(&(group, sequence)) {
+            self.retract(inner, task, now);
         }
         if inner.clustered {
             inner.held.unstarted.remove(&(group, sequence));
@@ -400,10 +398,16 @@ impl Dispatch {
 
     fn retract_speculative_here(&self, inner: &mut Inner, key: SpeculativeKey, now: Timestamp) {
         if let Some(task) = inner.held.by_speculative.remove(&key) {
-            inner.held.offered.remove(&task);
-            let outputs = inner.matching.handle(Event::Retract { task }, now);
-            self.carry_out(inner, outputs, now);
+            self.retract(inner, task, now);
         }
+    }
+
+    /// Takes a task out of its queue; answers whether no poller had taken it.
+    fn retract(&self, inner: &mut Inner, task: TaskId, now: Timestamp) -> bool {
+        let held = inner.held.offered.remove(&task).is_some();
+        let outputs = inner.matching.handle(Event::Retract { task }, now);
+        self.carry_out(inner, outputs, now);
+        held
     }
 
     /// Takes a query back; answers whether no poller had taken it, as far as is known here.
@@ -414,11 +418,7 @@ impl Dispatch {
             self.outbox.push(asked.owner, Offer { group: 0, what, queue: None });
             return true;
         }
-        let id = asked.task;
-        let held = inner.held.offered.remove(&id).is_some();
-        let outputs = inner.matching.handle(Event::Retract { task: id }, now);
-        self.carry_out(&mut inner, outputs, now);
-        held
+        self.retract(&mut inner, asked.task, now)
     }
 
     /// Begins to poll a queue.

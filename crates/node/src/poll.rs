@@ -134,22 +134,9 @@ impl<R: Runtime> Node<R> {
         let mut since = self.now();
         while let Some(given) = self.next_given(&key, &poller, deadline).await {
             let scaling = self.scaling(&key, &mut since);
-            let (group, row) = match given {
-                Given::Row { group, row } => (group, row),
-                Given::Question(question) => match self.query_task(&question, sticky)? {
-                    Some(mut task) => {
-                        task.response.poller_scaling_decision = scaling;
-                        return Ok(Some(task));
-                    }
-                    None => continue,
-                },
-                Given::Distant(query) => match self.take_query(query, sticky).await? {
-                    Some(mut task) => {
-                        task.response.poller_scaling_decision = scaling;
-                        return Ok(Some(task));
-                    }
-                    None => continue,
-                },
+            let task = match given {
+                Given::Question(question) => self.query_task(&question, sticky)?,
+                Given::Distant(query) => self.take_query(query, sticky).await?,
                 Given::Speculative(offer) => {
                     let take = TakeSpeculative {
                         offer: Some(offer),
@@ -157,34 +144,30 @@ impl<R: Runtime> Node<R> {
                         request_id: RunId::from_random(R::random()).to_string(),
                         sticky,
                     };
-                    match self.take_speculative(take).await? {
-                        Some(mut task) => {
-                            task.response.poller_scaling_decision = scaling;
-                            return Ok(Some(task));
-                        }
-                        None => continue,
-                    }
+                    self.take_speculative(take).await?
                 }
-                Given::Started(task) => {
-                    let started_task::Task::WorkflowTask(started) = *task else { continue };
-                    let mut task = self.task_of(started)?;
-                    task.response.poller_scaling_decision = scaling;
-                    return Ok(Some(task));
+                Given::Started(task) => match *task {
+                    started_task::Task::WorkflowTask(started) => Some(self.task_of(started)?),
+                    started_task::Task::ActivityTask(_) => None,
+                },
+                Given::Row { group, row } => {
+                    let start = StartWorkflowTask {
+                        run_id: row.run_id.clone(),
+                        scheduled_event_id: row.scheduled_event_id,
+                        attempt: row.attempt,
+                        task_sequence: row.sequence,
+                        poll_request_id: RunId::from_random(R::random()).to_string(),
+                        poll: Some(request.clone()),
+                    };
+                    let slot = slot_of_task(&row);
+                    let here = |begin| -> Here<'_, _> {
+                        Box::pin(self.begin_workflow_here(self.group_at(Place::Slot(slot)), begin))
+                    };
+                    let op = Op::StartWorkflowTask(start);
+                    self.start_row((group, row), op, call::Call::BeginWorkflowTask, here).await?
                 }
             };
-            let start = StartWorkflowTask {
-                run_id: row.run_id.clone(),
-                scheduled_event_id: row.scheduled_event_id,
-                attempt: row.attempt,
-                task_sequence: row.sequence,
-                poll_request_id: RunId::from_random(R::random()).to_string(),
-                poll: Some(request.clone()),
-            };
-            let slot = slot_of_task(&row);
-            let here =
-                |begin| -> Here<'_, _> { Box::pin(self.begin_workflow_here(self.group_at(Place::Slot(slot)), begin)) };
-            let op = Op::StartWorkflowTask(start);
-            if let Some(mut task) = self.start_row((group, row), op, call::Call::BeginWorkflowTask, here).await? {
+            if let Some(mut task) = task {
                 task.response.poller_scaling_decision = scaling;
                 return Ok(Some(task));
             }

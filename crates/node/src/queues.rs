@@ -79,10 +79,13 @@ impl<R: Runtime> Node<R> {
             let question = self.board().questions.find(&query.id);
             return question.map_or(Ok(None), |question| self.query_task(&question, sticky));
         }
-        let take = call::Call::TakeQuery(peer::TakeQuery { id: query.id, sticky });
-        match self.call_node::<Option<WorkflowTask>>(query.node, 0, take, ASK_WITHIN).await {
+        self.take_at(query.node, call::Call::TakeQuery(peer::TakeQuery { id: query.id, sticky })).await
+    }
+
+    /// A task that is in another node's memory. None if that does not answer: an asker asks again, and a speculative task times out.
+    async fn take_at(&self, node: u64, take: call::Call) -> Result<Option<WorkflowTask>, Error> {
+        match self.call_node::<Option<WorkflowTask>>(node, 0, take, ASK_WITHIN).await {
             Ok(asked) => asked.result(),
-            // Its asker asks again.
             Err(_) => Ok(None),
         }
     }
@@ -93,11 +96,7 @@ impl<R: Runtime> Node<R> {
         if leader == self.id() {
             return self.give_speculative(&take);
         }
-        match self.call_node::<Option<WorkflowTask>>(leader, 0, call::Call::TakeSpeculative(take), ASK_WITHIN).await {
-            Ok(asked) => asked.result(),
-            // It times out, and is tried again as a written one.
-            Err(_) => Ok(None),
-        }
+        self.take_at(leader, call::Call::TakeSpeculative(take)).await
     }
 
     /// Whether a worker polls a queue, or did just now.

@@ -251,7 +251,7 @@ fn apply(
         let reset_history_event_id = speculative::drop_completed(run, task);
         set_sticky(run, request);
         let response = RespondWorkflowTaskCompletedResponse { reset_history_event_id, ..Default::default() };
-        updates::passed_over(run);
+        updates::seen(run);
         let completed = WorkflowTaskCompleted { response: Some(response), ..WorkflowTaskCompleted::default() };
         return Ok(Applied { completed, nothing_to_say: false });
     }
@@ -270,7 +270,7 @@ fn apply(
     search_attributes::set_problems(tx, run, None);
     let unseen = run.record.buffered_count > 0;
     if !wait && !request.force_create_new_workflow_task {
-        updates::passed_over(run);
+        updates::seen(run);
     }
     let mut completion = Completion {
         tx,

@@ -16,13 +16,19 @@ def named(message, id):
     return message
 
 
-def with_update_brought_back(w):
-    """A run that a reset began with an accepted update of the one before."""
+def with_accepted_update(w):
+    """A run whose update was accepted and not completed, and who waits for that."""
     run = w.start()
     w.turn()
     p = w.begin_update(run)
     task = w.poll_workflow()
     w.complete(task, c.protocol_message("a"), messages=[named(c.accept(task.messages[0]), "a")])
+    return run, p
+
+
+def with_update_brought_back(w):
+    """A run that a reset began with an accepted update of the one before."""
+    run, p = with_accepted_update(w)
     new = reset(w, run)
     w.settle(p)
     return new
@@ -129,11 +135,7 @@ def update_and_heartbeat(w):
 @scenario
 def only_signals_are_applied_again(w):
     """With the old reapply type for signals, updates are left out."""
-    run = w.start()
-    w.turn()
-    p = w.begin_update(run)
-    task = w.poll_workflow()
-    w.complete(task, c.protocol_message("a"), messages=[named(c.accept(task.messages[0]), "a")])
+    run, p = with_accepted_update(w)
     w.signal(run, "s", 1)
     reset(w, run, reset_reapply_type="SIGNAL")
     w.settle(p)
