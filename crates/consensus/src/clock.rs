@@ -94,15 +94,15 @@ impl<R: Runtime> Pulse<R> {
         })
     }
 
-    /// Whether patience with the leader has ended; then this replica counts as standing, and a new patience begins.
-    pub fn gives_up(&self, pace: Pace) -> bool {
+    /// Whether patience with the leader, and so much more, has ended; then this replica counts as standing, and a new patience begins.
+    pub fn gives_up(&self, pace: Pace, more: Duration) -> bool {
         self.with(|times| {
             let (least, most) = pace.patience;
             let spread = (most.saturating_sub(least)).as_nanos().max(1);
             let draw = || least + Duration::from_nanos((R::random() % spread) as u64);
             let patience = *times.patience.get_or_insert_with(draw);
             let now = R::Instant::now();
-            let over = now - times.heard > pace.lease + patience;
+            let over = now - times.heard > pace.lease + patience + more;
             if over {
                 times.stand(now, pace);
             }

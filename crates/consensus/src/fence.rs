@@ -1,11 +1,13 @@
-//! A replica that is not trusted is fenced: it applies nothing, leads nothing, and gets its state anew from the leader.
+//! A replica that is not trusted is fenced: it applies nothing, serves nothing, and gets its state anew from the leader.
 //!
 //! Its log and its votes are sound, so it stays a voter and goes on to acknowledge entries. What it does not apply meanwhile is in
 //! its own log, since that is purged only behind the durable position of the state. Once another replica's rows lie whole beside
 //! its own they take their place, and what comes after them is applied from the log. Until then openraft's count of applied entries
 //! runs ahead of the state: whoever reads must ask here, too.
 //!
-//! A fenced leader hands over first. If no other replica may lead, the group stops, and says so.
+//! A fenced leader hands over first. It stands for election only when nobody else was elected for a long time: its log may be the only
+//! one of a majority that has everything, and then it leads until another has that, too. If no other replica may lead, the group stops,
+//! and says so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};

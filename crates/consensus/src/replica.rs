@@ -177,8 +177,10 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             let receiver = self.raft.server_metrics();
             let metrics = receiver.borrow_watched();
             let members = metrics.membership_config.membership();
-            // Who is fenced could not lead.
-            let votes = members.voter_ids().any(|id| id == metrics.id) && !self.fence.is_up();
+            let votes = members.voter_ids().any(|id| id == metrics.id);
+            // Who is fenced lets all others go first.
+            let fenced = self.fence.is_up();
+            let more = if fenced { 4 * self.pace.patience.1 } else { Duration::ZERO };
             let lost = lost.iter().find(|(node, _)| *node == metrics.vote.leader_id.node_id && metrics.vote.committed);
             let past_lease = lost.and_then(|(_, silent)| silent.checked_sub(self.pace.lease));
             let is_turn = |past| {
@@ -188,13 +190,13 @@ impl<R: Runtime, M: Machine> Replica for Peering<R, M> {
             let asleep = self.quiet.is_asleep();
             if alone(metrics.id, members) || members.nodes().next().is_none() || self.fence.is_parked() {
                 return false;
-            } else if votes && past_lease.is_some_and(is_turn) && self.pulse.may_stand(self.pace) {
+            } else if votes && !fenced && past_lease.is_some_and(is_turn) && self.pulse.may_stand(self.pace) {
                 Due::Election
             } else if asleep {
                 return false;
             } else if metrics.state.is_leader() {
                 if self.pulse.owes_heartbeat(self.pace, self.quiet.active()) { Due::Heartbeat } else { Due::Nothing }
-            } else if votes && self.pulse.gives_up(self.pace) {
+            } else if votes && self.pulse.gives_up(self.pace, more) {
                 Due::Election
             } else {
                 Due::Nothing

@@ -32,7 +32,9 @@ const NO_SUCH_ACTIVITY: &str =
 pub(crate) fn operate(tx: &mut Transaction<'_>, command: &OperateActivities) -> Answer<Reply> {
     let mut run = Run::load_open(tx, &command.run_id)?;
     let mut reply = empty();
+    let mut shows = false;
     for mut activity in chosen(tx, &run, command.which.as_ref())? {
+        let was_paused = activity.pause.is_some();
         match &command.operation {
             Some(Operation::Pause(how)) => pause(tx, &run, &mut activity, how, &command.identity)?,
             Some(Operation::Unpause(how)) => unpause(tx, &run, &mut activity, how),
@@ -43,9 +45,13 @@ pub(crate) fn operate(tx: &mut Transaction<'_>, command: &OperateActivities) -> 
             }
             None => return Err(Error::Unimplemented("this operation is of a newer version".into()).into()),
         }
+        shows |= activity.pause.is_some() != was_paused;
         activities::put(tx, &run, &activity);
     }
-    show_paused(tx, &mut run)?;
+    if shows {
+        // As recorded: a paused activity that ends is listed until another is paused or unpaused.
+        show_paused(tx, &mut run)?;
+    }
     run.save(tx);
     Ok(reply)
 }

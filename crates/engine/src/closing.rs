@@ -4,13 +4,14 @@
 //! The reference server keeps this in memory alone, with what it knows of waiting updates, and drops that memory whenever it refuses
 //! a call about the run; not for signals, and not for the completion or failure of a task that is gone. Clients can see all of it.
 
-use mainstay_api::log::{ActivityTarget, TaskToken, activity_target::Target, command::Op};
+use mainstay_api::log::{ActivityTarget, ForgetRun, Reply, TaskToken, activity_target::Target, command::Op};
+use mainstay_api::record::{BroughtBack, RunRecord};
 use mainstay_api::temporal::common::v1::WorkflowExecution;
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 
 use crate::run::Run;
 use crate::transaction::Transaction;
-use crate::{Answer, Error, Fault, Stop, updates};
+use crate::{Answer, Error, Fault, Stop, empty, updates};
 
 const TASK_NOT_FOUND: &str = "Workflow task not found.";
 
@@ -84,20 +85,38 @@ pub(crate) fn refuse_signal(run: &Run) -> Answer<()> {
     if run.record.close_attempted && run.task_started() { Err(closing().into()) } else { Ok(()) }
 }
 
-/// After a refused command: its run has no second chance any more, and updates wait anew, if the refusal drops memory.
+/// Whether a refusal would change a run.
+#[must_use]
+pub fn remembers(record: &RunRecord) -> bool {
+    record.close_attempted || record.brought_back() == BroughtBack::Seen
+}
+
+/// Updates are admitted in the leader's memory, and may be refused there.
+pub(crate) fn forget_run(tx: &mut Transaction<'_>, command: &ForgetRun) -> Answer<Reply> {
+    let run = Run::load_open(tx, &command.run_id)?;
+    drop_memory(tx, run, true);
+    Ok(empty())
+}
+
+/// The run has no second chance any more, and updates wait anew.
+fn drop_memory(tx: &mut Transaction<'_>, mut run: Run, ends_chance: bool) {
+    let attempted = ends_chance && std::mem::take(&mut run.record.close_attempted);
+    if updates::wait_anew(&mut run) || attempted {
+        run.save_uncounted(tx);
+    }
+}
+
+/// After a refused command: drops what is kept of its run in memory, if the refusal does that.
 pub(crate) fn forget(tx: &mut Transaction<'_>, op: &Op, refusal: &Error) -> Result<(), Fault> {
     let Some((call, run_id)) = subject(op) else { return Ok(()) };
     if !call.drops_memory(refusal) {
         return Ok(());
     }
     match Run::load(tx, run_id) {
-        Ok(mut run) => {
+        Ok(run) => {
             // A completion that failed its task has noted by itself whether the run tried to close.
             let failed_task = call == Call::TaskCompletion && !run.task_started();
-            let attempted = !failed_task && std::mem::take(&mut run.record.close_attempted);
-            if updates::wait_anew(&mut run) || attempted {
-                run.save_uncounted(tx);
-            }
+            drop_memory(tx, run, !failed_task);
             Ok(())
         }
         Err(Stop::Refused(_)) => Ok(()),

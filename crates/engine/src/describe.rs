@@ -152,7 +152,8 @@ fn activity_info(run: &Run, a: &ActivityRecord) -> PendingActivityInfo {
         (false, false, true) => PendingActivityState::Paused,
         (false, true, true) => PendingActivityState::PauseRequested,
     };
-    let backing_off = is_backing_off(run, a);
+    // What a worker asked for that closed its run was never dispatched, and waits for nothing.
+    let backing_off = is_backing_off(run, a) && a.attempt_scheduled_ns > a.scheduled_ns;
     PendingActivityInfo {
         activity_id: a.activity_id.clone(),
         activity_type: Some(ActivityType { name: a.activity_type.clone() }),

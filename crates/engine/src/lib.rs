@@ -45,7 +45,7 @@ mod versioning;
 mod worker_build;
 mod workflow_task;
 
-pub use closing::{Call, closing, subject};
+pub use closing::{Call, closing, remembers, subject};
 pub use commands::is_bad_sequence;
 pub use describe::describe;
 pub use error::Error;
@@ -128,6 +128,7 @@ pub fn apply<'a>(context: &Context, store: &'a dyn Store, command: &'a log::Comm
     let reply = match answer {
         Ok(reply) => Ok(reply),
         Err(Stop::Refused(error)) => {
+            tx.refused();
             if let Some(op) = &command.op {
                 closing::forget(&mut tx, op, &error)?;
             }
@@ -167,6 +168,7 @@ fn dispatch(tx: &mut Transaction<'_>, command: &log::Command) -> Answer<Reply> {
         Op::UnpauseWorkflow(c) => pause::unpause(tx, c),
         Op::FireTimers(c) => timers::fire(tx, c),
         Op::TimeOutSpeculativeTask(c) => speculative::time_out(tx, c),
+        Op::ForgetRun(c) => closing::forget_run(tx, c),
         // The shard does these itself: they concern no entity.
         Op::PutMember(_) | Op::PutReplicas(_) | Op::PutSplit(_) | Op::HoldSlots(_) | Op::DropSlots(_) => Ok(empty()),
         Op::BeginArrival(_) | Op::ImportRows(_) | Op::EndArrival(_) => Ok(empty()),

@@ -323,7 +323,10 @@ pub(crate) fn successor(
     let lived = tx.now().saturating_sub(run.record.start_ns);
     let backoff = backoff.max(RUN_INTERVAL_MIN - lived).max(0);
     attributes.continued_execution_run_id = run.record.run_id.clone();
-    attributes.priority.clone_from(&run.record.priority);
+    if initiator == Initiator::Workflow {
+        // A retried or cron run has the priority that its chain was started with. (Recorded.)
+        attributes.priority.clone_from(&run.record.priority);
+    }
     attributes.versioning_override.clone_from(&run.details(tx).versioning_override);
     attributes.initiator = initiator as i32;
     attributes.first_execution_run_id = run.details(tx).first_execution_run_id.clone();

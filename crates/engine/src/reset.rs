@@ -56,7 +56,7 @@ pub(crate) fn reset(tx: &mut Transaction<'_>, request: &ResetWorkflowExecutionRe
         return Err(Error::invalid(format!("{text}: {finish}")).into());
     };
     let base_id = base.id;
-    inherit(tx, &base, &mut replayed.run);
+    inherit(tx, &base, &mut replayed.run, finish);
     end_current(tx, &request.reason)?;
     mark_reset(tx, base_id, id)?;
     for (first, batch) in &prefix.batches {
@@ -105,12 +105,13 @@ fn histories(tx: &Transaction<'_>, run: RunId) -> Result<Vec<(i64, RawHistory)>,
     Ok(batches)
 }
 
-/// What a history does not say.
-fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run) {
+/// What a history does not say. It is shared up to the finish event.
+fn inherit(tx: &Transaction<'_>, base: &Run, run: &mut Run, finish: i64) {
     let (from, details) = (base.details(tx), run.details_mut(tx));
     details.start_request_id.clone_from(&from.start_request_id);
     details.user_metadata.clone_from(&from.user_metadata);
     details.completion_callbacks.clone_from(&from.completion_callbacks);
+    details.forks = from.forks.iter().copied().filter(|fork| *fork < finish).chain([finish]).collect();
     run.record.last_reset_ns = run.record.start_ns;
     run.record.scheduled_by.clone_from(&base.record.scheduled_by);
 }
@@ -209,6 +210,7 @@ fn fail_task(tx: &Transaction<'_>, run: &mut Run, mut task: WorkflowTaskRecord, 
     run.write(tx, Attributes::WorkflowTaskFailedEventAttributes(attributes));
     run.record.failed_tasks = run.record.failed_tasks.saturating_add(1);
     run.record.set_last_task_failure(Cause::ResetWorkflow);
+    workflow_task::report(tx, run);
 }
 
 /// Does to the new run what the request asks for besides.

@@ -37,6 +37,8 @@ pub(crate) struct Transaction<'a> {
     pub(crate) speculative: &'a [SpeculativeTask],
     tasks: u64,
     messages: u64,
+    /// Whether what was written stays if the command is refused.
+    keeps: bool,
     /// The last namespace that was looked at.
     namespace: RefCell<Option<Arc<NamespaceRecord>>>,
     /// The first failure of a read whose caller could not be told.
@@ -58,8 +60,21 @@ impl<'a> Transaction<'a> {
             speculative: &[],
             tasks: 0,
             messages: 0,
+            keeps: false,
             namespace: RefCell::default(),
             fault: RefCell::default(),
+        }
+    }
+
+    /// What was written stays, though the command is refused. Else a refusal leaves nothing.
+    pub(crate) fn keep(&mut self) {
+        self.keeps = true;
+    }
+
+    /// The command is refused: forgets what was written, unless that was to stay.
+    pub(crate) fn refused(&mut self) {
+        if !self.keeps {
+            self.start_over();
         }
     }
 

@@ -465,8 +465,7 @@ pub(crate) fn fail(tx: &mut Transaction<'_>, run: &mut Run, failure: TaskFailure
     count_failure(tx, run, &task);
 }
 
-/// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up. What is reported is the
-/// last failure that history tells of.
+/// With a sticky worker the next attempt is a normal one on the normal queue; without, the attempt counts up.
 fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord) {
     if run.record.sticky_queue.is_empty() {
         run.record.failed_tasks = run.record.failed_tasks.saturating_add(1);
@@ -475,6 +474,11 @@ fn count_failure(tx: &Transaction<'_>, run: &mut Run, task: &WorkflowTaskRecord)
         clear_sticky(run);
         run.record.next_task_attempt = 1;
     }
+    report(tx, run);
+}
+
+/// Shows in the run's search attributes that its tasks fail again and again, and the last failure that history tells of.
+pub(crate) fn report(tx: &Transaction<'_>, run: &mut Run) {
     if run.record.failed_tasks >= REPORTED_FROM {
         let problem = match run.record.last_task_failure() {
             Cause::Unspecified => ("WorkflowTaskTimedOut", "WorkflowTaskTimedOutCauseStartToClose".to_string()),

@@ -356,14 +356,18 @@ impl Dispatch {
         let mut inner = lock(&self.inner);
         self.retract_here(&mut inner, group, row.sequence, now);
         if inner.clustered {
-            let mut owners = vec![inner.owners.of(&queue_of(row, &row.task_queue))];
-            if row.sticky && !row.normal_queue.is_empty() {
-                owners.push(inner.owners.of(&queue_of(row, &row.normal_queue)));
-                owners.dedup();
-            }
-            for owner in owners.into_iter().filter(|owner| *owner != inner.owners.me()) {
-                self.outbox.push(owner, Offer { group, what: Some(What::Gone(row.sequence)), queue: None });
-            }
+            let normal = (row.sticky && !row.normal_queue.is_empty()).then_some(&row.normal_queue);
+            let queues = [Some(&row.task_queue), normal].into_iter().flatten().map(|name| queue_of(row, name));
+            self.tell_owners(&inner, queues, group, &What::Gone(row.sequence));
+        }
+    }
+
+    /// Tells the other nodes that own one of a task's queues what became of it.
+    fn tell_owners(&self, inner: &Inner, queues: impl Iterator<Item = QueueKey>, group: u32, what: &What) {
+        let mut owners: Vec<u64> = queues.map(|queue| inner.owners.of(&queue)).collect();
+        owners.dedup();
+        for owner in owners.into_iter().filter(|owner| *owner != inner.owners.me()) {
+            self.outbox.push(owner, Offer { group, what: Some(what.clone()), queue: None });
         }
     }
 
@@ -382,12 +386,8 @@ impl Dispatch {
         let key = SpeculativeKey { node: inner.owners.me(), id };
         self.retract_speculative_here(&mut inner, key, now);
         if let Some(lent) = inner.held.lent.remove(&id) {
-            let queues = [&lent.task_queue, &lent.normal_queue];
-            let mut owners = queues.map(|name| inner.owners.of(&queue_of_speculative(&lent, name))).to_vec();
-            owners.dedup();
-            for owner in owners.into_iter().filter(|owner| *owner != inner.owners.me()) {
-                self.outbox.push(owner, Offer { group: 0, what: Some(What::SpeculativeGone(key)), queue: None });
-            }
+            let queues = [&lent.task_queue, &lent.normal_queue].map(|name| queue_of_speculative(&lent, name));
+            self.tell_owners(&inner, queues.into_iter(), 0, &What::SpeculativeGone(key));
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mainstay_api::log::{Command, Entry, Reply, command::Op};
 use mainstay_api::peer::{Execute, call};
 use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
+use mainstay_base::RunId;
 use mainstay_engine::{Call, EntityKey, Error};
 use mainstay_runtime::{Instant, Runtime};
 use prost::Message;
@@ -87,11 +88,16 @@ impl<R: Runtime> Node<R> {
             id => Some(id.to_string()),
         };
         if let Some(run) = run.and_then(|run| run.parse().ok()) {
-            if let Some(void) = self.board().updates.drop_memory(&subject.entity, run) {
-                self.board().dispatch.retract_speculative(void, self.now());
-            }
-            self.board().waits.refused(&subject.entity, run);
+            self.drop_memory(&subject.entity, run);
         }
+    }
+
+    /// What this node keeps of a run in memory is dropped, and who waits for the run is told.
+    pub(crate) fn drop_memory(&self, entity: &EntityKey, run: RunId) {
+        if let Some(void) = self.board().updates.drop_memory(entity, run) {
+            self.board().dispatch.retract_speculative(void, self.now());
+        }
+        self.board().waits.refused(entity, run);
     }
 
     /// Refuses what would grow a store that is full. What makes room goes on.

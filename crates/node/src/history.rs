@@ -2,6 +2,9 @@
 //!
 //! Events stay encoded: a page is the stored bytes. A page holds at most so many *batches*, as with Temporal, and a bounded number of
 //! bytes; a page that is full is followed by a token even if it was the last.
+//!
+//! The history of a run that a reset made consists of parts: what it shares with the run before, and its own. Temporal keeps them apart,
+//! and reads one after the other until it has as many events as batches were asked for. So a page may end where a part does.
 
 use bytes::Bytes;
 use mainstay_api::RawHistory;
@@ -25,6 +28,22 @@ pub(crate) struct Range {
     pub(crate) end: i64,
     pub(crate) batches: usize,
     pub(crate) reverse: bool,
+    /// The first events of the parts that resets added, in order. Empty if it does not matter where a page ends.
+    pub(crate) forks: Vec<i64>,
+}
+
+impl Range {
+    /// The rest of the part in which reading goes on at an event: its first event and its end.
+    fn part(&self, next: i64) -> (i64, i64) {
+        let mut forks = self.forks.iter().copied();
+        if self.reverse {
+            let first = forks.rfind(|fork| *fork <= next).unwrap_or(self.first);
+            (first.max(self.first), next + 1)
+        } else {
+            let end = forks.find(|fork| *fork > next).unwrap_or(self.end);
+            (next, end.min(self.end))
+        }
+    }
 }
 
 /// What was read.
@@ -32,7 +51,7 @@ pub(crate) struct Read {
     pub(crate) events: Vec<Bytes>,
     /// The first event that was not read; of a reverse read the last one that was not.
     pub(crate) next: i64,
-    /// As many batches were read as were wanted.
+    /// As much was read as was wanted; there may be more.
     pub(crate) is_full: bool,
 }
 
@@ -77,25 +96,44 @@ impl<R: Runtime> Node<R> {
     pub(crate) fn read_events(&self, group: u32, entity: &EntityKey, run: RunId, range: &Range) -> Result<Read, Error> {
         let next = if range.reverse { range.end - 1 } else { range.first };
         let mut read = Read { events: Vec::new(), next, is_full: false };
-        let (mut batches, mut bytes) = (0, 0);
-        let visit = &mut |(first, batch): (i64, RawHistory)| {
-            batches += 1;
-            bytes += batch.events.iter().map(Bytes::len).sum::<usize>();
-            let count = i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
-            if range.reverse {
-                read.next = first - 1;
-                read.events.extend(batch.events.into_iter().rev());
-            } else {
-                read.next = first + count;
-                read.events.extend(batch.events);
-            }
-            read.is_full = batches >= range.batches || bytes >= PAGE_BYTES;
-            !read.is_full
-        };
         let (shard, begun) = (self.shard(group)?, R::Instant::now());
-        let done = shard.history(entity, run, range.first, range.end, range.reverse, visit).map_err(unreadable);
+        let mut bytes = 0;
+        let done = loop {
+            let (first, end) = range.part(read.next);
+            let mut batches = 0;
+            let visit = &mut |(first, batch): (i64, RawHistory)| {
+                batches += 1;
+                bytes += batch.events.iter().map(Bytes::len).sum::<usize>();
+                let count = i64::try_from(batch.events.len()).unwrap_or(i64::MAX);
+                if range.reverse {
+                    read.next = first - 1;
+                    read.events.extend(batch.events.into_iter().rev());
+                } else {
+                    read.next = first + count;
+                    read.events.extend(batch.events);
+                }
+                read.is_full = batches >= range.batches || bytes >= PAGE_BYTES;
+                !read.is_full
+            };
+            let done = shard.history(entity, run, first, end, range.reverse, visit).map_err(unreadable);
+            let is_last = if range.reverse { first == range.first } else { end == range.end };
+            if done.is_err() || read.is_full || is_last {
+                break done;
+            }
+            read.next = if range.reverse { read.next.min(first - 1) } else { read.next.max(end) };
+            read.is_full = read.events.len() >= range.batches;
+            if read.is_full {
+                break done;
+            }
+        };
         self.board().meter.reads.history.ended(R::Instant::now() - begun, done.is_err());
         done.map(|()| read)
+    }
+
+    /// Where the history of a run was continued by resets.
+    fn forks(&self, group: u32, entity: &EntityKey, run: RunId, record: &RunRecord) -> Result<Vec<i64>, Error> {
+        let is_reset = record.last_reset_ns != 0;
+        Ok(if is_reset { self.read_details(group, entity, run)?.forks } else { Vec::new() })
     }
 
     pub(crate) async fn read_history(&self, namespace: Namespace, query: HistoryQuery) -> Result<HistoryPage, Error> {
@@ -127,8 +165,9 @@ impl<R: Runtime> Node<R> {
     ) -> Result<HistoryPage, Error> {
         let at = query.position.clone().unwrap_or_default();
         let bound = if at.until_event_id > 0 { at.until_event_id } else { record.next_event_id };
+        let forks = self.forks(group, entity, run, record)?;
         let range =
-            Range { first: at.event_id.max(1), end: bound, batches: page_size(query.page_size), reverse: false };
+            Range { first: at.event_id.max(1), end: bound, batches: page_size(query.page_size), reverse: false, forks };
         let mut read = self.read_events(group, entity, run, &range)?;
         let next = read.is_full.then(|| HistoryPosition::page(run, read.next, bound));
         if next.is_none() && !query.skip_unwritten && bound == record.next_event_id {
@@ -146,7 +185,8 @@ impl<R: Runtime> Node<R> {
         query: &HistoryQuery,
     ) -> Result<HistoryPage, Error> {
         let last = query.position.as_ref().map_or(record.next_event_id - 1, |at| at.event_id);
-        let range = Range { first: 1, end: last + 1, batches: page_size(query.page_size), reverse: true };
+        let forks = self.forks(group, entity, run, record)?;
+        let range = Range { first: 1, end: last + 1, batches: page_size(query.page_size), reverse: true, forks };
         let read = self.read_events(group, entity, run, &range)?;
         let next = (read.is_full && read.next >= 1).then(|| HistoryPosition::page(run, read.next, 0));
         Ok(HistoryPage { history: RawHistory { events: read.events }, next })
@@ -166,7 +206,8 @@ impl<R: Runtime> Node<R> {
         loop {
             let changed = wait.changed();
             let record = self.read_record(group, entity, run)?;
-            let range = Range { first, end: record.next_event_id, batches: page_size(query.page_size), reverse: false };
+            let (end, forks) = (record.next_event_id, self.forks(group, entity, run, &record)?);
+            let range = Range { first, end, batches: page_size(query.page_size), reverse: false, forks };
             let read = self.read_events(group, entity, run, &range)?;
             let open = is_open(&record);
             if !read.events.is_empty() || !open {
@@ -198,7 +239,7 @@ impl<R: Runtime> Node<R> {
             let waits = query.wait_new_event || query.position.as_ref().is_some_and(|at| at.wait);
             // A paused run is not running, so who does not wait is shown its last event, as by Temporal; who waits, waits for the end.
             if !is_open(&record) || !waits && record.status() == Status::Paused {
-                let range = Range { first: 1, end: record.next_event_id, batches: 1, reverse: true };
+                let range = Range { first: 1, end: record.next_event_id, batches: 1, reverse: true, forks: Vec::new() };
                 let mut read = self.read_events(group, entity, run, &range)?;
                 read.events.truncate(1);
                 return Ok(HistoryPage { history: RawHistory { events: read.events }, next: None });

@@ -245,6 +245,7 @@ impl<R: Runtime> Node<R> {
             end: started.next_event_id,
             batches: limits::HISTORY_PAGE_MAX,
             reverse: false,
+            forks: Vec::new(),
         };
         let mut read = self.read_events(group, &entity, run, &range)?;
         let is_whole = read.next >= started.next_event_id;
@@ -272,6 +273,7 @@ impl<R: Runtime> Node<R> {
             end: record.next_event_id,
             batches: limits::HISTORY_PAGE_MAX,
             reverse: false,
+            forks: Vec::new(),
         };
         let read = self.read_events(group, &question.entity, run, &range)?;
         let rest =

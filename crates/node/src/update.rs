@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_api::log::TaskToken;
-use mainstay_api::record::{RunRecord, UpdateRecord};
+use mainstay_api::log::{Command, ForgetRun, TaskToken, command::Op};
+use mainstay_api::record::{BroughtBack, RunRecord, UpdateRecord};
 use mainstay_api::temporal::common::v1::{Link, WorkflowExecution, link};
 use mainstay_api::temporal::enums::v1::{
     EventType, UpdateWorkflowExecutionLifecycleStage as Stage, WorkflowExecutionStatus as Status,
@@ -17,7 +17,7 @@ use mainstay_api::temporal::enums::v1::{
 use mainstay_api::temporal::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use mainstay_api::temporal::history::v1::{HistoryEvent, history_event::Attributes};
 use mainstay_api::temporal::protocol::v1::Message as ProtocolMessage;
-use mainstay_api::temporal::update::v1::{Outcome, Rejection, Request, UpdateRef, outcome};
+use mainstay_api::temporal::update::v1::{Meta, Outcome, Rejection, Request, UpdateRef, outcome};
 use mainstay_api::temporal::workflowservice::v1 as api;
 use mainstay_base::RunId;
 use mainstay_engine::{EntityKey, Error};
@@ -26,6 +26,7 @@ use prost::Message;
 
 use crate::node::Node;
 use crate::service::{Namespace, Patience};
+use crate::slots::Place;
 use crate::speculative::update_row;
 use crate::unreadable;
 use crate::updates::{Fate, Update};
@@ -75,9 +76,10 @@ impl<R: Runtime> Node<R> {
         let (run, _) = self.read_run(group, &entity, &execution.run_id)?;
         let first = &request.first_execution_run_id;
         if !first.is_empty() && *first != self.read_details(group, &entity, run)?.first_execution_run_id {
+            self.forget_run(&entity, run).await?;
             return Err(Error::not_found("workflow execution not found"));
         }
-        let followed = self.admit_update(entity, run, request.request.unwrap_or_default())?;
+        let followed = self.admit_update(entity, run, request.request.unwrap_or_default()).await?;
         let stage = request.wait_policy.map_or(Stage::Unspecified, |policy| policy.lifecycle_stage());
         let progress = self.await_update(&followed, stage, deadline, patience.is_callers).await?;
         Ok(self.update_response(&namespace, &followed, progress))
@@ -106,30 +108,68 @@ impl<R: Runtime> Node<R> {
         })
     }
 
-    /// The update with this id, if history or the leader's memory has it.
+    /// The update with this id, if history or the leader's memory has it. One that a reset brought back, and that a worker has passed over
+    /// since, is not known any more.
     pub(crate) fn follow_update(&self, entity: EntityKey, run: RunId, id: &str) -> Result<Option<Followed>, Error> {
-        let update = self.board().updates.find(&entity, run, id);
-        let known = update.is_some() || self.update_record(&entity, run, id)?.is_some();
-        Ok(known.then(|| Followed { entity, run, id: id.to_string(), update }))
+        let mut update = self.board().updates.find(&entity, run, id);
+        if update.is_none() {
+            let Some(known) = self.update_record(&entity, run, id)? else { return Ok(None) };
+            let record = self.read_record(self.route(&entity), &entity, run)?;
+            if known.accepted_event_id == 0 && record.close_ns == 0 {
+                let Some(sent_ns) = brought_with(&record) else { return Ok(None) };
+                let meta = Some(Meta { update_id: id.to_string(), ..Meta::default() });
+                let followed = Update::new(Request { meta, ..Request::default() });
+                self.board().updates.follow(self.route(&entity), &entity, run, Arc::clone(&followed), sent_ns);
+                update = Some(followed);
+            }
+        }
+        Ok(Some(Followed { entity, run, id: id.to_string(), update }))
     }
 
     /// Finds an update, or admits it and makes sure that a workflow task carries it.
-    pub(crate) fn admit_update(&self, entity: EntityKey, run: RunId, request: Request) -> Result<Followed, Error> {
-        let update = Update::new(request);
+    pub(crate) async fn admit_update(
+        &self,
+        entity: EntityKey,
+        run: RunId,
+        request: Request,
+    ) -> Result<Followed, Error> {
+        let admitted = self.find_or_admit(&entity, run, Update::new(request));
+        if admitted.is_err() {
+            self.forget_run(&entity, run).await?;
+        }
+        admitted
+    }
+
+    /// An update was refused before anything of it came to the log: does to its run what a refusal does.
+    async fn forget_run(&self, entity: &EntityKey, run: RunId) -> Result<(), Error> {
+        self.drop_memory(entity, run);
+        let record = self.read_record(self.route(entity), entity, run)?;
+        if record.close_ns != 0 || !mainstay_engine::remembers(&record) {
+            return Ok(());
+        }
+        let command = Command {
+            namespace_id: entity.namespace_id.clone(),
+            workflow_id: entity.workflow_id.clone(),
+            op: Some(Op::ForgetRun(ForgetRun { run_id: run.to_string() })),
+            ..Command::default()
+        };
+        self.propose(Place::of(entity), command).await.map(drop)
+    }
+
+    fn find_or_admit(&self, entity: &EntityKey, run: RunId, update: Arc<Update>) -> Result<Followed, Error> {
         let updates = &self.board().updates;
         {
             let _settling = updates.settling();
             if let Some(known) = self.follow_update(entity.clone(), run, &update.id)? {
                 return Ok(known);
             }
-            let group = self.route(&entity);
-            let record = self.read_record(group, &entity, run)?;
-            let admitted =
-                check_open(&record).and_then(|()| updates.admit(group, &entity, run, &record, Arc::clone(&update)));
-            admitted.inspect_err(|_| self.board().waits.refused(&entity, run))?;
+            let group = self.route(entity);
+            let record = self.read_record(group, entity, run)?;
+            check_open(&record)?;
+            updates.admit(group, entity, run, &record, Arc::clone(&update))?;
         }
-        self.settle(&entity, run)?;
-        Ok(Followed { entity, run, id: update.id.clone(), update: Some(update) })
+        self.settle(entity, run)?;
+        Ok(Followed { entity: entity.clone(), run, id: update.id.clone(), update: Some(update) })
     }
 
     /// The update that was admitted with the start of its run.
@@ -346,6 +386,14 @@ fn check_open(record: &RunRecord) -> Result<(), Error> {
         return Err(Error::WorkflowNotReady(text.into()));
     }
     Ok(())
+}
+
+/// When the task started that brought a worker what a reset brought back: 0 if the next one does, None if a worker has passed it over.
+fn brought_with(record: &RunRecord) -> Option<i64> {
+    if record.brought_back() == BroughtBack::Waiting {
+        return Some(0);
+    }
+    record.workflow_task.as_ref().filter(|task| task.started_event_id != 0).map(|task| task.started_ns)
 }
 
 fn reference_to(followed: &Followed) -> UpdateRef {

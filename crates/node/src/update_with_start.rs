@@ -115,7 +115,7 @@ impl<R: Runtime> Node<R> {
                     api::StartWorkflowExecutionResponse { run_id, status: record.status, ..Default::default() };
                 return Ok((started, updated));
             }
-            Target::Update(run) => self.update_existing(namespace, &entity, run, request)?,
+            Target::Update(run) => self.update_existing(namespace, &entity, run, request).await?,
             Target::Start => self.start_with(namespace, &entity, start, request).await?,
         };
         let progress = self.await_update(&followed, stage, deadline, is_callers).await;
@@ -153,14 +153,14 @@ impl<R: Runtime> Node<R> {
         Ok(if record.close_ns == 0 && used { Target::Update(run) } else { Target::Start })
     }
 
-    fn update_existing(
+    async fn update_existing(
         &self,
         namespace: &Namespace,
         entity: &EntityKey,
         run: RunId,
         request: Request,
     ) -> Result<(Followed, api::StartWorkflowExecutionResponse), MultiError> {
-        let followed = self.admit_update(entity.clone(), run, request).map_err(MultiError::Update)?;
+        let followed = self.admit_update(entity.clone(), run, request).await.map_err(MultiError::Update)?;
         let record = self.read_record(self.route(entity), entity, run).map_err(MultiError::Whole)?;
         Ok((followed, existing(namespace, entity, run, record.status)))
     }
@@ -193,7 +193,12 @@ impl<R: Runtime> Node<R> {
             return Ok((self.follow_started(entity.clone(), run, update), started));
         }
         // It was used already, or another call began a run meanwhile.
-        let (followed, existing) = self.update_existing(namespace, entity, run, request)?;
+        let record = self.read_record(self.route(entity), entity, run).map_err(MultiError::Whole)?;
+        if record.close_ns != 0 {
+            // As recorded.
+            return Err(MultiError::Start(Error::Unavailable("Workflow was not started: StartDeduped".into())));
+        }
+        let (followed, existing) = self.update_existing(namespace, entity, run, request).await?;
         Ok((followed, if started.started { started } else { existing }))
     }
 }

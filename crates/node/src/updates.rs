@@ -4,6 +4,9 @@
 //! An update is *admitted* until a worker is sent it with the start of a workflow task. An acceptance makes a row of it, and it is
 //! forgotten here; a rejection, or whatever ends it before, is its [`Fate`]. If the task that carried it ends without an answer, the
 //! next one carries it again. This module keeps the books; which task a run needs is decided by [`crate::speculative`].
+//!
+//! One that a reset brought back is here only while somebody waits for it. History brings it to its worker, so it needs neither a message
+//! nor a task of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,11 +75,13 @@ struct Waiting {
     sent_ns: i64,
     /// It was sent, but must be sent again unless its worker answers.
     again: bool,
+    /// A reset brought it back.
+    in_history: bool,
 }
 
 impl Waiting {
     fn admitted(update: Arc<Update>) -> Self {
-        Self { update, sent_ns: 0, again: false }
+        Self { update, sent_ns: 0, again: false, in_history: false }
     }
 }
 
@@ -89,6 +94,13 @@ struct OfRun {
     task: Option<WorkflowTaskRecord>,
     /// Completions of this run's task that are being applied.
     held: usize,
+}
+
+impl OfRun {
+    /// Whether an update waits that only a message can bring to a worker.
+    fn needs_task(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.in_history)
+    }
 }
 
 type Key = (EntityKey, RunId);
@@ -179,6 +191,15 @@ impl Updates {
         Ok(())
     }
 
+    /// Somebody waits for an update that a reset brought back. `sent_ns`: when the task started that brought it to a worker who has not
+    /// answered; 0 if the next one does.
+    pub(crate) fn follow(&self, group: u32, entity: &EntityKey, run: RunId, update: Arc<Update>, sent_ns: i64) {
+        let mut books = lock(&self.books);
+        let of_run = books.runs.entry((entity.clone(), run)).or_default();
+        of_run.group = group;
+        of_run.waiting.push(Waiting { update, sent_ns, again: false, in_history: true });
+    }
+
     /// Keeps an update for the run that a start with this request id is about to begin.
     pub(crate) fn expect_start(&self, entity: &EntityKey, request_id: &str, update: Arc<Update>) {
         let starting = Starting { entity: entity.clone(), request_id: request_id.to_string(), update };
@@ -245,7 +266,8 @@ impl Updates {
         for waiting in &mut of_run.waiting {
             (waiting.sent_ns, waiting.again) = (started_ns, false);
         }
-        let new = of_run.waiting.iter().filter(|waiting| !prolonged.contains(&waiting.update.id));
+        let is_new = |waiting: &&Waiting| !waiting.in_history && !prolonged.contains(&waiting.update.id);
+        let new = of_run.waiting.iter().filter(is_new);
         new.map(|waiting| waiting.update.message(started_event_id - 1)).collect()
     }
 
@@ -261,7 +283,8 @@ impl Updates {
     pub(crate) fn wait_since(&self, entity: &EntityKey, run: RunId, started_ns: i64) -> bool {
         let books = lock(&self.books);
         let of_run = books.runs.get(&(entity.clone(), run));
-        of_run.is_some_and(|of_run| of_run.waiting.iter().any(|w| w.again || w.sent_ns != started_ns))
+        let waits = |waiting: &Waiting| !waiting.in_history && (waiting.again || waiting.sent_ns != started_ns);
+        of_run.is_some_and(|of_run| of_run.waiting.iter().any(waits))
     }
 
     /// The requests that were sent with a task.
@@ -271,7 +294,8 @@ impl Updates {
             return Vec::new();
         }
         let of_run = books.runs.get(&(entity.clone(), run));
-        let sent = of_run.into_iter().flat_map(|of| &of.waiting).filter(|waiting| waiting.sent_ns == started_ns);
+        let is_sent = |waiting: &&Waiting| !waiting.in_history && waiting.sent_ns == started_ns;
+        let sent = of_run.into_iter().flat_map(|of| &of.waiting).filter(is_sent);
         sent.map(|waiting| waiting.update.request.clone()).collect()
     }
 
@@ -446,14 +470,15 @@ impl Updates {
             consequence.ended = !of_run.waiting.is_empty();
             of_run.waiting.drain(..).for_each(|waiting| waiting.update.end(Fate::Aborted(abort.clone())));
         }
+        let needs_task = of_run.needs_task();
         let of_no_use = |task: &mut WorkflowTaskRecord| {
-            let idle = of_run.waiting.is_empty() && task.started_event_id == 0;
+            let idle = !needs_task && task.started_event_id == 0;
             idle || !open.is_some_and(|record| speculative::fits(record, task))
         };
         if let Some(task) = of_run.task.take_if(of_no_use) {
             consequence.retract = Some(task.speculative_id);
         }
-        if of_run.task.is_none() && of_run.held == 0 && !of_run.waiting.is_empty() {
+        if of_run.task.is_none() && of_run.held == 0 && needs_task {
             let id = next_id(&mut books.last_id, open, look.now);
             of_run.task = open.and_then(|record| speculative::schedule(record, id, look.now));
             consequence.offer.clone_from(&of_run.task);
@@ -475,7 +500,7 @@ impl Updates {
         let mut guard = lock(&self.books);
         let books = &mut *guard;
         let of_run = books.runs.get_mut(&(entity.clone(), run))?;
-        if of_run.task.is_some() || of_run.waiting.is_empty() {
+        if of_run.task.is_some() || !of_run.needs_task() {
             return None;
         }
         let id = next_id(&mut books.last_id, Some(record), now);

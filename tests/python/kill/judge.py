@@ -126,8 +126,8 @@ def updates(workflow_id: str, events: list, book: Book) -> list[str]:
     return breaches
 
 
-async def of_server(client: Client, book: Book, ran: Counter) -> list[str]:
-    """Reads every history from the server, judges it, and replays it in the SDK."""
+async def of_server(client: Client, book: Book, ran: Counter, replays: bool = True) -> list[str]:
+    """Reads every history from the server, judges it, and replays it in the SDK, unless another SDK made it."""
     breaches = []
     replayer = Replayer(workflows=[Steps], workflow_runner=UnsandboxedWorkflowRunner())
     for workflow_id in book.started:
@@ -142,6 +142,8 @@ async def of_server(client: Client, book: Book, ran: Counter) -> list[str]:
             breaches.append(f"{workflow_id}: is {status}")
             continue
         breaches += of_history(workflow_id, history, ran, book)
+        if not replays:
+            continue
         replay = await replayer.replay_workflow(history, raise_on_replay_failure=False)
         if replay.replay_failure:
             breaches.append(f"{workflow_id}: does not replay: {replay.replay_failure}")

@@ -26,7 +26,7 @@ class Ledger:
     """Append-only; safe for many threads, because each line is one write to a file opened with O_APPEND."""
 
     def __init__(self, path: Path):
-        self._path = path
+        self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, attempt: Attempt) -> None:
@@ -36,7 +36,7 @@ class Ledger:
 
     def read(self) -> Counter:
         """How often each attempt ran."""
-        with open(self._path) as lines:
+        with open(self.path) as lines:
             return Counter(Attempt(**json.loads(line)) for line in lines)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 //! ScheduleActivityTask and RequestCancelActivityTask.
 
-use mainstay_api::record::ActivityRecord;
+use mainstay_api::log::ActivityTaskStarted;
 use mainstay_api::temporal::command::v1::{Command, ScheduleActivityTaskCommandAttributes};
 use mainstay_api::temporal::enums::v1::WorkflowTaskFailedCause as Cause;
 use mainstay_api::temporal::history::v1::{
@@ -12,6 +12,8 @@ use crate::activities::{self, Described, Timeouts};
 use crate::convert::{duration, json_payloads, nanos};
 use crate::event::Attributes;
 use crate::retry;
+use crate::run::Run;
+use crate::transaction::Transaction;
 use crate::workflow_task::normal_queue;
 
 const NOT_STARTED: &str = "\"ACTIVITY_ID_NOT_STARTED\"";
@@ -59,30 +61,35 @@ pub(super) fn schedule(
     };
     let mut activity = activities::scheduled(c.tx.now(), &attributes);
     activity.scheduled_event_id = c.write(command, Attributes::ActivityTaskScheduledEventAttributes(attributes));
-    begin(c, a, &mut activity)?;
+    if a.request_eager_execution {
+        c.eager.push(activity.scheduled_event_id);
+    } else {
+        activities::dispatch(c.tx, c.run, &mut activity);
+        activities::arm(c.tx, c.run, &mut activity);
+    }
     activities::add(c.tx, c.run, &activity);
     Ok(())
 }
 
-/// Starts the activity for the worker that asks for it, or makes it dispatchable.
-fn begin(
-    c: &mut Completion<'_, '_>,
-    a: &ScheduleActivityTaskCommandAttributes,
-    activity: &mut ActivityRecord,
-) -> Checked<()> {
-    if a.request_eager_execution {
-        let identity = c.identity.clone();
-        let request_id = c.tx.prng.request_id().to_string();
-        activities::start(c.tx, c.run, activity, &identity, &request_id);
-        let mut started = activities::describe_started(c.tx, c.run, activity)?;
+/// Starts the activities that their worker asked for, once all its commands are done: those that are still there. (Recorded.)
+pub(super) fn start_eager(
+    tx: &mut Transaction<'_>,
+    run: &Run,
+    scheduled: Vec<i64>,
+    identity: &str,
+) -> Checked<Vec<ActivityTaskStarted>> {
+    let mut all = Vec::with_capacity(scheduled.len());
+    for scheduled_event_id in scheduled {
+        let Some(mut activity) = activities::by_event(tx, run, scheduled_event_id)? else { continue };
+        let request_id = tx.prng.request_id().to_string();
+        activities::start(tx, run, &mut activity, identity, &request_id);
+        let mut started = activities::describe_started(tx, run, &activity)?;
         // What is not dispatched has no use for the workflow's priority. (Recorded.)
         started.response.get_or_insert_default().priority.clone_from(&activity.priority);
-        c.eager.push(started);
-    } else {
-        activities::dispatch(c.tx, c.run, activity);
-        activities::arm(c.tx, c.run, activity);
+        activities::put(tx, run, &activity);
+        all.push(started);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn timeouts(a: &ScheduleActivityTaskCommandAttributes) -> Timeouts {

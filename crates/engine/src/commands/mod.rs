@@ -85,7 +85,8 @@ pub(crate) struct Completion<'c, 'a> {
     pub(crate) unseen: bool,
     /// Something happened that the workflow must be told.
     pub(crate) wake: bool,
-    pub(crate) eager: Vec<log::ActivityTaskStarted>,
+    /// The Scheduled events of activities that the worker asks for.
+    pub(crate) eager: Vec<i64>,
     /// Workflow ids of the children that earlier commands started.
     pub(crate) started_children: BTreeSet<String>,
     /// Answers to updates that no command has asked for yet.
@@ -128,6 +129,7 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
     if heartbeat_streak_over(tx, &mut run, &request) {
         workflow_task::wake(tx, &mut run)?;
         run.save(tx);
+        tx.keep();
         return Err(Error::not_found("workflow task heartbeat timeout").into());
     }
     let rejection = match apply(tx, &mut run, &request, command) {
@@ -142,6 +144,7 @@ pub(crate) fn complete(tx: &mut Transaction<'_>, command: &log::CompleteWorkflow
                 run.save(tx)
             }
             if nothing_to_say {
+                tx.keep();
                 return Err(Error::not_found("No messages for speculative workflow task.").into());
             }
             return Ok(reply_of(reply::Reply::WorkflowTaskCompleted(completed)));
@@ -165,6 +168,7 @@ fn too_large(tx: &mut Transaction<'_>, token: &TaskToken, size: usize) -> Answer
     let mut run = Run::load(tx, &token.run_id)?;
     lifecycle::terminate(tx, &mut run, Termination::by_history("Transaction size exceeds limit."))?;
     run.save(tx);
+    tx.keep();
     let max = limits::TRANSACTION_SIZE_MAX;
     Err(Error::InvalidArgument(format!("transaction size of {size} bytes exceeds limit of {max} bytes")).into())
 }
@@ -200,6 +204,7 @@ fn reject(
         workflow_task::wake(tx, &mut run)?;
     }
     run.save(tx);
+    tx.keep();
     Err(Error::InvalidArgument(message).into())
 }
 
@@ -295,11 +300,12 @@ fn apply(
     // As recorded: a speculative task that would tell the worker nothing is none, and the worker is told so.
     let wants_one = wait && request.return_new_workflow_task && !command.updates_wait;
     let nothing_to_say = wants_one && workflow_task.is_none() && run.is_open() && !is_paused(run);
+    // The worker of a run that it closed is given nothing more.
+    let eager = if run.is_open() { eager } else { Vec::new() };
     let completed = WorkflowTaskCompleted {
         response: Some(RespondWorkflowTaskCompletedResponse::default()),
         workflow_task,
-        // The worker of a run that it closed is given nothing more.
-        activity_tasks: if run.is_open() { eager } else { Vec::new() },
+        activity_tasks: activity::start_eager(tx, run, eager, &request.identity)?,
     };
     Ok(Applied { completed, nothing_to_say })
 }

@@ -126,6 +126,7 @@ fn names(op: &Op) -> (&'static str, &'static str) {
         Op::UnpauseWorkflow(_) => ("UnpauseWorkflowExecution", UPDATE),
         Op::FireTimers(_) => ("FireTimers", UPDATE),
         Op::TimeOutSpeculativeTask(_) => ("TimeOutSpeculativeTask", UPDATE),
+        Op::ForgetRun(_) => ("ForgetRun", UPDATE),
         Op::DeliverMessages(_) => ("DeliverMessages", UPDATE),
         Op::AcknowledgeMessages(_) => ("AcknowledgeMessages", UPDATE),
         Op::CreateSchedule(_) => ("CreateSchedule", SCHEDULE),

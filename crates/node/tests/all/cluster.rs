@@ -375,14 +375,24 @@ async fn a_planned_stop_is_hardly_noticed() {
     start_workflow(cluster.node(0), "first").await;
     let leaves = cluster.busiest().await;
     let stays = cluster.node((leaves + 1) % 3).clone();
+    let before = slowest_start(&stays, "before").await;
     let node = cluster.hosts[leaves].node.take().expect("runs");
     node.stop().await;
-    let stopped = Instant::now();
-    for number in 0..8 {
-        start_workflow(&stays, &format!("w{number}")).await;
-    }
-    assert!(stopped.elapsed() < Duration::from_secs(1), "starts took {:?}", stopped.elapsed());
+    let after = slowest_start(&stays, "after").await;
+    // An election takes longer than that; how long a start takes is the disk's matter.
+    assert!(after < before + Duration::from_millis(500), "a start took {after:?}, and {before:?} before the stop");
     cluster.stop().await;
+}
+
+/// How long the slowest of some starts takes.
+async fn slowest_start(node: &Node<TokioRuntime>, prefix: &str) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for number in 0..8 {
+        let began = Instant::now();
+        start_workflow(node, &format!("{prefix} {number}")).await;
+        slowest = slowest.max(began.elapsed());
+    }
+    slowest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
