@@ -135,7 +135,12 @@ impl<R: Runtime> Node<R> {
     ) -> Result<Followed, Error> {
         let admitted = self.find_or_admit(&entity, run, Update::new(request));
         if admitted.is_err() {
-            self.forget_run(&entity, run).await?;
+            if check_open(&self.read_record(self.route(&entity), &entity, run)?).is_err() {
+                self.forget_run(&entity, run).await?;
+            } else {
+                // It was one too many. Were the others' task void for that, a client that insists would keep a worker from them for ever.
+                self.board().waits.refused(&entity, run);
+            }
         }
         admitted
     }
