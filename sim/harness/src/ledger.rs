@@ -77,6 +77,8 @@ pub enum Told {
     Failed(String),
     /// It was rejected.
     Rejected,
+    /// A reset brought it back, and a worker completed a task without a word of it.
+    PassedOver,
 }
 
 /// A batch job that a client began.

@@ -59,7 +59,7 @@ fn three_nodes_and_more_pass() {
 /// seeds, above.
 #[test]
 fn what_was_mended_stays_mended() {
-    [36, 1003, 1006, 1026, 3006, 3007, 12_269, 12_757, 31_104, 44_376, 60_003]
+    [36, 1003, 1006, 1026, 3006, 3007, 12_269, 12_757, 31_104, 44_376, 60_003, 80_422]
         .into_iter()
         .for_each(|seed| _ = passes(Scenario::Cluster, seed));
     passes(Scenario::CalmCluster, 2025);

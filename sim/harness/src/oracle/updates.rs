@@ -14,6 +14,8 @@ use crate::violation::{Invariant, hold};
 /// What a history says of an update.
 #[derive(Default)]
 struct Kept {
+    /// A reset brought it back.
+    admitted: bool,
     accepted: usize,
     /// The answers, or the failures' texts.
     completed: Vec<Result<String, String>>,
@@ -28,7 +30,8 @@ pub fn check(ledger: &Ledger, runs: &[Run]) {
     for run in runs {
         let updates = of(run);
         for (id, update) in &updates {
-            let sound = update.accepted == 1 && update.completed.len() <= 1;
+            let accepted = update.accepted == 1 || update.admitted && update.accepted == 0;
+            let sound = accepted && update.completed.len() <= update.accepted;
             must(sound, || {
                 let (accepted, completed) = (update.accepted, &update.completed);
                 format!("update {id} of {:?} was accepted {accepted} times and completed {completed:?}", run.execution)
@@ -42,11 +45,13 @@ pub fn check(ledger: &Ledger, runs: &[Run]) {
         let found = kept.get(update.execution.run_id.as_str()).and_then(|run| run.get(&update.id));
         let completed = found.and_then(|found| found.completed.first());
         let holds = match &update.told {
-            Told::Accepted => found.is_some(),
+            Told::Accepted => found.is_some_and(|found| found.accepted > 0),
             Told::Completed(answer) => completed == Some(&Ok(answer.clone())),
             // One that its workflow's end cut short has no end of its own.
-            Told::Failed(_) => found.is_some() && !matches!(completed, Some(Ok(_))),
-            Told::Rejected => found.is_none(),
+            Told::Failed(_) => found.is_some_and(|found| found.accepted > 0) && !matches!(completed, Some(Ok(_))),
+            Told::Rejected => found.is_none_or(|found| found.accepted == 0),
+            // Scripted workers answer all that they are sent, but do not look for updates in histories.
+            Told::PassedOver => found.is_some_and(|found| found.admitted),
         };
         must(holds, || format!("{update:?} was told, and the history says {completed:?}"));
     }
@@ -60,6 +65,10 @@ fn of(run: &Run) -> BTreeMap<String, Kept> {
     let mut updates: BTreeMap<String, Kept> = BTreeMap::new();
     for event in &run.events {
         match event.attributes.as_ref() {
+            Some(Event::WorkflowExecutionUpdateAdmittedEventAttributes(it)) => {
+                let meta = it.request.clone().unwrap_or_default().meta.unwrap_or_default();
+                updates.entry(meta.update_id).or_default().admitted = true;
+            }
             Some(Event::WorkflowExecutionUpdateAcceptedEventAttributes(it)) => {
                 updates.entry(it.protocol_instance_id.clone()).or_default().accepted += 1;
             }

@@ -115,6 +115,9 @@ fn told(reached: Stage, outcome: Option<update::Outcome>) -> Option<Told> {
     match outcome.and_then(|outcome| outcome.value) {
         Some(Value::Success(answer)) => Some(Told::Completed(text(Some(&answer)))),
         Some(Value::Failure(failure)) if failure.message == "rejected by plan" => Some(Told::Rejected),
+        Some(Value::Failure(failure)) if failure.message.contains("wasn't processed by worker") => {
+            Some(Told::PassedOver)
+        }
         Some(Value::Failure(failure)) => Some(Told::Failed(failure.message)),
         None => (reached == Stage::Accepted).then_some(Told::Accepted),
     }
