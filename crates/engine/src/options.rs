@@ -33,18 +33,6 @@ pub(crate) fn update(tx: &mut Transaction<'_>, request: &UpdateWorkflowExecution
     Ok(reply_of(reply::Reply::UpdateOptions(response)))
 }
 
-/// Refuses what cannot be set.
-fn check(run: &Run, wanted: &WorkflowExecutionOptions, mask: Option<&FieldMask>) -> Answer<()> {
-    let mask = Mask::of(mask);
-    if mask.has("versioning_override") {
-        return check_pinned(run, wanted.versioning_override.as_ref().map(versioning::newest).as_ref());
-    }
-    if mask.has_under("versioning_override") {
-        return Err(Error::invalid("versioning_override fields must be updated together").into());
-    }
-    Ok(())
-}
-
 /// Sets the options that the mask names; answers all of them.
 pub(crate) fn apply(
     tx: &mut Transaction<'_>,
@@ -53,16 +41,20 @@ pub(crate) fn apply(
     mask: Option<&FieldMask>,
     identity: &str,
 ) -> Answer<WorkflowExecutionOptions> {
-    check(run, wanted, mask)?;
     let current = current(tx, run);
     let mut merged = current.clone();
     let mask = Mask::of(mask);
     if mask.has("versioning_override") {
         merged.versioning_override = wanted.versioning_override.as_ref().map(versioning::newest);
+    } else if mask.has_under("versioning_override") {
+        return Err(Error::invalid("versioning_override fields must be updated together").into());
     }
     merge_priority(&mut merged.priority, wanted.priority.as_ref(), &mask);
     if merged == current {
         return Ok(merged);
+    }
+    if merged.versioning_override != current.versioning_override {
+        check_pinned(run, merged.versioning_override.as_ref())?;
     }
     let event = WorkflowExecutionOptionsUpdatedEventAttributes {
         versioning_override: merged.versioning_override.clone(),
