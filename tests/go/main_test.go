@@ -102,13 +102,18 @@ func newStage(t *testing.T) *stage {
 func withWorker(t *testing.T) *stage {
 	t.Helper()
 	s := newStage(t)
-	t.Cleanup(s.work(func(w worker.Worker) {
-		for _, f := range []any{Greeting, Retries, Refused, Timers, Basket, CancelledActivity, Countdown, Saga, Heartbeats,
-			TimedOut, AsyncCompletion, LocalSteps} {
-			w.RegisterWorkflow(f)
-		}
-	}))
+	t.Cleanup(s.work(registerAll))
 	return s
+}
+
+// programs are the workflows of this package that any worker may run.
+var programs = []any{Greeting, Retries, Refused, Timers, Basket, CancelledActivity, Countdown, Saga, Heartbeats, TimedOut,
+	AsyncCompletion, LocalSteps, Counter, Parent, Leaving, FailsTwice, Patient, LongWay}
+
+func registerAll(w worker.Worker) {
+	for _, f := range programs {
+		w.RegisterWorkflow(f)
+	}
 }
 
 // work starts a worker with all activities; the returned function stops it.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -243,6 +244,123 @@ func LocalSteps(ctx workflow.Context) ([]string, error) {
 	}
 	version := workflow.GetVersion(ctx, "later-change", workflow.DefaultVersion, 1)
 	return []string{text, effect, fmt.Sprint(version)}, workflow.Sleep(ctx, 100*time.Millisecond)
+}
+
+// Counter is changed by the updates "set", answered at once, and "add", answered after an activity; neither takes a number below
+// zero. It ends by the signal "close".
+func Counter(ctx workflow.Context) (int, error) {
+	count := 0
+	options := workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, n int) error {
+		if n < 0 {
+			return temporal.NewApplicationError("below zero", "Negative")
+		}
+		return nil
+	}}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, "set", func(_ workflow.Context, n int) (int, error) {
+		before := count
+		count = n
+		return before, nil
+	}, options); err != nil {
+		return 0, err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, "add", func(ctx workflow.Context, n int) (int, error) {
+		if err := workflow.ExecuteActivity(within(ctx, 10*time.Second), Greet, "counter").Get(ctx, nil); err != nil {
+			return 0, err
+		}
+		count += n
+		return count, nil
+	}, options); err != nil {
+		return 0, err
+	}
+	workflow.GetSignalChannel(ctx, "close").Receive(ctx, nil)
+	err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return count, err
+}
+
+// Parent has a child that completes, one that fails, one that it signals both as its child and as a stranger, and one that it
+// cancels; it returns what it heard of them.
+func Parent(ctx workflow.Context) ([]string, error) {
+	var greeting string
+	if err := workflow.ExecuteChildWorkflow(ctx, Greeting, "child").Get(ctx, &greeting); err != nil {
+		return nil, err
+	}
+	told := []string{greeting}
+
+	var child *temporal.ChildWorkflowExecutionError
+	var refusal *temporal.ApplicationError
+	err := workflow.ExecuteChildWorkflow(ctx, Refused).Get(ctx, nil)
+	if !errors.As(err, &child) || !errors.As(err, &refusal) {
+		return nil, err
+	}
+	told = append(told, child.WorkflowType(), refusal.Type())
+
+	basket := workflow.ExecuteChildWorkflow(ctx, Basket)
+	var execution workflow.Execution
+	if err := basket.GetChildWorkflowExecution().Get(ctx, &execution); err != nil {
+		return nil, err
+	}
+	if err := basket.SignalChildWorkflow(ctx, "add", "from the parent").Get(ctx, nil); err != nil {
+		return nil, err
+	}
+	if err := workflow.SignalExternalWorkflow(ctx, execution.ID, "", "close", nil).Get(ctx, nil); err != nil {
+		return nil, err
+	}
+	var items []string
+	if err := basket.Get(ctx, &items); err != nil {
+		return nil, err
+	}
+	told = append(told, items...)
+
+	scope, cancel := workflow.WithCancel(ctx)
+	cancelled := workflow.ExecuteChildWorkflow(scope, Basket)
+	if err := cancelled.GetChildWorkflowExecution().Get(ctx, nil); err != nil {
+		return nil, err
+	}
+	cancel()
+	if err := cancelled.Get(ctx, nil); !temporal.IsCanceledError(err) {
+		return nil, fmt.Errorf("a cancelled child gave %w", err)
+	}
+	return append(told, "cancelled"), nil
+}
+
+// Leaving ends as soon as its child runs; the policy says what becomes of the child.
+func Leaving(ctx workflow.Context, childID string, policy enums.ParentClosePolicy) error {
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: childID, ParentClosePolicy: policy})
+	return workflow.ExecuteChildWorkflow(ctx, Basket).GetChildWorkflowExecution().Get(ctx, nil)
+}
+
+// FailsTwice fails until its third attempt.
+func FailsTwice(ctx workflow.Context) (int, error) {
+	attempt := int(workflow.GetInfo(ctx).Attempt)
+	if attempt < 3 {
+		return 0, fmt.Errorf("attempt %d fails", attempt)
+	}
+	return attempt, nil
+}
+
+// Patient runs an activity that fails once and whose second attempt would be an hour away.
+func Patient(ctx workflow.Context) (int, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: "patient", StartToCloseTimeout: 10 * time.Second, RetryPolicy: &temporal.RetryPolicy{InitialInterval: time.Hour}})
+	var attempt int
+	err := workflow.ExecuteActivity(ctx, Flaky, 1).Get(ctx, &attempt)
+	return attempt, err
+}
+
+// LongWay takes many turns, for a server that is killed meanwhile; it returns how many letters it was told.
+func LongWay(ctx workflow.Context, turns int) (int, error) {
+	letters := 0
+	for range turns {
+		if err := workflow.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return 0, err
+		}
+		var text string
+		if err := workflow.ExecuteActivity(within(ctx, 10*time.Second), Greet, "x").Get(ctx, &text); err != nil {
+			return 0, err
+		}
+		letters += len(text)
+	}
+	return letters, nil
 }
 
 // ChangingBefore is what is deployed first under the name "Changing": an activity, then a signal.

@@ -225,12 +225,23 @@ func TestAWorkflowTimesOut(t *testing.T) {
 
 func TestHistoriesReplay(t *testing.T) {
 	s := withWorker(t)
-	run := s.start(Saga)
-	result[[]string](s, run)
 	replayer := worker.NewWorkflowReplayer()
-	replayer.RegisterWorkflow(Saga)
-	execution := workflow.Execution{ID: run.GetID(), RunID: run.GetRunID()}
-	s.must(replayer.ReplayWorkflowExecution(s.Context, s.WorkflowService(), silent{}, "default", execution))
+	for _, f := range programs {
+		replayer.RegisterWorkflow(f)
+	}
+	for name, f := range map[string]any{"saga": Saga, "parent": Parent, "counter": Counter, "steps": LocalSteps} {
+		options := s.options()
+		options.ID += "-" + name
+		run, err := s.ExecuteWorkflow(s.Context, options, f)
+		s.must(err)
+		if name == "counter" {
+			s.update(run, "add", 2)
+			s.must(s.SignalWorkflow(s.Context, run.GetID(), "", "close", nil))
+		}
+		s.must(run.Get(s.Context, nil))
+		execution := workflow.Execution{ID: run.GetID(), RunID: run.GetRunID()}
+		s.must(replayer.ReplayWorkflowExecution(s.Context, s.WorkflowService(), silent{}, "default", execution))
+	}
 }
 
 func TestStartedWorkflowsAreListedAndCounted(t *testing.T) {

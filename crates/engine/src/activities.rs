@@ -3,6 +3,10 @@
 //! The Started event is written only when the activity closes for good, beside the close event: attempts that are retried leave no
 //! trace in history. Each activity has at most one row in the timer index, at its earliest deadline; a heartbeat moves nothing,
 //! the row is armed again when it fires early. (Reference §2.6.)
+//!
+//! An attempt has at least [`ATTEMPT_TIME_MIN_NS`] before its start-to-close or heartbeat time-out is looked at, as with Temporal,
+//! whose timers below a second come up to a second late: a worker that is told of a time-out has then had the time to do
+//! something.
 
 use mainstay_api::log::{
     self, ActivityTarget, ActivityTaskStarted, Reply, TaskToken, activity_target::Target, reply, task_token,
@@ -36,6 +40,9 @@ use crate::{Answer, Error, Note, empty, reply_of, workflow_task};
 const KEPT_FAILURE_SIZE_MAX: usize = 4 << 10;
 /// Heartbeat details from this size on count into the size of the run's state, in bytes.
 const COUNTED_DETAILS_SIZE_MIN: usize = 64 << 10;
+/// A started attempt is not timed out sooner, however short its start-to-close or heartbeat time-out, in nanoseconds. Its
+/// schedule-to-close time-out comes at its time.
+const ATTEMPT_TIME_MIN_NS: i64 = 1_000_000_000;
 const NO_TIME_FOR_RETRY: &str =
     "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying";
 
@@ -179,10 +186,22 @@ fn next_deadline(run: &Run, activity: &ActivityRecord) -> (i64, TimeoutType) {
     found.unwrap_or((0, TimeoutType::Unspecified))
 }
 
+/// When the earliest deadline is acted on; 0 if there is none.
+fn next_check(run: &Run, activity: &ActivityRecord) -> i64 {
+    let (due, _) = next_deadline(run, activity);
+    if due == 0 || activity.started_ns == 0 {
+        return due;
+    }
+    let late = due.max(activity.started_ns.saturating_add(ATTEMPT_TIME_MIN_NS));
+    match deadline(activity.scheduled_ns, activity.schedule_to_close_ns) {
+        0 => late,
+        close => late.min(close),
+    }
+}
+
 /// Puts the activity's timer row where it belongs.
 pub(crate) fn arm(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
-    let due =
-        if is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { next_deadline(run, activity).0 };
+    let due = if is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { next_check(run, activity) };
     if due == activity.timer_ns {
         return;
     }
@@ -537,12 +556,13 @@ pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRo
         put(tx, run, &activity);
         return Ok(false);
     }
-    let (due, kind) = next_deadline(run, &activity);
+    let due = next_check(run, &activity);
     if due == 0 || due > tx.now() {
         arm(tx, run, &mut activity);
         put(tx, run, &activity);
         return Ok(false);
     }
+    let (_, kind) = next_deadline(run, &activity);
     Ok(time_out(tx, run, activity, kind))
 }
 

@@ -11,9 +11,7 @@ use mainstay_api::temporal::enums::v1::ResourceExhaustedCause;
 
 use crate::run::Run;
 use crate::transaction::Transaction;
-use crate::{Answer, Error, Fault, Stop, empty, updates};
-
-const TASK_NOT_FOUND: &str = "Workflow task not found.";
+use crate::{Answer, Error, Fault, Stop, empty, updates, workflow_task};
 
 /// The calls about a run that differ in what their refusal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +65,7 @@ impl Call {
     pub fn drops_memory(self, refusal: &Error) -> bool {
         match self {
             Self::Signal => false,
-            Self::TaskCompletion | Self::TaskFailure => *refusal != Error::not_found(TASK_NOT_FOUND),
+            Self::TaskCompletion | Self::TaskFailure => !workflow_task::is_gone(refusal),
             Self::Other => true,
         }
     }

@@ -52,7 +52,7 @@ pub use error::Error;
 pub use note::{Note, ScheduleNote};
 pub use refusal::{encoded_outcome, outcome_of, result_of};
 pub use store::{Change, EntityKey, Fault, MessageId, Row, Store, Table};
-pub use workflow_task::unwritten;
+pub use workflow_task::{is_gone as is_task_gone, unwritten};
 
 use mainstay_api::log::{self, Reply, command::Op, reply};
 use mainstay_base::Timestamp;

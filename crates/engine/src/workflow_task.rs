@@ -245,10 +245,20 @@ pub(crate) struct Starter<'a> {
     pub(crate) worker: Option<WorkerVersionStamp>,
 }
 
+/// The answer about a task that is over, or never was.
+fn gone() -> Error {
+    Error::not_found("Workflow task not found.")
+}
+
+/// Whether a worker's answer was refused for the task's being over: it says nothing of the run then.
+#[must_use]
+pub fn is_gone(refusal: &Error) -> bool {
+    *refusal == gone()
+}
+
 /// A poller takes the task that its row offered.
 pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartWorkflowTask) -> Answer<Reply> {
     let mut run = Run::load_open(tx, &command.run_id)?;
-    let gone = || Error::not_found("Workflow task not found.");
     let task = run.record.workflow_task.as_ref().ok_or_else(gone)?;
     let poll = given(&command.poll);
     let queue = given(&poll.task_queue);
@@ -277,7 +287,7 @@ pub(crate) fn start_polled(tx: &mut Transaction<'_>, command: &log::StartWorkflo
 /// Starts the pending task: its rows go, its Started event is written (normal) or foreseen (transient), its time-out is armed.
 pub(crate) fn start(tx: &mut Transaction<'_>, run: &mut Run, starter: &Starter<'_>) -> Answer<WorkflowTaskStarted> {
     let Some(mut task) = run.record.workflow_task.take() else {
-        return Err(Error::not_found("Workflow task not found.").into());
+        return Err(gone().into());
     };
     remove_rows(tx, run, &task);
     if task.attempt > 1 && task.scheduled_event_id != run.record.next_event_id {
@@ -411,7 +421,7 @@ pub(crate) fn check_token(run: &Run, token: &TaskToken) -> Answer<()> {
             && task.attempt == token.attempt
             && task.started_ns == token.started_ns
     });
-    if matches { Ok(()) } else { Err(Error::not_found("Workflow task not found.").into()) }
+    if matches { Ok(()) } else { Err(gone().into()) }
 }
 
 /// Writes the events of a started task that has none yet, as its worker was shown them: a replay must see the same times.

@@ -334,6 +334,8 @@ impl<R: Runtime> Node<R> {
         let record = self.shard(self.route(entity))?.run(entity, run).map_err(unreadable)?;
         let open = record.as_ref().is_some_and(|record| record.close_ns == 0);
         let fate = |id: &str, again: bool| match refused {
+            // The task was over before its worker answered, who may have done nothing wrong: the next task brings the updates again.
+            Some(error) if mainstay_engine::is_task_gone(error) => None,
             Some(_) => {
                 let text = "Unable to perform workflow execution update due to unexpected workflow task failure.";
                 open.then(|| Fate::Aborted(Error::WorkflowNotReady(text.into())))
