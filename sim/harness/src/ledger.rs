@@ -35,6 +35,8 @@ pub struct Promises {
     pub spent_activities: Vec<Bytes>,
     /// What was said of updates.
     pub updates: Vec<ToldUpdate>,
+    /// Workflow and id of updates that were refused because a workflow task failed.
+    pub aborted: BTreeSet<(String, String)>,
     /// Workflows that updates were sent to, whatever came of them.
     pub updated: BTreeSet<String>,
     /// Schedules that were made, by id.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_api::temporal::enums::v1::EventType;
+use mainstay_api::temporal::history::v1::HistoryEvent;
 use mainstay_api::temporal::history::v1::history_event::Attributes as Event;
 use mainstay_api::temporal::update::v1::outcome::Value;
 
@@ -54,6 +56,18 @@ pub fn check(ledger: &Ledger, runs: &[Run]) {
             Told::PassedOver => found.is_some_and(|found| found.admitted),
         };
         must(holds, || format!("{update:?} was told, and the history says {completed:?}"));
+    }
+    check_aborted(ledger, runs);
+}
+
+/// Who is told that a workflow task failed finds one in a history of the workflow.
+fn check_aborted(ledger: &Ledger, runs: &[Run]) {
+    for (workflow_id, id) in &ledger.promises().aborted {
+        let mut of_workflow = runs.iter().filter(|run| run.execution.workflow_id == *workflow_id).peekable();
+        let is_failure = |event: &HistoryEvent| event.event_type() == EventType::WorkflowTaskFailed;
+        // Runs may have been deleted.
+        let holds = of_workflow.peek().is_none() || of_workflow.any(|run| run.events.iter().any(is_failure));
+        must(holds, || format!("update {id} of {workflow_id} was aborted for a failed workflow task, and none failed"));
     }
 }
 

@@ -11,6 +11,7 @@ use mainstay_api::temporal::workflowservice::v1::execute_multi_operation_request
 use mainstay_api::temporal::workflowservice::v1::execute_multi_operation_request::operation::Operation as Asked;
 use mainstay_api::temporal::workflowservice::v1::execute_multi_operation_response::response::Response as Answered;
 use mainstay_sim_runtime::trace;
+use tonic::Status;
 
 use super::{Performer, Start, current};
 use crate::client::{CALL_TIMEOUT, NAMESPACE, call, passing, payloads, text};
@@ -32,6 +33,7 @@ impl Performer {
             Ok(answer) => answer,
             Err(status) => {
                 trace::event(format!("update {id} of {workflow_id}: {:?} {}", status.code(), status.message()));
+                self.note_abort(workflow_id, &id, &status);
                 return !passing("UpdateWorkflowExecution", &status);
             }
         };
@@ -82,6 +84,13 @@ impl Performer {
             }
         }
         stands
+    }
+
+    /// Writes down that an update is said to have ended with a workflow task that failed.
+    fn note_abort(&self, workflow_id: &str, id: &str, status: &Status) {
+        if status.message().contains("unexpected workflow task failure") {
+            self.ledger.promises().aborted.insert((workflow_id.into(), id.into()));
+        }
     }
 
     fn request(&self, id: &str, workflow_id: &str, wish: Wish, stage: Stage) -> api::UpdateWorkflowExecutionRequest {
