@@ -19,7 +19,12 @@ import {
   type WorkflowHandleWithFirstExecutionRunId,
   type WorkflowStartOptions,
 } from '@temporalio/client';
-import { CancelledFailure, TerminatedFailure } from '@temporalio/common';
+import {
+  CancelledFailure,
+  NamespaceNotFoundError,
+  TerminatedFailure,
+  WorkflowExecutionAlreadyStartedError,
+} from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker, type WorkflowBundle } from '@temporalio/worker';
 import * as activities from './activities';
@@ -236,6 +241,38 @@ test('a task queue shows who polls it', BOUNDED, async () => {
     });
     assert.deepEqual(pollers?.map((poller) => poller.identity), [worker.options.identity]);
   }
+});
+
+test('an activity is paused between its attempts, and goes on when it is unpaused', BOUNDED, async () => {
+  const handle = await start(wf.patient, []);
+  const state = async () => {
+    const [pending] = (await handle.describe()).raw.pendingActivities ?? [];
+    return pending?.attempt === 2 ? pending.state : undefined;
+  };
+  const until = async (wanted: number) => {
+    while ((await state()) !== wanted) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  const [SCHEDULED, PAUSED] = [1, 4]; // of PendingActivityState
+  await until(SCHEDULED);
+  const of = { namespace: client.options.namespace, execution: { workflowId: handle.workflowId }, type: 'flaky' };
+  await client.workflowService.pauseActivity({ ...of, reason: 'look first' });
+  await until(PAUSED);
+  await client.workflowService.unpauseActivity(of);
+  assert.equal(await handle.result(), 2);
+});
+
+test('what goes too far is refused by name', BOUNDED, async () => {
+  const handle = await start(wf.basket, []);
+  await assert.rejects(start(wf.basket, [], { workflowId: handle.workflowId }), WorkflowExecutionAlreadyStartedError);
+  await assert.rejects(handle.signal(wf.addItem, 'x'.repeat(2 * 1024 * 1024)), (error: unknown) => {
+    assert.match(String(root(error)), /INVALID_ARGUMENT.*limit/);
+    return true;
+  });
+  await handle.signal(wf.leave);
+  assert.deepEqual(await handle.result(), [], 'nothing was added');
+  await assert.rejects(client.workflow.getHandle('nobody').describe(), WorkflowNotFoundError);
+  const elsewhere = new Client({ connection: client.connection, namespace: 'nowhere' });
+  await assert.rejects(elsewhere.workflow.getHandle('nobody').describe(), NamespaceNotFoundError);
 });
 
 test('histories replay without error', BOUNDED, async () => {

@@ -163,6 +163,12 @@ export async function failsTwice(): Promise<number> {
   return attempt;
 }
 
+/** Its activity fails once, and its second attempt would be an hour away. */
+export async function patient(): Promise<number> {
+  const activity = wf.proxyActivities<typeof activities>({ startToCloseTimeout: '20s', retry: { initialInterval: '1 hour' } });
+  return activity.flaky(1);
+}
+
 /** Many turns, for a server that is killed meanwhile. */
 export async function longWay(turns: number): Promise<number> {
   let sum = 0;

@@ -262,6 +262,23 @@ final class Programs {
   }
 
   @WorkflowInterface
+  public interface Patient {
+    @WorkflowMethod
+    int run();
+  }
+
+  /** Its activity fails once, and its second attempt would be an hour away. */
+  public static final class PatientImpl implements Patient {
+    @Override
+    public int run() {
+      RetryOptions slow = RetryOptions.newBuilder().setInitialInterval(Duration.ofHours(1)).build();
+      ActivityOptions options =
+          ActivityOptions.newBuilder().setStartToCloseTimeout(Duration.ofSeconds(20)).setRetryOptions(slow).build();
+      return Workflow.newActivityStub(Activities.class, options).flaky(1);
+    }
+  }
+
+  @WorkflowInterface
   public interface LongWay {
     @WorkflowMethod
     int run(int turns);

@@ -4,6 +4,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
 import io.temporal.api.common.v1.WorkflowExecution;
 import io.temporal.api.enums.v1.PendingActivityState;
 import io.temporal.api.enums.v1.TaskQueueType;
@@ -13,10 +15,13 @@ import io.temporal.api.workflowservice.v1.DescribeTaskQueueRequest;
 import io.temporal.api.workflowservice.v1.DescribeTaskQueueResponse;
 import io.temporal.api.workflowservice.v1.DescribeWorkflowExecutionRequest;
 import io.temporal.api.workflowservice.v1.DescribeWorkflowExecutionResponse;
+import io.temporal.api.workflowservice.v1.PauseActivityRequest;
 import io.temporal.api.workflowservice.v1.ResetWorkflowExecutionRequest;
+import io.temporal.api.workflowservice.v1.UnpauseActivityRequest;
 import io.temporal.client.UpdateOptions;
 import io.temporal.client.WithStartWorkflowOperation;
 import io.temporal.client.WorkflowClient;
+import io.temporal.client.WorkflowExecutionAlreadyStarted;
 import io.temporal.client.WorkflowFailedException;
 import io.temporal.client.WorkflowNotFoundException;
 import io.temporal.client.WorkflowOptions;
@@ -46,6 +51,7 @@ class SuiteTest {
   private static final Class<?>[] WORKFLOWS = {
     Programs.StepsImpl.class, Programs.BasketImpl.class, Programs.ParentImpl.class, Programs.WaitingImpl.class,
     Programs.CountdownImpl.class, Programs.LongWayImpl.class, Programs.ElsewhereImpl.class, Programs.FailsTwiceImpl.class,
+    Programs.PatientImpl.class,
   };
 
   private static Server server;
@@ -203,6 +209,50 @@ class SuiteTest {
     client.newActivityCompletionClient()
         .complete(id, Optional.empty(), describe(id).getPendingActivities(0).getActivityId(), "from outside");
     assertEquals("from outside", WorkflowStub.fromTyped(elsewhere).getResult(String.class));
+  }
+
+  @Test
+  void anActivityIsPausedBetweenItsAttempts() throws Exception {
+    Programs.Patient patient = stub(Programs.Patient.class);
+    WorkflowExecution execution = WorkflowClient.start(patient::run);
+    String id = execution.getWorkflowId();
+    await(id, PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED);
+    WorkflowExecution current = WorkflowExecution.newBuilder().setWorkflowId(id).build();
+    stubs.blockingStub().pauseActivity(
+        PauseActivityRequest.newBuilder()
+            .setNamespace("default")
+            .setExecution(current)
+            .setType("Flaky")
+            .setReason("look first")
+            .build());
+    await(id, PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED);
+    stubs.blockingStub().unpauseActivity(
+        UnpauseActivityRequest.newBuilder().setNamespace("default").setExecution(current).setType("Flaky").build());
+    assertEquals(2, WorkflowStub.fromTyped(patient).getResult(Integer.class));
+  }
+
+  /** Waits until the workflow's activity waits for its second attempt in this state. */
+  private static void await(String id, PendingActivityState state) throws Exception {
+    while (describe(id).getPendingActivitiesList().stream()
+        .noneMatch(activity -> activity.getAttempt() == 2 && activity.getState() == state)) {
+      Thread.sleep(50);
+    }
+  }
+
+  @Test
+  void whatGoesTooFarIsRefusedByName() {
+    WorkflowOptions options = options().build();
+    Programs.Basket basket = client.newWorkflowStub(Programs.Basket.class, options);
+    WorkflowClient.start(basket::run);
+    Programs.Basket second = client.newWorkflowStub(Programs.Basket.class, options);
+    assertThrows(WorkflowExecutionAlreadyStarted.class, () -> WorkflowClient.start(second::run));
+    Exception tooLarge = assertThrows(Exception.class, () -> basket.add("x".repeat(2 << 20)));
+    Throwable cause = tooLarge instanceof StatusRuntimeException ? tooLarge : tooLarge.getCause();
+    Status status = assertInstanceOf(StatusRuntimeException.class, cause).getStatus();
+    assertEquals(Status.Code.INVALID_ARGUMENT, status.getCode());
+    basket.leave();
+    assertEquals(List.of(), WorkflowStub.fromTyped(basket).getResult(List.class));
+    assertThrows(WorkflowNotFoundException.class, () -> client.newUntypedWorkflowStub("nobody").signal("add", "x"));
   }
 
   @Test
