@@ -1,11 +1,9 @@
 package sdk
 
 import (
-	"errors"
 	"testing"
 
 	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
 )
 
@@ -36,14 +34,5 @@ func TestAParentThatEndsDecidesAboutItsChild(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-	}
-}
-
-func TestAStrangerThatIsNotThereIsTold(t *testing.T) {
-	s := withWorker(t)
-	err := s.SignalWorkflow(s.Context, s.options().ID, "", "add", "x")
-	var notFound *serviceerror.NotFound
-	if !errors.As(err, &notFound) {
-		t.Fatal(err)
 	}
 }

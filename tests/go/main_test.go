@@ -10,6 +10,7 @@ import (
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
@@ -188,6 +189,16 @@ func (s *stage) eventually(what string, check func() bool) {
 			s.Fatal("did not happen in time: " + what)
 		}
 	}
+}
+
+// activity waits until a run has one pending activity that is as it should be.
+func (s *stage) activity(run client.WorkflowRun, what string, is func(*workflowpb.PendingActivityInfo) bool) {
+	s.Helper()
+	s.eventually("the activity "+what, func() bool {
+		description, err := s.DescribeWorkflowExecution(s.Context, run.GetID(), "")
+		s.must(err)
+		return len(description.PendingActivities) == 1 && is(description.PendingActivities[0])
+	})
 }
 
 // result reads a run's result.

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 )
@@ -17,21 +18,16 @@ import (
 func TestAPausedActivityWaitsUntilItIsUnpaused(t *testing.T) {
 	s := withWorker(t)
 	run := s.start(Patient)
-	is := func(state enums.PendingActivityState) func() bool {
-		return func() bool {
-			description, err := s.DescribeWorkflowExecution(s.Context, run.GetID(), "")
-			s.must(err)
-			pending := description.PendingActivities
-			return len(pending) == 1 && pending[0].State == state && pending[0].Attempt == 2
-		}
+	is := func(state enums.PendingActivityState) func(*workflowpb.PendingActivityInfo) bool {
+		return func(a *workflowpb.PendingActivityInfo) bool { return a.State == state && a.Attempt == 2 }
 	}
-	s.eventually("the activity waits for its second attempt", is(enums.PENDING_ACTIVITY_STATE_SCHEDULED))
+	s.activity(run, "waits for its second attempt", is(enums.PENDING_ACTIVITY_STATE_SCHEDULED))
 	execution := &common.WorkflowExecution{WorkflowId: run.GetID()}
 	pause := &workflowservice.PauseActivityRequest{Namespace: "default", Execution: execution, Reason: "look first",
 		Activity: &workflowservice.PauseActivityRequest_Id{Id: "patient"}}
 	_, err := s.WorkflowService().PauseActivity(s.Context, pause)
 	s.must(err)
-	s.eventually("the activity is paused", is(enums.PENDING_ACTIVITY_STATE_PAUSED))
+	s.activity(run, "is paused", is(enums.PENDING_ACTIVITY_STATE_PAUSED))
 	var precondition *serviceerror.FailedPrecondition
 	if _, err := s.WorkflowService().PauseActivity(s.Context, pause); !errors.As(err, &precondition) {
 		t.Fatal(err)
@@ -71,4 +67,13 @@ func TestAnUnknownNamespaceIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, unknown.Namespace, "nowhere")
+}
+
+func TestASignalToNobodyIsRefused(t *testing.T) {
+	s := withWorker(t)
+	err := s.SignalWorkflow(s.Context, s.options().ID, "", "add", "x")
+	var notFound *serviceerror.NotFound
+	if !errors.As(err, &notFound) {
+		t.Fatal(err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -103,11 +104,7 @@ func TestSignalWithStartSignalsFirst(t *testing.T) {
 func TestCancellingReachesTheActivity(t *testing.T) {
 	s := withWorker(t)
 	run := s.start(CancelledActivity)
-	s.eventually("the activity runs", func() bool {
-		description, err := s.DescribeWorkflowExecution(s.Context, run.GetID(), "")
-		s.must(err)
-		return len(description.PendingActivities) == 1 && description.PendingActivities[0].LastHeartbeatTime != nil
-	})
+	s.activity(run, "runs", func(a *workflowpb.PendingActivityInfo) bool { return a.LastHeartbeatTime != nil })
 	s.must(s.CancelWorkflow(s.Context, run.GetID(), ""))
 	equal(t, result[string](s, run), "cleaned up")
 	equal(t, s.count(run, enums.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED), 1)
@@ -176,11 +173,7 @@ func TestActivityTimeOuts(t *testing.T) {
 func TestAnActivityCanBeCompletedByItsID(t *testing.T) {
 	s := withWorker(t)
 	run := s.start(AsyncCompletion)
-	s.eventually("the activity runs", func() bool {
-		description, err := s.DescribeWorkflowExecution(s.Context, run.GetID(), "")
-		s.must(err)
-		return len(description.PendingActivities) == 1 && description.PendingActivities[0].LastStartedTime != nil
-	})
+	s.activity(run, "runs", func(a *workflowpb.PendingActivityInfo) bool { return a.LastStartedTime != nil })
 	s.must(s.RecordActivityHeartbeatByID(s.Context, "default", run.GetID(), "", "elsewhere", "still there"))
 	s.must(s.CompleteActivityByID(s.Context, "default", run.GetID(), "", "elsewhere", "done by somebody else", nil))
 	equal(t, result[string](s, run), "done by somebody else")

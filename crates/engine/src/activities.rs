@@ -166,7 +166,7 @@ pub(crate) fn is_held(run: &Run, activity: &ActivityRecord) -> bool {
     activity.pause.is_some() || is_paused(run)
 }
 
-/// The earliest deadline and what it means; 0 if there is none.
+/// When the earliest deadline is acted on, and what it means; 0 if there is none.
 fn next_deadline(run: &Run, activity: &ActivityRecord) -> (i64, TimeoutType) {
     let close = deadline(activity.scheduled_ns, activity.schedule_to_close_ns);
     let candidates = if activity.started_ns == 0 {
@@ -183,25 +183,18 @@ fn next_deadline(run: &Run, activity: &ActivityRecord) -> (i64, TimeoutType) {
         ]
     };
     let found = candidates.into_iter().filter(|(due, _)| *due != 0).min_by_key(|(due, _)| *due);
-    found.unwrap_or((0, TimeoutType::Unspecified))
-}
-
-/// When the earliest deadline is acted on; 0 if there is none.
-fn next_check(run: &Run, activity: &ActivityRecord) -> i64 {
-    let (due, _) = next_deadline(run, activity);
-    if due == 0 || activity.started_ns == 0 {
-        return due;
+    let Some((due, kind)) = found else { return (0, TimeoutType::Unspecified) };
+    if activity.started_ns == 0 {
+        return (due, kind);
     }
     let late = due.max(activity.started_ns.saturating_add(ATTEMPT_TIME_MIN_NS));
-    match deadline(activity.scheduled_ns, activity.schedule_to_close_ns) {
-        0 => late,
-        close => late.min(close),
-    }
+    (if close == 0 { late } else { late.min(close) }, kind)
 }
 
 /// Puts the activity's timer row where it belongs.
 pub(crate) fn arm(tx: &mut Transaction<'_>, run: &Run, activity: &mut ActivityRecord) {
-    let due = if is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { next_check(run, activity) };
+    let due =
+        if is_backing_off(run, activity) { activity.attempt_scheduled_ns } else { next_deadline(run, activity).0 };
     if due == activity.timer_ns {
         return;
     }
@@ -556,13 +549,12 @@ pub(crate) fn timer_fired(tx: &mut Transaction<'_>, run: &mut Run, row: &TimerRo
         put(tx, run, &activity);
         return Ok(false);
     }
-    let due = next_check(run, &activity);
+    let (due, kind) = next_deadline(run, &activity);
     if due == 0 || due > tx.now() {
         arm(tx, run, &mut activity);
         put(tx, run, &activity);
         return Ok(false);
     }
-    let (_, kind) = next_deadline(run, &activity);
     Ok(time_out(tx, run, activity, kind))
 }
 

@@ -81,6 +81,18 @@ async function events(handle: WorkflowHandle): Promise<string[]> {
   return (events ?? []).map((event) => Object.keys(event).find((key) => key.endsWith('EventAttributes')) ?? '');
 }
 
+/** Of the API's enum PendingActivityState. */
+const PendingState = { SCHEDULED: 1, STARTED: 2, PAUSED: 4 };
+
+/** Waits until the workflow's activity is in this state at this attempt; answers its id. */
+async function activityIs(handle: WorkflowHandle, attempt: number, state: number): Promise<string> {
+  for (;;) {
+    const [pending] = (await handle.describe()).raw.pendingActivities ?? [];
+    if (pending?.attempt === attempt && pending.state === state) return pending.activityId ?? '';
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 /** The deepest failure of an error. */
 function root(error: unknown): unknown {
   let found = error;
@@ -104,12 +116,7 @@ test('an activity completes, is retried, fails for good, goes on from its heartb
 
 test('an activity is completed from outside, by its id', BOUNDED, async () => {
   const handle = await start(wf.completedElsewhere, []);
-  let pending;
-  for (let tries = 0; tries < 100 && pending?.state !== 2; tries++) {
-    [pending] = (await handle.describe()).raw.pendingActivities ?? [];
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  const activityId = pending?.activityId ?? '';
+  const activityId = await activityIs(handle, 1, PendingState.STARTED);
   await client.activity.complete({ workflowId: handle.workflowId, activityId }, 'from outside');
   assert.equal(await handle.result(), 'from outside');
 });
@@ -245,18 +252,10 @@ test('a task queue shows who polls it', BOUNDED, async () => {
 
 test('an activity is paused between its attempts, and goes on when it is unpaused', BOUNDED, async () => {
   const handle = await start(wf.patient, []);
-  const state = async () => {
-    const [pending] = (await handle.describe()).raw.pendingActivities ?? [];
-    return pending?.attempt === 2 ? pending.state : undefined;
-  };
-  const until = async (wanted: number) => {
-    while ((await state()) !== wanted) await new Promise((resolve) => setTimeout(resolve, 50));
-  };
-  const [SCHEDULED, PAUSED] = [1, 4]; // of PendingActivityState
-  await until(SCHEDULED);
+  await activityIs(handle, 2, PendingState.SCHEDULED);
   const of = { namespace: client.options.namespace, execution: { workflowId: handle.workflowId }, type: 'flaky' };
   await client.workflowService.pauseActivity({ ...of, reason: 'look first' });
-  await until(PAUSED);
+  await activityIs(handle, 2, PendingState.PAUSED);
   await client.workflowService.unpauseActivity(of);
   assert.equal(await handle.result(), 2);
 });

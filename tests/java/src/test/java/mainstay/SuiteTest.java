@@ -202,10 +202,7 @@ class SuiteTest {
     Programs.Elsewhere elsewhere = stub(Programs.Elsewhere.class);
     WorkflowExecution execution = WorkflowClient.start(elsewhere::run);
     String id = execution.getWorkflowId();
-    while (describe(id).getPendingActivitiesList().stream()
-        .noneMatch(activity -> activity.getState() == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)) {
-      Thread.sleep(50);
-    }
+    await(id, 1, PendingActivityState.PENDING_ACTIVITY_STATE_STARTED);
     client.newActivityCompletionClient()
         .complete(id, Optional.empty(), describe(id).getPendingActivities(0).getActivityId(), "from outside");
     assertEquals("from outside", WorkflowStub.fromTyped(elsewhere).getResult(String.class));
@@ -216,7 +213,7 @@ class SuiteTest {
     Programs.Patient patient = stub(Programs.Patient.class);
     WorkflowExecution execution = WorkflowClient.start(patient::run);
     String id = execution.getWorkflowId();
-    await(id, PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED);
+    await(id, 2, PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED);
     WorkflowExecution current = WorkflowExecution.newBuilder().setWorkflowId(id).build();
     stubs.blockingStub().pauseActivity(
         PauseActivityRequest.newBuilder()
@@ -225,16 +222,16 @@ class SuiteTest {
             .setType("Flaky")
             .setReason("look first")
             .build());
-    await(id, PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED);
+    await(id, 2, PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED);
     stubs.blockingStub().unpauseActivity(
         UnpauseActivityRequest.newBuilder().setNamespace("default").setExecution(current).setType("Flaky").build());
     assertEquals(2, WorkflowStub.fromTyped(patient).getResult(Integer.class));
   }
 
-  /** Waits until the workflow's activity waits for its second attempt in this state. */
-  private static void await(String id, PendingActivityState state) throws Exception {
+  /** Waits until the workflow's activity is in this state at this attempt. */
+  private static void await(String id, int attempt, PendingActivityState state) throws Exception {
     while (describe(id).getPendingActivitiesList().stream()
-        .noneMatch(activity -> activity.getAttempt() == 2 && activity.getState() == state)) {
+        .noneMatch(activity -> activity.getAttempt() == attempt && activity.getState() == state)) {
       Thread.sleep(50);
     }
   }
